@@ -1,0 +1,2 @@
+//! The `haul` binary.
+fn main() {}
