@@ -1,1 +1,47 @@
-//! Placeholder.
+//! Who we talk to and how: identity, the files that say who is trusted, the handshake, and QUIC lanes.
+//!
+//! A *link* is how bytes reach a peer and a *lane* is one connection of it. This crate knows nothing of
+//! files and does no disk IO: the texts of key files come in and go out as strings. No type of the QUIC
+//! library shows in the public API, so that another one, or TCP, can be put beneath.
+//!
+//! - [`Identity`], [`PublicKey`]: who we are and who a peer is.
+//! - [`KnownHosts`], [`AuthorizedKeys`]: whom we dial and whom we admit; pure.
+//! - [`Listener`], [`dial`], [`Lane`]: connections, control frames, parcels, deadlines, memory shares.
+//! - [`Encoder`], [`Decoder`]: the codec of messages; pure.
+//! - [`Backoff`]: when to dial again; pure.
+
+mod authorized_keys;
+mod backoff;
+mod dial;
+mod error;
+mod fault;
+mod identity;
+mod known_hosts;
+mod lane;
+mod listen;
+mod memory;
+mod public_key;
+#[cfg(test)]
+mod rig;
+mod socket;
+mod target;
+mod tls;
+mod transport;
+pub mod wire;
+
+pub use authorized_keys::{AuthorizedKeys, Denied, LineProblem, Permissions};
+pub use backoff::{Backoff, BackoffOptions, Outcome, Step};
+pub use dial::{DialOptions, HostCheck, HostRefused, dial};
+pub use error::{LinkError, ParcelError, PeerName, close_code};
+pub use fault::Fault;
+pub use identity::{Identity, IdentityError, MAX_PEM_BYTES};
+pub use known_hosts::{KnownHosts, Lookup};
+pub use lane::{ControlReceiver, ControlSender, Lane, LaneStats, MAX_FRAME, Parcel};
+pub use listen::{Gatekeeper, ListenOptions, Listener};
+pub use memory::{LARGEST_SHARE, SMALLEST_SHARE};
+pub use public_key::{KEY_TYPE, KeyLineError, MAX_LINE_BYTES, PublicKey, SPKI_BYTES};
+pub use socket::Warning;
+pub use target::{DEFAULT_PORT, Target, TargetError};
+pub use tls::ALPN;
+pub use transport::{Congestion, PARCEL_WINDOW, TransportOptions};
+pub use wire::{Decoder, Encoder, WireError, WireProblem};

@@ -1,0 +1,321 @@
+//! One file on its way in: its data under a passing name, and the map of the chunks that are proven.
+//! A chunk counts as present only after its bytes were verified and written; whatever is found again
+//! after an interruption is verified again before it counts.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::map::{self, MapHeader, Seal};
+use super::publish::{self, PublishOptions, Published};
+use super::table::{ChunkTable, chunk_offset};
+use super::{PartialKey, sweep};
+use crate::attributes::Timestamp;
+use crate::digest::{CHUNK, ChunkHash, Digest, chunk_len, hash_chunk};
+use crate::dir::{Dir, append};
+use crate::error::{FilesError, Result};
+use crate::file::File;
+use crate::path::{Name, RelPath};
+
+/// Runs of zeros of this length and alignment become holes.
+const BLOCK: usize = 4096;
+static ZEROS: [u8; CHUNK as usize] = [0; CHUNK as usize];
+
+/// A partial file, held exclusively until it is dropped or published. Dropped, it stays on disk and
+/// [`Staging::partial`](super::Staging::partial) finds it again.
+pub struct Partial {
+    area: Dir,
+    data_name: Name,
+    map_name: Name,
+    data: File,
+    map: File,
+    seal: Seal,
+    /// How long the map is as far as it is known to be whole.
+    map_len: u64,
+    size: u64,
+    table: ChunkTable,
+    /// Whether missing chunks may hold old bytes rather than a hole.
+    is_dirty: bool,
+    /// Where it will go, for messages.
+    shown: PathBuf,
+}
+
+impl Partial {
+    /// `None` if the files were published or swept between opening and locking; then try again.
+    pub(super) fn open(
+        area: &Dir,
+        key: &PartialKey,
+        shown: PathBuf,
+        size: u64,
+        mtime: Timestamp,
+    ) -> Result<Option<Partial>> {
+        let stem = key.stem();
+        let (data_name, map_name) = (sweep::data_name(&stem), sweep::map_name(&stem));
+        let map = open_own(area, &map_name, OFlags::APPEND, 0o600)?;
+        if !map.try_lock()? {
+            return Err(FilesError::Busy { path: shown });
+        }
+        if !is_still_named(area, &map_name, &map)? {
+            return Ok(None);
+        }
+        // The mode is what the umask leaves; the directory around it keeps others out.
+        let data = open_own(area, &data_name, OFlags::empty(), 0o666)?.with_path(shown.clone());
+        let header = MapHeader { peer: key.peer, path: key.path.clone(), size, mtime };
+        let (head, seal) = map::encode_header(&header);
+        let mut partial = Partial {
+            area: area.clone(),
+            data_name,
+            map_name,
+            data,
+            map,
+            seal,
+            map_len: head.len() as u64,
+            size,
+            table: ChunkTable::new(size),
+            is_dirty: true,
+            shown,
+        };
+        if !partial.resume(&head)? {
+            partial.start_again(&head)?;
+        }
+        Ok(Some(partial))
+    }
+
+    /// Takes over what the map claims and the data bears out. `false` if the map is another file's,
+    /// an older version's, or damaged anywhere but at its end.
+    fn resume(&mut self, head: &[u8]) -> Result<bool> {
+        let map_size = self.map.attributes()?.size;
+        let most = (self.table.count() * 2 + 1024) * map::RECORD as u64;
+        if map_size < self.map_len
+            || map_size - self.map_len > most
+            || self.data.attributes()?.size != self.size
+        {
+            return Ok(false);
+        }
+        let mut found = vec![0; head.len()];
+        self.map.read_exact_at(&mut found, 0)?;
+        if found != head || !self.read_records(map_size)? {
+            return Ok(false);
+        }
+        if self.map_len < map_size {
+            self.map.set_len(self.map_len)?;
+        }
+        let mut buffer = Vec::new();
+        for index in 0..self.table.count() {
+            let Some(hash) = self.table.get(index) else { continue };
+            // Bytes that cannot be read are as good as lost; writing them again may well succeed.
+            let is_read = self.data.read_chunk(self.size, index, &mut buffer).is_ok();
+            if !is_read || hash_chunk(self.size, index, &buffer) != hash {
+                self.table.remove(index);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Reads the records into the table and finds where the whole ones end.
+    fn read_records(&mut self, map_size: u64) -> Result<bool> {
+        let mut buffer = vec![0; map::RECORD * 1024];
+        while self.map_len + map::RECORD as u64 <= map_size {
+            let rest = (map_size - self.map_len) as usize / map::RECORD * map::RECORD;
+            let block = &mut buffer[..rest.min(map::RECORD * 1024)];
+            self.map.read_exact_at(block, self.map_len)?;
+            for bytes in block.chunks_exact(map::RECORD) {
+                match map::decode_record(bytes, &self.seal, self.size) {
+                    Some((index, hash)) => self.table.insert(index, hash),
+                    None => return Ok(self.map_len + map::RECORD as u64 == map_size),
+                }
+                self.map_len += map::RECORD as u64;
+            }
+        }
+        Ok(true)
+    }
+
+    /// The map goes first, so that no record outlives the bytes it speaks of.
+    fn start_again(&mut self, head: &[u8]) -> Result<()> {
+        self.table = ChunkTable::new(self.size);
+        self.map.set_len(0)?;
+        self.data.set_len(0)?;
+        self.data.set_len(self.size)?;
+        append(&self.map, head)?;
+        self.map_len = head.len() as u64;
+        self.is_dirty = false;
+        Ok(())
+    }
+
+    /// The size of the whole file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How many chunks the whole file has.
+    pub fn chunk_count(&self) -> u64 {
+        self.table.count()
+    }
+
+    /// The runs of chunks that are still missing, in order.
+    pub fn missing(&self) -> impl Iterator<Item = Range<u64>> + '_ {
+        self.table.missing()
+    }
+
+    /// Whether a chunk is there and verified.
+    pub fn is_present(&self, index: u64) -> bool {
+        self.table.get(index).is_some()
+    }
+
+    /// What proves a chunk that is there.
+    pub fn chunk_hash(&self, index: u64) -> Option<ChunkHash> {
+        self.table.get(index)
+    }
+
+    /// How many bytes are there and verified.
+    pub fn bytes_present(&self) -> u64 {
+        self.table.bytes()
+    }
+
+    /// The digest of the whole file once every chunk is there; the caller compares it with what the
+    /// sender promised.
+    pub fn complete(&self) -> Option<Digest> {
+        self.table.digest()
+    }
+
+    /// Verifies a chunk, writes it, and notes it in the map. With `sparse`, blocks of 4 KiB that are
+    /// all zeros become holes. A chunk that is there already is not written again.
+    pub fn write_chunk(
+        &mut self,
+        index: u64,
+        data: &[u8],
+        expected: &ChunkHash,
+        sparse: bool,
+    ) -> Result<()> {
+        if !self.is_wanted(index, data, expected)? {
+            return Ok(());
+        }
+        let written = match sparse {
+            true => self.write_sparse(index, data),
+            false => self.data.write_all_at(data, chunk_offset(index)),
+        };
+        self.note(index, expected, written)
+    }
+
+    /// Notes a chunk of zeros, which is left as a hole.
+    pub fn write_zero_chunk(&mut self, index: u64, expected: &ChunkHash) -> Result<()> {
+        let len = chunk_len(self.size, index).unwrap_or(0);
+        self.write_chunk(index, &ZEROS[..len], expected, true)
+    }
+
+    fn is_wanted(&self, index: u64, data: &[u8], expected: &ChunkHash) -> Result<bool> {
+        let path = || self.shown.clone();
+        if chunk_len(self.size, index) != Some(data.len()) {
+            return Err(FilesError::WrongChunk { path: path(), index, len: data.len() });
+        }
+        if hash_chunk(self.size, index, data) != *expected {
+            return Err(FilesError::WrongHash { path: path(), index });
+        }
+        match self.table.get(index) {
+            None => Ok(true),
+            Some(known) if known == *expected => Ok(false),
+            // Both were proven, so the sender tells two stories about one file.
+            Some(_) => Err(FilesError::WrongHash { path: path(), index }),
+        }
+    }
+
+    fn write_sparse(&self, index: u64, data: &[u8]) -> Result<()> {
+        let offset = chunk_offset(index);
+        if self.is_dirty {
+            self.data.clear_range(offset, data.len() as u64)?;
+        }
+        let is_zero = |block: &[u8]| block == &ZEROS[..block.len()];
+        let mut at = 0;
+        while at < data.len() {
+            let rest = &data[at..];
+            let skipped: usize =
+                rest.chunks(BLOCK).take_while(|block| is_zero(block)).map(<[u8]>::len).sum();
+            let rest = &rest[skipped..];
+            let solid: usize =
+                rest.chunks(BLOCK).take_while(|block| !is_zero(block)).map(<[u8]>::len).sum();
+            self.data.write_all_at(&rest[..solid], offset + (at + skipped) as u64)?;
+            at += skipped + solid;
+        }
+        Ok(())
+    }
+
+    /// Adds the record of a chunk that was written. If either failed, the map is cut back to what it
+    /// was, so that the next record stands where readers look for it.
+    fn note(&mut self, index: u64, hash: &ChunkHash, written: Result<()>) -> Result<()> {
+        let record = map::encode_record(&self.seal, index, hash);
+        let noted = written.and_then(|()| append(&self.map, &record));
+        if let Err(error) = noted {
+            self.is_dirty = true;
+            // Should this fail too, a torn record in the middle makes the next opening start again.
+            let _ = self.map.set_len(self.map_len);
+            return Err(error);
+        }
+        self.map_len += record.len() as u64;
+        self.table.insert(index, *hash);
+        Ok(())
+    }
+
+    /// Gives the file its attributes and its final name in one step; see [`PublishOptions`].
+    ///
+    /// On failure the partial file stays for another try, but for a failed sync: then what was staged
+    /// cannot be trusted any more and is removed.
+    pub fn publish(self, into: &Dir, name: &Name, options: &PublishOptions) -> Result<Published> {
+        if !self.table.is_complete() {
+            return Err(FilesError::Incomplete { path: self.shown });
+        }
+        publish::refuse_directory(into, name)?;
+        let staged = (&self.area, &self.data_name);
+        let result = publish::publish(&self.data, staged, into, name, options);
+        match &result {
+            // The file has its name now, so leftovers are no failure; a sweep finds them.
+            Ok(published) => {
+                if published.was_copied {
+                    let _ = self.area.unlink(&self.data_name);
+                }
+                let _ = self.area.unlink(&self.map_name);
+            }
+            // The map goes first: without it, nothing is ever taken over from the data.
+            Err(FilesError::Sync { .. }) => {
+                let _ = self.area.unlink(&self.map_name);
+                let _ = self.area.unlink(&self.data_name);
+            }
+            Err(_) => {}
+        }
+        result
+    }
+
+    /// Removes the partial file for good.
+    pub fn discard(self) -> Result<()> {
+        self.area.unlink(&self.map_name)?;
+        self.area.unlink(&self.data_name)
+    }
+}
+
+/// Opens a file of our own in the staging directory. Whatever else has its name is removed: a link, a
+/// file that has another name too, one that we may not write.
+fn open_own(area: &Dir, name: &Name, flags: OFlags, mode: u32) -> Result<File> {
+    match area.create_file(name, flags, mode) {
+        Ok(file) if file.attributes()?.links <= 1 => return Ok(file),
+        Err(error) if !is_foreign(&error) => return Err(error),
+        Ok(_) | Err(_) => area.remove_tree(name)?,
+    }
+    area.create_file(name, flags, mode)
+}
+
+/// Whether opening failed because of what has the name, rather than because of the system.
+fn is_foreign(error: &FilesError) -> bool {
+    let errno = error.errno();
+    matches!(error, FilesError::NotAFile { .. })
+        || matches!(errno, Some(Errno::LOOP | Errno::ISDIR | Errno::NXIO | Errno::ACCESS))
+}
+
+/// Whether the name still means the file that was opened.
+pub(super) fn is_still_named(area: &Dir, name: &Name, file: &File) -> Result<bool> {
+    match area.attributes_of(&RelPath::from(name)) {
+        Ok(named) => Ok(named.is_same_inode(&file.attributes()?)),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}

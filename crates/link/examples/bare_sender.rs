@@ -1,0 +1,268 @@
+//! The fastest that a copy over this QUIC library can be: one connection with the settings of a lane,
+//! chunks on a stream each, and nothing else, no hashing, no protocol and no trust. Benches hold haul
+//! against it. It opens no path: the sender reads the file on its standard input, and the receiver
+//! writes to the file on its standard output.
+//!
+//! ```text
+//! bare_sender receive > TARGET      prints the address it listens on to standard error, takes one file
+//! bare_sender send ADDRESS < SOURCE
+//! bare_sender receive nowhere       drops what arrives
+//! bare_sender send ADDRESS memory BYTES
+//! ```
+
+use std::error::Error;
+use std::fs::File;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use link::{LARGEST_SHARE, LinkError};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, TokioRuntime, VarInt};
+
+// These two are the lane's own, so that both are measured with the same settings.
+#[allow(dead_code)]
+#[path = "../src/socket.rs"]
+mod socket;
+#[allow(dead_code)]
+#[path = "../src/transport.rs"]
+mod transport;
+
+use transport::TransportOptions;
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// How much of the file goes on one stream.
+const CHUNK: usize = 1024 * 1024;
+
+/// As many streams as a lane's peer may have open.
+const STREAMS: u32 = 16;
+
+/// Each stream begins with the chunk's offset and the file's length, eight bytes each.
+const HEAD: usize = 16;
+
+/// The code with which the receiver says that it has everything.
+const DONE: VarInt = VarInt::from_u32(0);
+
+const USAGE: &str =
+    "usage: bare_sender receive [nowhere] | bare_sender send ADDRESS [memory BYTES]";
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    match words[..] {
+        ["receive"] => {
+            let file = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+            runtime.block_on(receive(Some(file)))
+        }
+        ["receive", "nowhere"] => runtime.block_on(receive(None)),
+        ["send", address] => {
+            let file = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+            let length = file.metadata()?.len();
+            runtime.block_on(send(address.parse()?, Source::File(file), length))
+        }
+        ["send", address, "memory", length] => {
+            let source = Source::Memory(Bytes::from(vec![0x5a; CHUNK]));
+            runtime.block_on(send(address.parse()?, source, length.parse()?))
+        }
+        _ => Err(USAGE.into()),
+    }
+}
+
+/// What the sender sends.
+enum Source {
+    File(File),
+    /// The same chunk again and again.
+    Memory(Bytes),
+}
+
+impl Source {
+    fn chunk(&self, offset: u64, length: usize) -> Result<Bytes> {
+        match self {
+            Self::File(file) => {
+                let mut chunk = vec![0; length];
+                file.read_exact_at(&mut chunk, offset)?;
+                Ok(chunk.into())
+            }
+            Self::Memory(chunk) => Ok(chunk.slice(..length)),
+        }
+    }
+}
+
+async fn send(address: SocketAddr, source: Source, total: u64) -> Result<()> {
+    let endpoint = endpoint(None)?;
+    let crypto = QuicClientConfig::try_from(tls::client()?)?;
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    let options = TransportOptions::default();
+    config.transport_config(Arc::new(options.to_config(LARGEST_SHARE, STREAMS)?));
+    let connection = endpoint.connect_with(config, address, "bench")?.await?;
+    let mut offset = 0;
+    while offset < total {
+        let length = (total - offset).min(CHUNK as u64);
+        let mut head = [0; HEAD];
+        head[..8].copy_from_slice(&offset.to_be_bytes());
+        head[8..].copy_from_slice(&total.to_be_bytes());
+        let body = source.chunk(offset, length as usize)?;
+        let mut stream = connection.open_uni().await?;
+        stream.set_priority(-((offset / CHUNK as u64) as i32))?;
+        stream.write_all_chunks(&mut [Bytes::copy_from_slice(&head), body]).await?;
+        stream.finish()?;
+        offset += length;
+    }
+    match connection.closed().await {
+        ConnectionError::ApplicationClosed(close) if close.error_code == DONE => Ok(()),
+        error => Err(error.into()),
+    }
+}
+
+async fn receive(file: Option<File>) -> Result<()> {
+    let crypto = QuicServerConfig::try_from(tls::server()?)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    let options = TransportOptions::default();
+    config.transport_config(Arc::new(options.to_config(LARGEST_SHARE, STREAMS)?));
+    let endpoint = endpoint(Some(config))?;
+    writeln!(std::io::stderr(), "{}", endpoint.local_addr()?)?;
+    let connection = endpoint.accept().await.ok_or("the endpoint was closed")?.await?;
+    take_all(&connection, file.as_ref()).await?;
+    connection.close(DONE, b"all of it arrived");
+    endpoint.wait_idle().await;
+    Ok(())
+}
+
+/// Takes chunks, one stream after the other as the sender's priorities have them come.
+async fn take_all(connection: &Connection, file: Option<&File>) -> Result<()> {
+    let mut arrived = 0;
+    loop {
+        let mut stream = connection.accept_uni().await?;
+        let mut head = [0; HEAD];
+        stream.read_exact(&mut head).await?;
+        let number = |at: usize| {
+            u64::from_be_bytes(head[at..at + 8].try_into().expect("eight bytes were sliced"))
+        };
+        let (offset, total) = (number(0), number(8));
+        arrived += match file {
+            Some(file) => {
+                let body = stream.read_to_end(CHUNK).await?;
+                file.write_all_at(&body, offset)?;
+                body.len() as u64
+            }
+            None => drop_all(&mut stream).await?,
+        };
+        if arrived >= total {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads a stream to its end, keeps nothing, and says how much it was.
+async fn drop_all(stream: &mut RecvStream) -> Result<u64> {
+    let mut length = 0;
+    while let Some(chunk) = stream.read_chunk(usize::MAX, false).await? {
+        length += chunk.bytes.len() as u64;
+    }
+    Ok(length)
+}
+
+fn endpoint(server: Option<quinn::ServerConfig>) -> Result<Endpoint> {
+    let options = TransportOptions::default();
+    let local = (Ipv4Addr::LOCALHOST, 0).into();
+    let (socket, _warnings) = socket::open(local, options.socket_buffer_bytes)?;
+    let config = options.to_endpoint_config()?;
+    Ok(Endpoint::new(config, server, socket, Arc::new(TokioRuntime))?)
+}
+
+/// The cipher of a lane, and a key that nobody checks.
+mod tls {
+    use std::sync::Arc;
+
+    use ring::rand::SystemRandom;
+    use ring::signature::Ed25519KeyPair;
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::CryptoProvider;
+    use rustls::crypto::ring::cipher_suite::{
+        TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256,
+    };
+    use rustls::crypto::ring::{default_provider, sign::any_eddsa_type};
+    use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
+    use rustls::server::AlwaysResolvesServerRawPublicKeys;
+    use rustls::sign::CertifiedKey;
+    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+
+    use crate::Result;
+
+    pub(crate) fn client() -> Result<rustls::ClientConfig> {
+        let mut config = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody))
+            .with_no_client_auth();
+        config.enable_sni = false;
+        Ok(config)
+    }
+
+    pub(crate) fn server() -> Result<rustls::ServerConfig> {
+        let secret = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
+            .map_err(|_| "the system gave no randomness")?;
+        let signer = any_eddsa_type(&PrivatePkcs8KeyDer::from(secret.as_ref()))?;
+        let spki = signer.public_key().ok_or("the key has no public half")?;
+        let key = CertifiedKey::new(vec![CertificateDer::from(spki.to_vec())], signer);
+        Ok(rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(key)))))
+    }
+
+    /// AES first, as a lane has it on every machine whose processor does AES by itself.
+    fn provider() -> Arc<CryptoProvider> {
+        let mut provider = default_provider();
+        provider.cipher_suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256];
+        Arc::new(provider)
+    }
+
+    /// Accepts every key: both ends are on one machine and were started by one program.
+    #[derive(Debug)]
+    struct Anybody;
+
+    impl ServerCertVerifier for Anybody {
+        fn verify_server_cert(
+            &self,
+            _end_entity: &CertificateDer<'_>,
+            _intermediates: &[CertificateDer<'_>],
+            _server_name: &ServerName<'_>,
+            _ocsp_response: &[u8],
+            _now: UnixTime,
+        ) -> std::result::Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> std::result::Result<HandshakeSignatureValid, Error> {
+            Err(Error::General("only TLS 1.3 is spoken".to_owned()))
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            _message: &[u8],
+            _cert: &CertificateDer<'_>,
+            _dss: &DigitallySignedStruct,
+        ) -> std::result::Result<HandshakeSignatureValid, Error> {
+            Ok(HandshakeSignatureValid::assertion())
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            vec![SignatureScheme::ED25519]
+        }
+
+        fn requires_raw_public_keys(&self) -> bool {
+            true
+        }
+    }
+}

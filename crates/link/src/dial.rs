@@ -1,0 +1,258 @@
+//! The side that dials: names to addresses, one socket per attempt, the host's key, the welcome.
+//! Nothing is sent on a stream before the key of the host was accepted, and a lane is handed out only
+//! after the host has said that we are in.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, ReadToEndError, TokioRuntime, VarInt};
+use thiserror::Error;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::close_code;
+use crate::lane::{Side, wildcard};
+use crate::listen::{WELCOME, peer_key};
+use crate::memory::{Account, LARGEST_SHARE, MOST_PARCELS};
+use crate::{
+    Identity, Lane, LinkError, PeerName, PublicKey, Target, TransportOptions, Warning, socket, tls,
+};
+
+/// The most addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 16;
+
+/// The library wants a server name; a raw key is bound to none, and none is sent.
+const SERVER_NAME: &str = "haul";
+
+/// Whether the key that a host showed is the right one.
+pub trait HostCheck: Send + Sync {
+    /// Accepts or refuses the key. It must not block: to ask the user, refuse with
+    /// [`HostRefused::Unknown`], ask, and dial again.
+    fn check(&self, host: &str, port: u16, key: &PublicKey) -> Result<(), HostRefused>;
+}
+
+/// Why a host's key is not accepted. The key itself is in the error's peer name.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum HostRefused {
+    /// No key of this host is known.
+    #[error("the host is not in known_hosts")]
+    Unknown,
+    /// Other keys of this host are known.
+    #[error("the host is known by another key: {}", list(expected))]
+    Changed {
+        /// The keys that it is known by.
+        expected: Vec<PublicKey>,
+    },
+    /// Refused for another reason, as when an address pins a fingerprint.
+    #[error("{reason}")]
+    Other {
+        /// Why, for the user.
+        reason: String,
+    },
+}
+
+impl HostRefused {
+    /// What the user can do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unknown => {
+                "compare the fingerprint with the one that the host prints, then accept the host"
+            }
+            Self::Changed { .. } => {
+                "somebody may be in between; if the host really has a new key, remove the old one from known_hosts"
+            }
+            Self::Other { .. } => "compare the fingerprint with the one that the host prints",
+        }
+    }
+}
+
+fn list(keys: &[PublicKey]) -> String {
+    keys.iter().map(PublicKey::fingerprint).collect::<Vec<_>>().join(", ")
+}
+
+/// How to dial.
+#[derive(Debug, Clone)]
+pub struct DialOptions {
+    /// How long everything up to the welcome may take.
+    pub deadline: Duration,
+    /// How long one address may stay silent before the next is tried beside it.
+    pub next_address_after: Duration,
+    /// How many bytes the peer may send us beyond what we have read.
+    pub receive_window: u64,
+    /// The transport's settings.
+    pub transport: TransportOptions,
+}
+
+impl Default for DialOptions {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(10),
+            next_address_after: Duration::from_millis(250),
+            receive_window: LARGEST_SHARE,
+            transport: TransportOptions::default(),
+        }
+    }
+}
+
+/// Connects to a host. Must be called within a tokio runtime.
+pub async fn dial(
+    target: &Target,
+    identity: &Identity,
+    check: &dyn HostCheck,
+    options: &DialOptions,
+) -> Result<Lane, LinkError> {
+    let deadline = Instant::now() + options.deadline;
+    let peer = PeerName::new(target);
+    let late = || LinkError::NoAnswer { peer: peer.clone(), after: options.deadline };
+    let config = client_config(identity, options)?;
+    let addresses = timeout_at(deadline, resolve(target, &peer)).await.map_err(|_| late())??;
+    let reached = race(&peer, &addresses, &config, options, deadline).await?;
+    let connection = &reached.connection;
+    let Some(key) = peer_key(connection) else {
+        return Err(LinkError::Incompatible { peer, detail: "it showed no key".to_owned() });
+    };
+    let peer = peer.with_key(key);
+    if let Err(refused) = check.check(&target.host, target.port, &key) {
+        connection
+            .close(VarInt::from_u32(close_code::HOST_KEY), b"the key of the host is not accepted");
+        return Err(LinkError::HostKey { peer, refused });
+    }
+    let welcomed = timeout_at(deadline, await_welcome(connection, &peer)).await;
+    welcomed.map_err(|_| LinkError::NoAnswer { peer: peer.clone(), after: options.deadline })??;
+    let account = Account::new(options.receive_window);
+    let socket_buffer_bytes = options.transport.socket_buffer_bytes;
+    let side = Side::Dialed { endpoint: reached.endpoint, socket_buffer_bytes };
+    Ok(Lane::new(reached.connection, peer, key, side, account, reached.warnings))
+}
+
+fn client_config(identity: &Identity, options: &DialOptions) -> Result<ClientConfig, LinkError> {
+    let setup = |detail: String| LinkError::Setup { detail };
+    let tls = tls::client_config(identity).map_err(|error| setup(error.to_string()))?;
+    let crypto = QuicClientConfig::try_from(tls).map_err(|error| setup(error.to_string()))?;
+    let mut config = ClientConfig::new(Arc::new(crypto));
+    config.transport_config(Arc::new(
+        options.transport.to_config(options.receive_window, MOST_PARCELS)?,
+    ));
+    Ok(config)
+}
+
+/// The addresses of a name, the two families by turns, beginning with the one the system put first.
+async fn resolve(target: &Target, peer: &PeerName) -> Result<Vec<SocketAddr>, LinkError> {
+    let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
+    let found: Vec<SocketAddr> =
+        found.map_err(|source| LinkError::Resolve { peer: peer.clone(), source })?.collect();
+    let addresses = by_turns(found);
+    if addresses.is_empty() {
+        return Err(LinkError::NoAddress { peer: peer.clone() });
+    }
+    Ok(addresses)
+}
+
+fn by_turns(found: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v4 = found.first().is_some_and(SocketAddr::is_ipv4);
+    let (preferred, other): (Vec<_>, Vec<_>) =
+        found.into_iter().partition(|address| address.is_ipv4() == first_is_v4);
+    let mut mixed: Vec<SocketAddr> = Vec::new();
+    let (mut preferred, mut other) = (preferred.into_iter(), other.into_iter());
+    loop {
+        let before = mixed.len();
+        mixed.extend(preferred.next());
+        mixed.extend(other.next());
+        if mixed.len() == before || mixed.len() >= MAX_ADDRESSES {
+            mixed.truncate(MAX_ADDRESSES);
+            return mixed;
+        }
+    }
+}
+
+/// A finished handshake, with the socket that it was made from.
+struct Reached {
+    endpoint: Endpoint,
+    connection: Connection,
+    warnings: Vec<Warning>,
+}
+
+/// Tries the addresses one after another, the next one beside those that stay silent, and gives the
+/// first that finishes a handshake (as RFC 8305 does for TCP). The others are dropped. An address that
+/// answered with an error says more than the silence of another.
+async fn race(
+    peer: &PeerName,
+    addresses: &[SocketAddr],
+    config: &ClientConfig,
+    options: &DialOptions,
+    deadline: Instant,
+) -> Result<Reached, LinkError> {
+    let silence = || LinkError::NoAnswer { peer: peer.clone(), after: options.deadline };
+    let mut attempts = JoinSet::new();
+    let mut waiting = addresses.iter();
+    let mut failure = None;
+    loop {
+        if let Some(address) = waiting.next() {
+            attempts.spawn(attempt(
+                peer.clone(),
+                *address,
+                config.clone(),
+                options.transport.clone(),
+            ));
+        }
+        let patience = match waiting.len() {
+            0 => deadline,
+            _ => deadline.min(Instant::now() + options.next_address_after),
+        };
+        match timeout_at(patience, attempts.join_next()).await {
+            Ok(Some(Ok(Ok(reached)))) => return Ok(reached),
+            Ok(Some(Ok(Err(error)))) => failure = Some(error),
+            Ok(Some(Err(panicked))) => {
+                failure = Some(LinkError::Setup { detail: panicked.to_string() })
+            }
+            // All that were started have failed; the next is started at once, if there is one.
+            Ok(None) if waiting.len() == 0 => return Err(failure.unwrap_or_else(silence)),
+            Err(_silent) if Instant::now() >= deadline => {
+                return Err(failure.unwrap_or_else(silence));
+            }
+            Ok(None) | Err(_) => {}
+        }
+    }
+}
+
+async fn attempt(
+    peer: PeerName,
+    address: SocketAddr,
+    config: ClientConfig,
+    transport: TransportOptions,
+) -> Result<Reached, LinkError> {
+    let local = wildcard(address);
+    let (socket, warnings) = socket::open(local, transport.socket_buffer_bytes)?;
+    let endpoint =
+        Endpoint::new(transport.to_endpoint_config()?, None, socket, Arc::new(TokioRuntime))
+            .map_err(|source| LinkError::Socket { action: "use", local, source })?;
+    let connecting = endpoint
+        .connect_with(config, address, SERVER_NAME)
+        .map_err(|error| LinkError::Setup { detail: format!("{address}: {error}") })?;
+    let connection = connecting.await.map_err(|error| LinkError::from_connection(peer, error))?;
+    Ok(Reached { endpoint, connection, warnings })
+}
+
+/// In TLS 1.3 the dialer is done before the listener has seen its key, so it is the welcome, or the
+/// close in its place, that says whether we are in.
+async fn await_welcome(connection: &Connection, peer: &PeerName) -> Result<(), LinkError> {
+    let lost = |error| LinkError::from_connection(peer.clone(), error);
+    let mut stream = connection.accept_uni().await.map_err(lost)?;
+    match stream.read_to_end(WELCOME.len()).await {
+        Ok(welcome) if welcome == WELCOME => Ok(()),
+        Err(ReadToEndError::Read(quinn::ReadError::ConnectionLost(error))) => Err(lost(error)),
+        Ok(_) | Err(_) => {
+            connection
+                .close(VarInt::from_u32(close_code::PROTOCOL), b"the welcome is not understood");
+            Err(LinkError::Incompatible {
+                peer: peer.clone(),
+                detail: "its welcome is not understood".to_owned(),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,57 @@
+//! The order in which addresses are tried.
+
+use super::*;
+use crate::ListenOptions;
+use crate::rig::{PATIENCE, Rig, any_port};
+
+#[test]
+fn families_take_turns() {
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let check = |found: &[&str], expected: &[&str]| {
+        let order = by_turns(found.iter().map(|text| address(text)).collect());
+        assert_eq!(order, expected.iter().map(|text| address(text)).collect::<Vec<_>>());
+    };
+    check(&[], &[]);
+    check(&["1.1.1.1:1", "1.1.1.2:1"], &["1.1.1.1:1", "1.1.1.2:1"]);
+    check(
+        &["[::1]:1", "[::2]:1", "[::3]:1", "1.1.1.1:1"],
+        &["[::1]:1", "1.1.1.1:1", "[::2]:1", "[::3]:1"],
+    );
+    check(&["1.1.1.1:1", "[::1]:1", "[::2]:1"], &["1.1.1.1:1", "[::1]:1", "[::2]:1"]);
+    let many: Vec<SocketAddr> =
+        (1..100).map(|port| SocketAddr::from(([10, 0, 0, 1], port))).collect();
+    assert_eq!(by_turns(many).len(), MAX_ADDRESSES);
+}
+
+#[tokio::test]
+async fn a_silent_address_does_not_hold_up_the_next() {
+    let rig = Rig::new(ListenOptions::default());
+    let silent = tokio::net::UdpSocket::bind(any_port()).await.unwrap().local_addr().unwrap();
+    let listening = rig.listener.local_addr();
+    let options =
+        DialOptions { next_address_after: Duration::from_millis(20), ..DialOptions::default() };
+    let config = client_config(&rig.friend, &options).unwrap();
+    let peer = PeerName::new("host:1");
+    for addresses in [[silent, listening], [listening, silent]] {
+        let reached =
+            race(&peer, &addresses, &config, &options, Instant::now() + PATIENCE).await.unwrap();
+        assert_eq!(reached.connection.remote_address(), listening);
+    }
+}
+
+#[tokio::test]
+async fn an_error_says_more_than_silence() {
+    let rig = Rig::new(ListenOptions { max_connections: 0, ..ListenOptions::default() });
+    let silent = tokio::net::UdpSocket::bind(any_port()).await.unwrap();
+    let silent = silent.local_addr().unwrap();
+    let options =
+        DialOptions { next_address_after: Duration::from_millis(20), ..DialOptions::default() };
+    let config = client_config(&rig.friend, &options).unwrap();
+    let deadline = Instant::now() + Duration::from_millis(300);
+    let addresses = [rig.listener.local_addr(), silent];
+    let error = race(&PeerName::new("host:1"), &addresses, &config, &options, deadline)
+        .await
+        .err()
+        .unwrap();
+    assert!(matches!(error, LinkError::Busy { .. }), "{error:?}");
+}

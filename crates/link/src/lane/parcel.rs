@@ -1,0 +1,272 @@
+//! Parcels: a head and a body on a stream of their own, so that one lost packet holds up one parcel.
+//! On the wire: the head's length and the body's, four bytes each with the most significant first, then
+//! both. A parcel is read in whatever order its bytes arrive, into memory that grows with what arrived.
+
+use bytes::{Bytes, BytesMut};
+use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt};
+
+use super::Lane;
+use super::control::write_error;
+use crate::{LinkError, ParcelError, PeerName};
+
+/// The two lengths that a parcel begins with.
+const LENGTHS_BYTES: usize = 8;
+
+/// The code on a stream whose sender gave it up.
+const ABANDONED: VarInt = VarInt::from_u32(0);
+
+impl Lane {
+    /// Sends a parcel and returns when the peer's transport has acknowledged all of it. Parcels with a
+    /// lower `order` go first, retransmissions too. Dropping the future abandons the parcel.
+    pub async fn send_parcel(&self, head: Bytes, body: Bytes, order: u64) -> Result<(), LinkError> {
+        let lengths = self.lengths(&head, &body)?;
+        let stream = self.connection().open_uni().await.map_err(|error| self.error(error))?;
+        let mut sending = Sending { stream, settled: false };
+        // It fails only on a stream that has ended, which writing will find out.
+        let _ = sending.stream.set_priority(-i32::try_from(order).unwrap_or(i32::MAX));
+        let mut start = BytesMut::with_capacity(LENGTHS_BYTES + head.len());
+        start.extend_from_slice(&lengths);
+        start.extend_from_slice(&head);
+        let mut chunks = [start.freeze(), body];
+        sending
+            .stream
+            .write_all_chunks(&mut chunks)
+            .await
+            .map_err(|error| write_error(self, error))?;
+        // It fails only when the peer has stopped the stream, which is what is asked next.
+        let _ = sending.stream.finish();
+        let stopped = sending.stream.stopped().await;
+        sending.settled = true;
+        match stopped {
+            Ok(None) => Ok(()),
+            Ok(Some(code)) => Err(LinkError::StreamStopped {
+                peer: self.peer_name().clone(),
+                code: code.into_inner(),
+            }),
+            Err(StoppedError::ConnectionLost(error)) => Err(self.error(error)),
+            Err(StoppedError::ZeroRttRejected) => {
+                Err(LinkError::ClosedHere { peer: self.peer_name().clone() })
+            }
+        }
+    }
+
+    /// Waits for the first bytes of the peer's next parcel.
+    pub async fn accept_parcel(&self) -> Result<Parcel, LinkError> {
+        let stream = self.connection().accept_uni().await.map_err(|error| self.error(error))?;
+        Ok(Parcel { lane: self.clone(), stream })
+    }
+
+    fn lengths(&self, head: &Bytes, body: &Bytes) -> Result<[u8; LENGTHS_BYTES], LinkError> {
+        let four_bytes = |length: usize| {
+            u32::try_from(length).map(u32::to_be_bytes).map_err(|_| LinkError::TooLong {
+                peer: self.peer_name().clone(),
+                length: length as u64,
+                cap: u64::from(u32::MAX),
+            })
+        };
+        let mut lengths = [0; LENGTHS_BYTES];
+        lengths[..4].copy_from_slice(&four_bytes(head.len())?);
+        lengths[4..].copy_from_slice(&four_bytes(body.len())?);
+        Ok(lengths)
+    }
+}
+
+/// A stream that is reset, and not quietly ended, if it is dropped halfway.
+struct Sending {
+    stream: SendStream,
+    settled: bool,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if !self.settled {
+            // It fails only on a stream that has ended already.
+            let _ = self.stream.reset(ABANDONED);
+        }
+    }
+}
+
+/// A parcel of which something has arrived. Dropping it tells the sender to stop.
+#[derive(Debug)]
+pub struct Parcel {
+    lane: Lane,
+    stream: RecvStream,
+}
+
+impl Parcel {
+    /// Reads the whole parcel: its head, of at most `max_head` bytes, and its body, of at most `max_body`.
+    pub async fn read(
+        mut self,
+        max_head: usize,
+        max_body: usize,
+    ) -> Result<(Vec<u8>, Vec<u8>), ParcelError> {
+        let mut assembly = Assembly::new(max_head, max_body);
+        let lie = |found: Lie, lane: &Lane| found.into_error(lane.peer_name().clone());
+        // The size given here bounds one step; a chunk is what one packet carried.
+        while let Some(chunk) =
+            self.stream.read_chunk(usize::MAX, false).await.map_err(|error| self.error(error))?
+        {
+            self.lane.note_read(chunk.bytes.len());
+            assembly.place(chunk.offset, &chunk.bytes).map_err(|found| lie(found, &self.lane))?;
+        }
+        assembly.finish().map_err(|found| lie(found, &self.lane))
+    }
+
+    /// Tells the sender that the parcel is not wanted; it sees `code`.
+    pub fn refuse(mut self, code: u32) {
+        // It fails only on a stream that has ended already.
+        let _ = self.stream.stop(VarInt::from_u32(code));
+    }
+
+    fn error(&self, error: ReadError) -> ParcelError {
+        let peer = self.lane.peer_name().clone();
+        match error {
+            ReadError::Reset(code) => ParcelError::Abandoned { peer, code: code.into_inner() },
+            ReadError::ConnectionLost(error) => self.lane.error(error).into(),
+            ReadError::ClosedStream
+            | ReadError::IllegalOrderedRead
+            | ReadError::ZeroRttRejected => LinkError::ClosedHere { peer }.into(),
+        }
+    }
+}
+
+/// A way in which a parcel contradicts itself or exceeds its limits.
+#[derive(Debug, PartialEq, Eq)]
+enum Lie {
+    HeadTooLong { length: u64, cap: usize },
+    BodyTooLong { length: u64, cap: usize },
+    EndsEarly,
+    TrailingBytes,
+}
+
+impl Lie {
+    fn into_error(self, peer: PeerName) -> ParcelError {
+        match self {
+            Self::HeadTooLong { length, cap } => ParcelError::HeadTooLong { peer, length, cap },
+            Self::BodyTooLong { length, cap } => ParcelError::BodyTooLong { peer, length, cap },
+            Self::EndsEarly => ParcelError::EndsEarly { peer },
+            Self::TrailingBytes => ParcelError::TrailingBytes { peer },
+        }
+    }
+}
+
+/// Puts chunks that come in any order, each byte once, where they belong.
+struct Assembly {
+    max_head: usize,
+    max_body: usize,
+    lengths: [u8; LENGTHS_BYTES],
+    lengths_arrived: usize,
+    /// The two lengths, once all their bytes are there.
+    known: Option<(usize, usize)>,
+    /// What lies behind the lengths and came before they were known. It is copied, because a chunk of
+    /// one byte keeps the memory of the packet that it came in.
+    early: Vec<u8>,
+    head: Vec<u8>,
+    body: Vec<u8>,
+    arrived: usize,
+}
+
+impl Assembly {
+    fn new(max_head: usize, max_body: usize) -> Self {
+        Self {
+            max_head,
+            max_body,
+            lengths: [0; LENGTHS_BYTES],
+            lengths_arrived: 0,
+            known: None,
+            early: Vec::new(),
+            head: Vec::new(),
+            body: Vec::new(),
+            arrived: 0,
+        }
+    }
+
+    fn place(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Lie> {
+        let end = offset.saturating_add(bytes.len() as u64);
+        let limit = (LENGTHS_BYTES + self.max_head).saturating_add(self.max_body);
+        if end > limit as u64 {
+            return Err(Lie::TrailingBytes);
+        }
+        // The limit fits in a usize, so what lies below it does.
+        let offset = offset as usize;
+        self.arrived += bytes.len();
+        let (of_lengths, rest) =
+            bytes.split_at(LENGTHS_BYTES.saturating_sub(offset).min(bytes.len()));
+        if !of_lengths.is_empty() {
+            self.lengths[offset..offset + of_lengths.len()].copy_from_slice(of_lengths);
+            self.lengths_arrived += of_lengths.len();
+            if self.lengths_arrived == LENGTHS_BYTES {
+                self.learn_lengths()?;
+            }
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let start = offset + of_lengths.len() - LENGTHS_BYTES;
+        match self.known {
+            Some((head, body)) => self.copy(start, rest, head, body),
+            None => {
+                write_at(&mut self.early, start, rest, limit - LENGTHS_BYTES);
+                Ok(())
+            }
+        }
+    }
+
+    fn learn_lengths(&mut self) -> Result<(), Lie> {
+        let number = |at: usize| {
+            let bytes = &self.lengths[at..at + 4];
+            u32::from_be_bytes(bytes.try_into().expect("four bytes were sliced"))
+        };
+        let (head, body) = (number(0), number(4));
+        if head as usize > self.max_head {
+            return Err(Lie::HeadTooLong { length: u64::from(head), cap: self.max_head });
+        }
+        if body as usize > self.max_body {
+            return Err(Lie::BodyTooLong { length: u64::from(body), cap: self.max_body });
+        }
+        let (head, body) = (head as usize, body as usize);
+        self.known = Some((head, body));
+        let early = std::mem::take(&mut self.early);
+        self.copy(0, &early, head, body)
+    }
+
+    /// Copies bytes from behind the lengths to the head, the body, or both.
+    fn copy(&mut self, start: usize, bytes: &[u8], head: usize, body: usize) -> Result<(), Lie> {
+        if start + bytes.len() > head + body {
+            return Err(Lie::TrailingBytes);
+        }
+        let (of_head, of_body) = bytes.split_at(head.saturating_sub(start).min(bytes.len()));
+        write_at(&mut self.head, start, of_head, head);
+        // Where nothing is of the body, this may lie before its beginning, and nothing is written.
+        write_at(&mut self.body, (start + of_head.len()).saturating_sub(head), of_body, body);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(Vec<u8>, Vec<u8>), Lie> {
+        let Some((head, body)) = self.known else { return Err(Lie::EndsEarly) };
+        // Each byte comes once and none lies behind the end, so the sum says that all are there.
+        if self.arrived != LENGTHS_BYTES + head + body {
+            return Err(Lie::EndsEarly);
+        }
+        Ok((self.head, self.body))
+    }
+}
+
+/// Writes at an offset of a buffer that grows to what it needs and never beyond `length`.
+fn write_at(buffer: &mut Vec<u8>, offset: usize, bytes: &[u8], length: usize) {
+    if bytes.is_empty() {
+        return;
+    }
+    let end = offset + bytes.len();
+    if end > buffer.len() {
+        if end > buffer.capacity() {
+            let wanted = (buffer.capacity() * 2).max(end).min(length);
+            buffer.reserve_exact(wanted - buffer.len());
+        }
+        buffer.resize(end, 0);
+    }
+    buffer[offset..end].copy_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,254 @@
+//! The side that waits to be dialed: who gets in, how many, and how much memory each may fill.
+//! A peer is asked for by its key right after the handshake and before any stream is taken from it. One
+//! task takes handshakes in; each connection is watched by a task of its own until it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, Endpoint, Incoming, ServerConfig, TokioRuntime, VarInt};
+use rustls::pki_types::CertificateDer;
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::error::{close_code, reason_bytes};
+use crate::lane::{Side, canonical};
+use crate::memory::{MemoryBudget, SMALLEST_SHARE, parcels_of};
+use crate::{
+    Denied, Identity, Lane, LinkError, PeerName, Permissions, PublicKey, TransportOptions, Warning,
+    socket, tls,
+};
+
+mod slots;
+
+use slots::{Slot, Slots};
+
+/// What the listener says first on every lane: that the peer is in, and the version that follows.
+pub(crate) const WELCOME: [u8; 1] = [1];
+
+/// How many admitted lanes may wait for `accept`.
+const WAITING_LANES: usize = 16;
+
+/// How often shares are granted that had to wait until a peer's earlier bytes were read.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Who may come in. It is asked on every connection, so a change is in force from the next one on.
+pub trait Gatekeeper: Send + Sync {
+    /// What the peer may do, or why it is turned away. It must not block.
+    fn admit(&self, peer: &PublicKey, remote: SocketAddr) -> Result<Permissions, Denied>;
+}
+
+/// How a listener guards itself.
+#[derive(Debug, Clone)]
+pub struct ListenOptions {
+    /// The memory that all peers together may fill with data that was not yet read. Each gets an equal
+    /// share, but not less than [`crate::SMALLEST_SHARE`], which then bounds the sum instead.
+    pub memory_budget: u64,
+    /// The most connections at once, handshakes included.
+    pub max_connections: usize,
+    /// The most handshakes at once from one IPv4 address or one IPv6 /64.
+    pub max_handshakes_per_address: usize,
+    /// With this many handshakes under way, newcomers must first prove that they are where they say.
+    pub validate_above: usize,
+    /// How long a handshake may take.
+    pub handshake_deadline: Duration,
+    /// The transport's settings.
+    pub transport: TransportOptions,
+}
+
+impl Default for ListenOptions {
+    fn default() -> Self {
+        Self {
+            memory_budget: 128 * 1024 * 1024,
+            max_connections: 256,
+            max_handshakes_per_address: 32,
+            validate_above: 64,
+            handshake_deadline: Duration::from_secs(5),
+            transport: TransportOptions::default(),
+        }
+    }
+}
+
+/// A bound socket that admits peers.
+#[derive(Debug)]
+pub struct Listener {
+    endpoint: Endpoint,
+    local: SocketAddr,
+    ready: Mutex<mpsc::Receiver<Lane>>,
+    doorman: JoinHandle<()>,
+    warnings: Vec<Warning>,
+}
+
+impl Listener {
+    /// Binds a socket and starts to admit peers. Must be called within a tokio runtime.
+    pub fn bind(
+        address: SocketAddr,
+        identity: &Identity,
+        gatekeeper: Arc<dyn Gatekeeper>,
+        options: ListenOptions,
+    ) -> Result<Self, LinkError> {
+        let config = server_config(identity, &options)?;
+        let (socket, warnings) = socket::open(address, options.transport.socket_buffer_bytes)?;
+        let failed = |source| LinkError::Socket { action: "listen on", local: address, source };
+        let endpoint_config = options.transport.to_endpoint_config()?;
+        let endpoint = Endpoint::new(endpoint_config, Some(config), socket, Arc::new(TokioRuntime))
+            .map_err(failed)?;
+        let local = endpoint.local_addr().map_err(failed)?;
+        let (lanes, ready) = mpsc::channel(WAITING_LANES);
+        let door = Arc::new(Door {
+            gatekeeper,
+            slots: Slots::new(options.max_connections, options.max_handshakes_per_address),
+            budget: MemoryBudget::new(options.memory_budget),
+            lanes,
+            validate_above: options.validate_above,
+            handshake_deadline: options.handshake_deadline,
+        });
+        let doorman = tokio::spawn(door.keep(endpoint.clone()));
+        Ok(Self { endpoint, local, ready: Mutex::new(ready), doorman, warnings })
+    }
+
+    /// Where it listens, with the port that was chosen if none was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// What the user should know about the socket.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Waits for the next peer that was admitted. Can be cancelled without losing one.
+    pub async fn accept(&self) -> Result<Lane, LinkError> {
+        let lane = self.ready.lock().await.recv().await;
+        lane.ok_or(LinkError::ListenerClosed { local: self.local })
+    }
+
+    /// Closes every lane, telling peers that we go away, and waits, `at_most` this long, until they can
+    /// have heard it.
+    pub async fn close(&self, reason: &str, at_most: Duration) {
+        self.endpoint.close(VarInt::from_u32(close_code::GOING_AWAY), reason_bytes(reason));
+        // Being too late is no error: the peers' idle timeouts cover it.
+        let _ = tokio::time::timeout(at_most, self.endpoint.wait_idle()).await;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.endpoint.close(VarInt::from_u32(close_code::GOING_AWAY), b"");
+        self.doorman.abort();
+    }
+}
+
+fn server_config(identity: &Identity, options: &ListenOptions) -> Result<ServerConfig, LinkError> {
+    let setup = |detail: String| LinkError::Setup { detail };
+    let tls = tls::server_config(identity).map_err(|error| setup(error.to_string()))?;
+    let crypto = QuicServerConfig::try_from(tls).map_err(|error| setup(error.to_string()))?;
+    let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+    // Until a peer is admitted it may fill the least that there is.
+    let transport = options.transport.to_config(SMALLEST_SHARE, parcels_of(SMALLEST_SHARE))?;
+    config.transport_config(Arc::new(transport));
+    config.migration(true);
+    // The doorman takes handshakes in at once, so only a moment's worth of them ever waits here.
+    config
+        .max_incoming(1024)
+        .incoming_buffer_size(64 * 1024)
+        .incoming_buffer_size_total(4 * 1024 * 1024);
+    // Tokens for later visits would let onlookers tell that two connections are one client's.
+    config.validation_token.sent(0);
+    Ok(config)
+}
+
+/// What the tasks behind a listener share.
+struct Door {
+    gatekeeper: Arc<dyn Gatekeeper>,
+    slots: Arc<Slots>,
+    budget: Arc<MemoryBudget>,
+    lanes: mpsc::Sender<Lane>,
+    validate_above: usize,
+    handshake_deadline: Duration,
+}
+
+impl Door {
+    /// Takes handshakes in until the endpoint closes. The tasks end with this one.
+    async fn keep(self: Arc<Self>, endpoint: Endpoint) {
+        let mut visits = JoinSet::new();
+        let mut settling = tokio::time::interval(SETTLE_EVERY);
+        loop {
+            tokio::select! {
+                incoming = endpoint.accept() => match incoming {
+                    Some(incoming) => self.receive(incoming, &mut visits),
+                    None => break,
+                },
+                Some(_ended) = visits.join_next() => {}
+                _ = settling.tick() => self.budget.settle(),
+            }
+        }
+        while visits.join_next().await.is_some() {}
+    }
+
+    fn receive(self: &Arc<Self>, incoming: Incoming, visits: &mut JoinSet<()>) {
+        if self.slots.handshakes() >= self.validate_above && incoming.may_retry() {
+            // A forged source address never sees the answer, so it costs one packet and no memory.
+            let _ = incoming.retry();
+            return;
+        }
+        let remote = canonical(incoming.remote_address());
+        match self.slots.take(remote.ip()) {
+            Some(slot) => {
+                visits.spawn(self.clone().visit(incoming, slot));
+            }
+            None => incoming.refuse(),
+        }
+    }
+
+    /// One peer, from its handshake to its end. The slot is given back when this returns or panics.
+    async fn visit(self: Arc<Self>, incoming: Incoming, mut slot: Slot) {
+        let admitted = tokio::time::timeout(self.handshake_deadline, self.admit(incoming)).await;
+        let Ok(Some((connection, peer, permissions))) = admitted else { return };
+        slot.handshake_done();
+        let place = self.budget.join(&connection);
+        let name = PeerName::new(canonical(connection.remote_address())).with_key(peer);
+        let side = Side::Admitted { permissions };
+        let lane = Lane::new(connection.clone(), name, peer, side, place.account(), Vec::new());
+        tokio::select! {
+            sent = self.lanes.send(lane) => if sent.is_err() {
+                return;
+            },
+            _ended = connection.closed() => return,
+        }
+        connection.closed().await;
+    }
+
+    /// The handshake, the gatekeeper's word, and the welcome that tells the dialer that it is in.
+    async fn admit(&self, incoming: Incoming) -> Option<(Connection, PublicKey, Permissions)> {
+        let connection = incoming.accept().ok()?.await.ok()?;
+        let Some(peer) = peer_key(&connection) else {
+            connection.close(VarInt::from_u32(close_code::PROTOCOL), b"no key was shown");
+            return None;
+        };
+        match self.gatekeeper.admit(&peer, canonical(connection.remote_address())) {
+            Ok(permissions) => {
+                let mut welcome = connection.open_uni().await.ok()?;
+                welcome.write_all(&WELCOME).await.ok()?;
+                welcome.finish().ok()?;
+                Some((connection, peer, permissions))
+            }
+            Err(denied) => {
+                connection
+                    .close(VarInt::from_u32(close_code::REFUSED), reason_bytes(&denied.reason));
+                None
+            }
+        }
+    }
+}
+
+/// The key that the peer proved to hold in the handshake.
+pub(crate) fn peer_key(connection: &Connection) -> Option<PublicKey> {
+    let identity = connection.peer_identity()?;
+    let certificates = identity.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    tls::peer_key(&certificates)
+}
+
+#[cfg(test)]
+mod tests;

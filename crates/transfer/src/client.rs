@@ -1,0 +1,380 @@
+//! The dialling side of a job: connects, opens a transfer, goes on with it through cuts, and begins anew
+//! when the other end was restarted.
+
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{Counters, Event, Sink};
+use link::{Backoff, BackoffOptions, Identity, Lane, LinkError, Outcome, Step, close_code};
+use tokio::time::{Instant, sleep};
+
+use crate::host::{Landing, Refusal, SourceRoot};
+use crate::message::{Listed, Opening, Order, RefuseCode};
+use crate::receipt::{Receipt, ReceiptError};
+use crate::receive::Receiver;
+use crate::send::{Sender, Watch};
+use crate::session;
+use crate::{Totals, TransferError};
+
+/// Makes a connection to the peer; called again after each cut.
+pub type Connect =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Lane, LinkError>> + Send>> + Send + Sync>;
+
+/// What a job needs besides what is to be copied.
+#[derive(Clone)]
+pub struct JobOptions {
+    /// How long a link may be down before the job gives up.
+    pub give_up_after: Duration,
+    /// Payload bytes per second, if limited.
+    pub limit_bytes_per_s: Option<u64>,
+    /// Told what happens.
+    pub sink: Sink,
+    /// Counted in.
+    pub counters: Arc<Counters>,
+}
+
+impl JobOptions {
+    fn watch(&self) -> Watch {
+        Watch { sink: self.sink.clone(), counters: self.counters.clone() }
+    }
+}
+
+/// How a job ended.
+#[derive(Debug, Clone)]
+pub struct JobReport {
+    /// What was counted.
+    pub totals: Totals,
+    /// Payload bytes put on the link, those sent again included.
+    pub bytes_sent: u64,
+    /// The signed receipt; none in a dry run.
+    pub receipt: Option<Vec<u8>>,
+}
+
+/// Copies local files to a peer.
+pub async fn put(
+    connect: Connect,
+    sources: Vec<SourceRoot>,
+    order: Order,
+    options: JobOptions,
+) -> Result<JobReport, TransferError> {
+    let sender = start_sender(&sources, &order, &options);
+    let putting =
+        Putting { sources, order, options: options.clone(), id: new_id(), begun: false, sender };
+    drive(connect, &options, putting).await
+}
+
+/// Copies files of a peer to a local folder; `identity` signs the receipt.
+pub async fn get(
+    connect: Connect,
+    paths: Vec<Vec<u8>>,
+    landing: Landing,
+    order: Order,
+    identity: Arc<Identity>,
+    options: JobOptions,
+) -> Result<JobReport, TransferError> {
+    let getting = Getting {
+        paths,
+        landing,
+        order,
+        identity,
+        options: options.clone(),
+        id: new_id(),
+        receiver: None,
+    };
+    drive(connect, &options, getting).await
+}
+
+/// Lists a folder of a peer, or its exports when the path is empty.
+pub async fn list(lane: &Lane, path: &[u8]) -> Result<Vec<Listed>, TransferError> {
+    /// A listing is for a person; beyond this it is a tree to be copied.
+    const MOST: usize = 1_000_000;
+    let (mut control, mut answer) =
+        session::ask(lane, &Opening::List { path: path.to_vec() }).await?;
+    let mut all = Vec::new();
+    loop {
+        let Opening::Listing { entries, last } = answer else {
+            return Err(session::unexpected(lane, answer));
+        };
+        all.extend(entries);
+        if last || all.len() > MOST {
+            return Ok(all);
+        }
+        answer = session::read(lane, &mut control.1, Duration::from_secs(30)).await?;
+    }
+}
+
+/// One kind of job, as `drive` sees it.
+trait Job {
+    /// Runs on a lane until the job is over or the lane fails.
+    async fn attempt(&mut self, lane: &Lane) -> Result<JobReport, TransferError>;
+    /// Rises whenever something was achieved.
+    fn progress(&self) -> u64;
+    /// The other end has forgotten the transfer: begin anew. What was published or staged is kept.
+    fn begin_anew(&mut self);
+}
+
+/// Runs a job over as many lanes as it takes.
+async fn drive(
+    connect: Connect,
+    options: &JobOptions,
+    mut job: impl Job,
+) -> Result<JobReport, TransferError> {
+    let start = Instant::now();
+    let mut backoff = Backoff::new(BackoffOptions {
+        give_up_after: options.give_up_after,
+        ..BackoffOptions::default()
+    });
+    let mut connected_once = false;
+    loop {
+        let before = job.progress();
+        let error = match connect().await {
+            Ok(lane) => {
+                connected_once = true;
+                tell_up(&options.sink, &lane);
+                let result = job.attempt(&lane).await;
+                close(&lane, &result).await;
+                match result {
+                    Err(error) => error,
+                    done => return done,
+                }
+            }
+            Err(error) => TransferError::Link(error),
+        };
+        if let TransferError::Refused { code: RefuseCode::UnknownTransfer, .. } = &error {
+            options.sink.emit(&Event::Warning {
+                text: "the other end was restarted: going through the files again".to_owned(),
+            });
+            job.begin_anew();
+            continue;
+        }
+        let fault = link_fault(error.fault());
+        // A first connection that fails is most likely a wrong address or a daemon that is not
+        // running: somebody waits at a terminal, so it is told after a few tries.
+        let patient = connected_once || start.elapsed() < Duration::from_secs(3);
+        let outcome = if job.progress() > before {
+            Outcome::LostAfterProgress(fault)
+        } else {
+            Outcome::Failed(fault)
+        };
+        let step =
+            if patient { backoff.next(start.elapsed(), outcome, random()) } else { Step::GiveUp };
+        let Step::Wait(after) = step else {
+            return Err(given_up(error, connected_once, start.elapsed()));
+        };
+        if connected_once {
+            options.sink.emit(&Event::LinkLost { reason: chain(&error) });
+            options.sink.emit(&Event::LinkRetry { after });
+        }
+        sleep(after).await;
+    }
+}
+
+/// A transient error at the end means that patience ran out, which is not the same as a refusal.
+fn given_up(error: TransferError, connected_once: bool, after: Duration) -> TransferError {
+    match error {
+        TransferError::Link(last) if connected_once && last.fault() == link::Fault::Transient => {
+            TransferError::GaveUp { seconds: after.as_secs(), last }
+        }
+        error => error,
+    }
+}
+
+fn link_fault(fault: files::Fault) -> link::Fault {
+    match fault {
+        files::Fault::Transient => link::Fault::Transient,
+        files::Fault::Permanent => link::Fault::Permanent,
+        files::Fault::Corrupt => link::Fault::Corrupt,
+        files::Fault::Denied => link::Fault::Denied,
+    }
+}
+
+fn tell_up(sink: &Sink, lane: &Lane) {
+    sink.emit(&Event::LinkUp { peer: lane.peer().fingerprint(), address: lane.remote_address() });
+    for warning in lane.warnings() {
+        sink.emit(&Event::Warning { text: warning.to_string() });
+    }
+}
+
+async fn close(lane: &Lane, result: &Result<JobReport, TransferError>) {
+    match result {
+        Err(error) if error.fault() == files::Fault::Corrupt => {
+            lane.close(close_code::PROTOCOL, &chain(error));
+        }
+        // The transfer is to go on over another lane: the other end must not take it for finished.
+        Err(_) => lane.close(close_code::GOING_AWAY, "the transfer will go on"),
+        Ok(_) => lane.close(close_code::DONE, "done"),
+    }
+    lane.drained(Duration::from_millis(500)).await;
+}
+
+struct Putting {
+    sources: Vec<SourceRoot>,
+    order: Order,
+    options: JobOptions,
+    id: [u8; 16],
+    begun: bool,
+    sender: Sender,
+}
+
+fn start_sender(sources: &[SourceRoot], order: &Order, options: &JobOptions) -> Sender {
+    Sender::start(sources.to_vec(), order.clone(), options.limit_bytes_per_s, options.watch())
+}
+
+impl Job for Putting {
+    async fn attempt(&mut self, lane: &Lane) -> Result<JobReport, TransferError> {
+        let seen = self.sender.seen();
+        let (id, resume, order) = (self.id, self.begun, self.order.clone());
+        let request = Opening::Put { id, resume, seen, order };
+        let (control, answer) = session::ask(lane, &request).await?;
+        let Opening::Accept { resumed, window, .. } = answer else {
+            return Err(session::unexpected(lane, answer));
+        };
+        if resumed != resume {
+            return Err(session::unexpected(lane, answer));
+        }
+        self.begun = true;
+        let receipt = self.sender.run(lane, control, window).await?;
+        let receipt = (!self.order.dry_run).then_some(receipt);
+        if let Some(receipt) = &receipt {
+            self.check(lane, receipt).map_err(|error| TransferError::BadReceipt {
+                peer: lane.peer_name().clone(),
+                error,
+            })?;
+        }
+        let (totals, bytes_sent) = (self.sender.totals(), self.sender.bytes_sent());
+        Ok(JobReport { totals, bytes_sent, receipt })
+    }
+
+    fn progress(&self) -> u64 {
+        self.sender.progress()
+    }
+
+    fn begin_anew(&mut self) {
+        self.id = new_id();
+        self.begun = false;
+        let counters = &self.options.counters;
+        for count in [&counters.entries, &counters.files_total, &counters.bytes_total] {
+            count.set(0);
+        }
+        for count in [&counters.files_done, &counters.files_skipped, &counters.files_failed] {
+            count.set(0);
+        }
+        let bytes_sent = self.sender.bytes_sent();
+        self.sender = start_sender(&self.sources, &self.order, &self.options);
+        self.sender.sent_before(bytes_sent);
+    }
+}
+
+impl Putting {
+    /// The receipt must be the peer's own, for this transfer, and for the tree that was sent.
+    fn check(&self, lane: &Lane, receipt: &[u8]) -> Result<(), ReceiptError> {
+        let statement = Receipt::verify(receipt)?.statement;
+        if statement.target != *lane.peer() {
+            return Err(ReceiptError::Mismatch("signer"));
+        }
+        if statement.transfer != hex(&self.id) {
+            return Err(ReceiptError::Mismatch("transfer"));
+        }
+        if statement.tree.content != self.sender.tree().content {
+            return Err(ReceiptError::Mismatch("tree digest"));
+        }
+        if statement.durable != self.order.durable {
+            return Err(ReceiptError::Mismatch("durability"));
+        }
+        Ok(())
+    }
+}
+
+struct Getting {
+    paths: Vec<Vec<u8>>,
+    landing: Landing,
+    order: Order,
+    identity: Arc<Identity>,
+    options: JobOptions,
+    id: [u8; 16],
+    receiver: Option<Receiver>,
+}
+
+impl Job for Getting {
+    async fn attempt(&mut self, lane: &Lane) -> Result<JobReport, TransferError> {
+        let resume = self.receiver.is_some();
+        let receiver = match &mut self.receiver {
+            Some(receiver) => receiver,
+            None => {
+                let (landing, order) = (self.landing.clone(), self.order.clone());
+                let (identity, watch) = (self.identity.clone(), self.options.watch());
+                let (id, peer, share) = (self.id, *lane.peer(), lane.memory_share());
+                let start =
+                    move || Receiver::start(id, landing, order, peer, identity, share, watch);
+                let started = tokio::task::spawn_blocking(start).await;
+                self.receiver.insert(started.map_err(|_| TransferError::Cancelled)??)
+            }
+        };
+        let request = Opening::Get {
+            id: self.id,
+            resume,
+            window: receiver.window(),
+            order: Order { target: Vec::new(), ..self.order.clone() },
+            sources: self.paths.clone(),
+        };
+        if !request.fits() {
+            let text = "too many paths for one request: copy them in several runs".to_owned();
+            return Err(Refusal { code: RefuseCode::Protocol, text }.into());
+        }
+        let (control, answer) = session::ask(lane, &request).await?;
+        let Opening::Accept { resumed, seen, .. } = answer else {
+            return Err(session::unexpected(lane, answer));
+        };
+        if resumed != resume {
+            return Err(session::unexpected(lane, answer));
+        }
+        receiver.run(lane, control, seen).await?;
+        if let Some(refusal) = receiver.failure() {
+            return Err(refusal.into());
+        }
+        let receipt = receiver.receipt().filter(|receipt| !receipt.is_empty()).cloned();
+        let bytes_sent = self.options.counters.bytes_sent.get();
+        Ok(JobReport { totals: receiver.totals(), bytes_sent, receipt })
+    }
+
+    fn progress(&self) -> u64 {
+        self.receiver.as_ref().map_or(0, Receiver::progress)
+    }
+
+    fn begin_anew(&mut self) {
+        self.id = new_id();
+        self.receiver = None;
+    }
+}
+
+/// Names a transfer; only its own peer can resume it, so it need not be secret.
+fn new_id() -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&random().to_le_bytes());
+    id[8..].copy_from_slice(&random().to_le_bytes());
+    id
+}
+
+/// The standard library keys its hash maps with the system's randomness.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

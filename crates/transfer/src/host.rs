@@ -1,0 +1,90 @@
+//! What decides on a receiving or giving machine: which folder an order means, who may write there,
+//! and what is refused. A daemon's exports are one such policy; inboxes will be another.
+
+use files::{Dir, Name, RelPath};
+use link::{Identity, Lane};
+
+use crate::message::{Entry, Listed, Order, RefuseCode};
+
+/// The policy of a daemon. Calls may touch the disk; they are made on threads that may block.
+pub trait Host: Send + Sync + 'static {
+    /// Where an order of this peer lands, or why it is refused.
+    fn landing(&self, lane: &Lane, order: &Order) -> Result<Landing, Refusal>;
+
+    /// What this peer asks for, or why it is refused.
+    fn sources(
+        &self,
+        lane: &Lane,
+        paths: &[Vec<u8>],
+        order: &Order,
+    ) -> Result<Vec<SourceRoot>, Refusal>;
+
+    /// What is in a folder, or the exports when the path is empty.
+    fn list(&self, lane: &Lane, path: &[u8]) -> Result<Vec<Listed>, Refusal>;
+
+    /// Who signs receipts here.
+    fn identity(&self) -> std::sync::Arc<Identity>;
+}
+
+/// A folder into which a transfer goes, and what may go there.
+#[derive(Clone)]
+pub struct Landing {
+    /// The handle that nothing leaves and below which the staging area lies: an export, or the folder
+    /// that the user named.
+    pub root: Dir,
+    /// The target folder below it (folder 0 of the protocol). It exists, or is to be made when
+    /// `make` is set.
+    pub folder: RelPath,
+    /// Make the target folder if it is missing.
+    pub make: bool,
+    /// The name that the one top entry gets here instead of its own.
+    pub rename_top: Option<Name>,
+    /// The path as receipts and messages name it.
+    pub shown: String,
+    /// Payload bytes per second that this peer may send, if limited.
+    pub max_rate_bytes_per_s: Option<u64>,
+    /// Decides about each entry as it is offered.
+    pub admission: std::sync::Arc<dyn Admission>,
+}
+
+/// Decides about single entries: the receiving policy.
+pub trait Admission: Send + Sync {
+    /// Whether this entry may be created at this path below the target folder.
+    fn admit(&self, entry: &Entry, path: &RelPath) -> Result<(), Refusal>;
+}
+
+/// Takes everything but the names that haul itself uses in a folder.
+pub struct AdmitAll;
+
+impl Admission for AdmitAll {
+    fn admit(&self, entry: &Entry, _path: &RelPath) -> Result<(), Refusal> {
+        if files::is_reserved(&entry.name) {
+            let text = format!("the name {} is kept for haul's own use", entry.name);
+            return Err(Refusal { code: RefuseCode::Denied, text });
+        }
+        Ok(())
+    }
+}
+
+/// One of the things that are to be copied.
+#[derive(Clone)]
+pub struct SourceRoot {
+    /// The handle that nothing leaves.
+    pub root: Dir,
+    /// The file, folder or link, below it.
+    pub path: RelPath,
+    /// The name under which it is offered. `None` for `folder/.`: what it holds is offered.
+    pub name: Option<Name>,
+    /// Payload bytes per second that may be sent to this peer, if limited.
+    pub max_rate_bytes_per_s: Option<u64>,
+}
+
+/// A refusal in words that the peer will read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// The kind of reason.
+    pub code: RefuseCode,
+    /// What is refused and what to do.
+    pub text: String,
+}

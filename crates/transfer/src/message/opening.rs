@@ -1,0 +1,408 @@
+//! The messages that open a transfer: who speaks which version, what is asked for, and the answer.
+
+use files::{Name, Timestamp};
+use link::wire::{Decoder, Encoder, WireError};
+use tree::{Filter, Rule, Verdict};
+
+use super::entry::decode_time;
+use super::{MAX_MESSAGE, MAX_TEXT, capped, list};
+
+const MAGIC: &[u8; 4] = b"haul";
+const MAX_SOFTWARE: usize = 64;
+const MAX_PATH: usize = 4096;
+/// What a filter takes; `Filter::new` bounds the whole.
+const MAX_RULES: u64 = 1000;
+const MAX_PATTERN: usize = 1024;
+/// The most paths that one request may ask for.
+pub const MAX_SOURCES: usize = 4096;
+
+/// Messages before and beside a transfer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opening {
+    /// The dialler's first word.
+    Hello {
+        /// The lowest version spoken.
+        lowest: u64,
+        /// The highest version spoken.
+        highest: u64,
+        /// Name and version of the program, for logs.
+        software: String,
+    },
+    /// The answer to Hello.
+    Welcome {
+        /// The version that both will speak.
+        version: u64,
+        /// Name and version of the program, for logs.
+        software: String,
+    },
+    /// No.
+    Refuse {
+        /// The kind of reason.
+        code: RefuseCode,
+        /// The reason in words, and what to do.
+        text: String,
+    },
+    /// The dialler has data to give.
+    Put {
+        /// Names the transfer across connections.
+        id: [u8; 16],
+        /// Whether this goes on with a transfer that was cut.
+        resume: bool,
+        /// How many outcomes the source has seen.
+        seen: u64,
+        /// What the target is to do.
+        order: Order,
+    },
+    /// The dialler wants data.
+    Get {
+        /// Names the transfer across connections.
+        id: [u8; 16],
+        /// Whether this goes on with a transfer that was cut.
+        resume: bool,
+        /// What unfinished entries may cost.
+        window: u64,
+        /// What matters of it to a source: filter rules and attributes asked for.
+        order: Order,
+        /// Paths as the user typed them.
+        sources: Vec<Vec<u8>>,
+    },
+    /// The dialler wants to see a folder, or all exports when the path is empty.
+    List {
+        /// The path as the user typed it.
+        path: Vec<u8>,
+    },
+    /// Yes.
+    Accept {
+        /// Whether a cut transfer goes on.
+        resumed: bool,
+        /// How many outcomes the source has seen, if the one who answers is the source.
+        seen: u64,
+        /// What unfinished entries may cost, if the one who answers is the target.
+        window: u64,
+    },
+    /// A part of a folder's listing.
+    Listing {
+        /// What is in it.
+        entries: Vec<Listed>,
+        /// Whether this is the last part.
+        last: bool,
+    },
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// `d`, `f`, `l` or `o` for folder, file, symbolic link, other; `e` for an export.
+    pub kind: u8,
+    /// Its name.
+    pub name: Name,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its permission bits.
+    pub mode: u32,
+    /// When it last changed.
+    pub mtime: Timestamp,
+}
+
+/// What the one who starts a transfer wants the target to do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Order {
+    /// The target path as typed; empty when the dialler is the target.
+    pub target: Vec<u8>,
+    /// Several sources, or a trailing slash: the target must be a folder that exists.
+    pub into_folder: bool,
+    /// The one source is `folder/.`: its children go into the target, which is made if missing.
+    pub contents: bool,
+    /// Nothing is acknowledged before it would survive a power cut.
+    pub durable: bool,
+    /// Files of the same size and time are compared by content.
+    pub checksum: bool,
+    /// Nothing is changed; outcomes say what would be.
+    pub dry_run: bool,
+    /// User and group are carried.
+    pub owner: bool,
+    /// Extended attributes are carried.
+    pub xattrs: bool,
+    /// Set-id and sticky bits are carried.
+    pub setid: bool,
+    /// What to do when something different has the name.
+    pub existing: Existing,
+    /// Whether what the source does not have is removed.
+    pub deletion: Deletion,
+    /// What is left out of the walk and protected from deletion.
+    pub rules: Vec<Rule>,
+}
+
+/// What to do when something different has the name of an arriving file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Existing {
+    /// Replace it, in one step, once the new file is verified.
+    #[default]
+    Overwrite,
+    /// Leave it and count the file as skipped.
+    Skip,
+    /// Leave it and count the file as failed.
+    Fail,
+    /// Keep it under the name `NAME.~N~`.
+    Rename,
+}
+
+/// Whether what the source does not have is removed from the target's folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deletion {
+    /// Nothing is removed.
+    #[default]
+    No,
+    /// Extras are removed unless they are more than half of what is there.
+    Guarded,
+    /// Extras are removed, however many.
+    All,
+}
+
+/// Why something is refused or failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefuseCode {
+    /// No common version.
+    Version,
+    /// A rule of the protocol was broken.
+    Protocol,
+    /// The peer may not do that.
+    Denied,
+    /// No such export, file or folder.
+    NotFound,
+    /// A folder is needed, or must not be.
+    NotAFolder,
+    /// The disk is full, read-only or failing.
+    Disk,
+    /// Somebody else is at it.
+    Busy,
+    /// The transfer to be resumed is not known here.
+    UnknownTransfer,
+    /// The user or operator ended it.
+    Cancelled,
+    /// Something different has the name.
+    Exists,
+    /// The content is not what was promised.
+    Corrupt,
+}
+
+const CODES: [RefuseCode; 11] = [
+    RefuseCode::Version,
+    RefuseCode::Protocol,
+    RefuseCode::Denied,
+    RefuseCode::NotFound,
+    RefuseCode::NotAFolder,
+    RefuseCode::Disk,
+    RefuseCode::Busy,
+    RefuseCode::UnknownTransfer,
+    RefuseCode::Cancelled,
+    RefuseCode::Exists,
+    RefuseCode::Corrupt,
+];
+
+impl RefuseCode {
+    pub(super) fn to_byte(self) -> u8 {
+        1 + CODES.iter().position(|code| *code == self).expect("all codes are listed") as u8
+    }
+
+    pub(super) fn from_byte(byte: u8) -> Result<Self, WireError> {
+        let place = usize::from(byte).checked_sub(1).ok_or(WireError::invalid("refuse code"))?;
+        CODES.get(place).copied().ok_or(WireError::invalid("refuse code"))
+    }
+}
+
+impl Opening {
+    /// The bytes of the message.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Encoder::new();
+        match self {
+            Self::Hello { lowest, highest, software } => {
+                out.u8(1).array(MAGIC).varint(*lowest).varint(*highest).text(software);
+            }
+            Self::Welcome { version, software } => {
+                out.u8(2).varint(*version).text(software);
+            }
+            Self::Refuse { code, text } => {
+                out.u8(3).u8(code.to_byte()).text(capped(text));
+            }
+            Self::Put { id, resume, seen, order } => {
+                out.u8(4).array(id).boolean(*resume).varint(*seen);
+                order.encode(&mut out);
+            }
+            Self::Get { id, resume, window, order, sources } => {
+                out.u8(5).array(id).boolean(*resume).varint(*window);
+                order.encode(&mut out);
+                out.varint(sources.len() as u64);
+                for source in sources {
+                    out.bytes(source);
+                }
+            }
+            Self::List { path } => {
+                out.u8(6).bytes(path);
+            }
+            Self::Accept { resumed, seen, window } => {
+                out.u8(7).boolean(*resumed).varint(*seen).varint(*window);
+            }
+            Self::Listing { entries, last } => {
+                out.u8(8).varint(entries.len() as u64);
+                for entry in entries {
+                    entry.encode(&mut out);
+                }
+                out.boolean(*last);
+            }
+        }
+        out.finish()
+    }
+
+    /// Reads a message; anything that the format does not allow is an error.
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        let mut input = Decoder::new(bytes);
+        let message = match input.u8("message type")? {
+            1 => {
+                if &input.array::<4>("magic")? != MAGIC {
+                    return Err(WireError::invalid("magic"));
+                }
+                let message = Self::Hello {
+                    lowest: input.varint("lowest version")?,
+                    highest: input.varint("highest version")?,
+                    software: input.text("software", MAX_SOFTWARE)?.to_owned(),
+                };
+                // A later version may say more here; who speaks only this one need not read it.
+                return Ok(message);
+            }
+            2 => Self::Welcome {
+                version: input.varint("version")?,
+                software: input.text("software", MAX_SOFTWARE)?.to_owned(),
+            },
+            3 => Self::Refuse {
+                code: RefuseCode::from_byte(input.u8("refuse code")?)?,
+                text: input.text("refuse text", MAX_TEXT)?.to_owned(),
+            },
+            4 => Self::Put {
+                id: input.array("transfer id")?,
+                resume: input.boolean("resume")?,
+                seen: input.varint("outcomes seen")?,
+                order: Order::decode(&mut input)?,
+            },
+            5 => Self::Get {
+                id: input.array("transfer id")?,
+                resume: input.boolean("resume")?,
+                window: input.varint("window")?,
+                order: Order::decode(&mut input)?,
+                sources: decode_sources(&mut input)?,
+            },
+            6 => Self::List { path: input.bytes("path", MAX_PATH)?.to_vec() },
+            7 => Self::Accept {
+                resumed: input.boolean("resumed")?,
+                seen: input.varint("outcomes seen")?,
+                window: input.varint("window")?,
+            },
+            8 => Self::Listing {
+                entries: list(&mut input, "listed entries", Listed::decode)?,
+                last: input.boolean("last")?,
+            },
+            _ => return Err(WireError::invalid("opening message type")),
+        };
+        input.finish()?;
+        Ok(message)
+    }
+
+    /// Whether the message fits into one frame: a command line can name more than one frame holds.
+    pub fn fits(&self) -> bool {
+        self.encode().len() <= MAX_MESSAGE
+    }
+}
+
+fn decode_sources(input: &mut Decoder) -> Result<Vec<Vec<u8>>, WireError> {
+    let mut sources = Vec::new();
+    for _ in 0..input.varint_at_most("sources", MAX_SOURCES as u64)? {
+        sources.push(input.bytes("source path", MAX_PATH)?.to_vec());
+    }
+    Ok(sources)
+}
+
+impl Listed {
+    /// An upper bound of the bytes that this takes in a message.
+    pub fn encoded_len(&self) -> usize {
+        64 + self.name.as_bytes().len()
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u8(self.kind).bytes(self.name.as_bytes()).varint(self.size).varint(self.mode.into());
+        out.signed(self.mtime.seconds).varint(self.mtime.nanos.into());
+    }
+
+    fn decode(input: &mut Decoder) -> Result<Self, WireError> {
+        let kind = input.u8("listed kind")?;
+        if !b"dfloe".contains(&kind) {
+            return Err(WireError::invalid("listed kind"));
+        }
+        Ok(Self {
+            kind,
+            name: Name::new(input.bytes("listed name", 255)?)
+                .map_err(|_| WireError::invalid("listed name"))?,
+            size: input.varint("listed size")?,
+            mode: input.varint_at_most("listed mode", 0o7777)? as u32,
+            mtime: decode_time(input)?,
+        })
+    }
+}
+
+impl Order {
+    fn flags(&self) -> [bool; 8] {
+        let Self {
+            into_folder, contents, durable, checksum, dry_run, owner, xattrs, setid, ..
+        } = self;
+        [*into_folder, *contents, *durable, *checksum, *dry_run, *owner, *xattrs, *setid]
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        let bits = self.flags().iter().rev().fold(0u8, |bits, flag| bits << 1 | u8::from(*flag));
+        out.bytes(&self.target).u8(bits).u8(self.existing as u8).u8(self.deletion as u8);
+        out.varint(self.rules.len() as u64);
+        for rule in &self.rules {
+            out.boolean(rule.verdict == Verdict::Include).bytes(&rule.pattern);
+        }
+    }
+
+    fn decode(input: &mut Decoder) -> Result<Self, WireError> {
+        let target = input.bytes("target path", MAX_PATH)?.to_vec();
+        let bits = input.u8("order flags")?;
+        let flag = |place: u32| bits & 1 << place != 0;
+        let existing = match input.u8("existing")? {
+            0 => Existing::Overwrite,
+            1 => Existing::Skip,
+            2 => Existing::Fail,
+            3 => Existing::Rename,
+            _ => return Err(WireError::invalid("existing")),
+        };
+        let deletion = match input.u8("deletion")? {
+            0 => Deletion::No,
+            1 => Deletion::Guarded,
+            2 => Deletion::All,
+            _ => return Err(WireError::invalid("deletion")),
+        };
+        let mut rules = Vec::new();
+        for _ in 0..input.varint_at_most("filter rules", MAX_RULES)? {
+            let include = input.boolean("filter rule's kind")?;
+            let pattern = input.bytes("filter pattern", MAX_PATTERN)?;
+            rules.push(if include { Rule::include(pattern) } else { Rule::exclude(pattern) });
+        }
+        // Checked here, so that whoever builds the filter from an order that was read cannot fail.
+        Filter::new(rules.clone()).map_err(|_| WireError::invalid("filter pattern"))?;
+        Ok(Self {
+            target,
+            into_folder: flag(0),
+            contents: flag(1),
+            durable: flag(2),
+            checksum: flag(3),
+            dry_run: flag(4),
+            owner: flag(5),
+            xattrs: flag(6),
+            setid: flag(7),
+            existing,
+            deletion,
+            rules,
+        })
+    }
+}

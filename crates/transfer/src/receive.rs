@@ -1,0 +1,408 @@
+//! The target's shell: one loop that takes an event, changes the machine, and carries out what it asks. It
+//! outlives the lanes it runs on, and its disk jobs go on while there is none. The loop itself never
+//! touches the disk; parcels wait for it in bounded memory, and the credit is held back meanwhile.
+
+pub(crate) mod disk;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use files::Name;
+use link::{ControlReceiver, ControlSender, Identity, Lane, LinkError, ParcelError, PublicKey};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::client::hex;
+use crate::host::{Landing, Refusal};
+use crate::lane_io::{Incoming, Outgoing, queues};
+use crate::message::{
+    Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, ParcelHead, SourceMessage,
+};
+use crate::receipt::{MAX_ROOTS, Statement};
+use crate::record::add_record;
+use crate::send::{STALL, TICK, Watch, report_link, tell_outcome};
+use crate::target::{Job, JobResult, Output, Target, TargetOptions};
+use crate::{Totals, TransferError, Violation};
+use disk::Disk;
+use tree::TreeDigest;
+
+/// Disk jobs that run at once.
+const DISK_THREADS: usize = 3;
+/// The least and the most payload that may be on its way or waiting for the disk. The least is also
+/// about what is lost when a process is killed.
+const LEAST_CREDIT: u64 = 6 << 20;
+const MOST_CREDIT: u64 = 64 << 20;
+/// Parcels that have arrived and wait for the loop.
+const PARCELS_WAITING: usize = 4;
+
+type Arrived = Result<(Vec<u8>, Vec<u8>), ParcelError>;
+
+/// A transfer at its target.
+pub(crate) struct Receiver {
+    machine: Target,
+    disk: Arc<Disk>,
+    disk_room: Arc<Semaphore>,
+    results: mpsc::UnboundedReceiver<JobResult>,
+    done: mpsc::UnboundedSender<JobResult>,
+    window: u64,
+    watch: Watch,
+    tree: TreeDigest,
+    roots: Vec<String>,
+    root_count: u64,
+    began: u64,
+    id: [u8; 16],
+    source: PublicKey,
+    identity: Arc<Identity>,
+    landing: Landing,
+    order: Order,
+    receipt: Option<Vec<u8>>,
+    failure: Option<Refusal>,
+    stored_before: u64,
+    credit: u64,
+    measured: (Instant, u64),
+}
+
+impl Receiver {
+    /// Opens the target folder. The machine waits for a lane. `share` is how many bytes of memory the
+    /// peer may take here.
+    pub(crate) fn start(
+        id: [u8; 16],
+        landing: Landing,
+        order: Order,
+        source: PublicKey,
+        identity: Arc<Identity>,
+        share: u64,
+        watch: Watch,
+    ) -> Result<Self, Refusal> {
+        let window = (share / 4).clamp(MIN_WINDOW, MAX_WINDOW);
+        let disk = Disk::open(landing.clone(), &order, *source.as_bytes())?;
+        let options = TargetOptions::of(&order, landing.rename_top.clone(), window);
+        let (done, results) = mpsc::unbounded_channel();
+        Ok(Self {
+            machine: Target::new(options, LEAST_CREDIT),
+            disk: Arc::new(disk),
+            disk_room: Arc::new(Semaphore::new(DISK_THREADS)),
+            results,
+            done,
+            window,
+            watch,
+            tree: TreeDigest::new(),
+            roots: Vec::new(),
+            root_count: 0,
+            began: now(),
+            id,
+            source,
+            identity,
+            landing,
+            order,
+            receipt: None,
+            failure: None,
+            stored_before: 0,
+            credit: LEAST_CREDIT,
+            measured: (Instant::now(), 0),
+        })
+    }
+
+    /// What it grants for unfinished entries.
+    pub(crate) fn window(&self) -> u64 {
+        self.window
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        *self.machine.totals()
+    }
+
+    /// The receipt, once the job is over.
+    pub(crate) fn receipt(&self) -> Option<&Vec<u8>> {
+        self.receipt.as_ref()
+    }
+
+    /// Runs on a lane until the source has the receipt or the lane fails. `seen` is how many outcomes
+    /// the source has processed.
+    pub(crate) async fn run(
+        &mut self,
+        lane: &Lane,
+        control: (ControlSender, ControlReceiver),
+        seen: u64,
+    ) -> Result<(), TransferError> {
+        let violation =
+            |violation| TransferError::Violation { peer: lane.peer_name().clone(), violation };
+        self.machine.link_up(seen).map_err(violation)?;
+        let result = self.run_on(lane, queues(control)).await;
+        self.link_lost();
+        result
+    }
+
+    /// The lane was taken away, also in the middle of `run`.
+    pub(crate) fn link_lost(&mut self) {
+        self.stored_before += self.machine.stored();
+        self.machine.link_lost();
+    }
+
+    /// Rises whenever something was achieved.
+    pub(crate) fn progress(&self) -> u64 {
+        let totals = self.machine.totals();
+        self.stored_before + self.machine.stored() + totals.bytes_ended + totals.folders
+    }
+
+    /// Why the job as a whole failed, when it did.
+    pub(crate) fn failure(&self) -> Option<Refusal> {
+        self.failure.clone()
+    }
+
+    async fn run_on(
+        &mut self,
+        lane: &Lane,
+        (outgoing, mut incoming): (Outgoing, Incoming),
+    ) -> Result<(), TransferError> {
+        let (mut parcels, _accepting) = accept_parcels(lane);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut heard = Instant::now();
+        self.measured = (heard, 0);
+        loop {
+            while outgoing.has_room() {
+                let Some(output) = self.machine.poll_output() else { break };
+                self.carry_out(output, &outgoing);
+            }
+            tokio::select! {
+                frame = incoming.recv() => {
+                    heard = Instant::now();
+                    match frame {
+                        Ok(None) if self.is_over() => return Ok(()),
+                        // Why the lane ended is known better below.
+                        Err(_) => return self.ended(lane.closed().await),
+                        frame => self.message(lane, frame)?,
+                    }
+                }
+                Some(arrived) = parcels.recv() => {
+                    heard = Instant::now();
+                    self.parcel(lane, arrived)?;
+                }
+                Some(result) = self.results.recv() => self.job_done(result),
+                () = outgoing.room(), if !outgoing.has_room() => {}
+                error = lane.closed() => return self.ended(error),
+                _ = tick.tick() => {
+                    self.adapt_credit(lane);
+                    self.report(lane);
+                    if self.machine.is_working() {
+                        heard = Instant::now();
+                    }
+                    if heard.elapsed() > STALL {
+                        let seconds = STALL.as_secs();
+                        return Err(TransferError::Stalled { peer: lane.peer_name().clone(), seconds });
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.receipt.is_some() || self.failure.is_some()
+    }
+
+    /// The source closes the lane in peace when it has the last words; otherwise they will be repeated.
+    fn ended(&self, error: LinkError) -> Result<(), TransferError> {
+        match error {
+            LinkError::Closed { code: 0, .. } if self.is_over() => Ok(()),
+            error => Err(error.into()),
+        }
+    }
+
+    fn job_done(&mut self, result: JobResult) {
+        match &result {
+            JobResult::Finished(Ok(receipt)) => self.receipt = Some(receipt.clone()),
+            JobResult::Finished(Err(failed)) => {
+                self.failure = Some(Refusal { code: failed.code, text: failed.text.clone() });
+            }
+            _ => {}
+        }
+        self.machine.job_done(result);
+    }
+
+    fn message(
+        &mut self,
+        lane: &Lane,
+        frame: Result<Option<Vec<u8>>, LinkError>,
+    ) -> Result<(), TransferError> {
+        let peer = || lane.peer_name().clone();
+        let Some(frame) = frame? else {
+            return Err(LinkError::Closed { peer: peer(), code: 0, reason: String::new() }.into());
+        };
+        let message = SourceMessage::decode(&frame)
+            .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
+        if let SourceMessage::Offer(entries) = &message {
+            self.note_offers(entries);
+        }
+        self.machine
+            .message(message)
+            .map_err(|violation| TransferError::Violation { peer: peer(), violation })
+    }
+
+    /// What a pull's progress and the receipt's list of roots need to know of an offer.
+    fn note_offers(&mut self, entries: &[Entry]) {
+        let counters = &self.watch.counters;
+        for entry in entries {
+            counters.entries.add(1);
+            if let Some(size) = entry.size() {
+                counters.files_total.add(1);
+                counters.bytes_total.add(size);
+            }
+        }
+    }
+
+    fn parcel(&mut self, lane: &Lane, arrived: Arrived) -> Result<(), TransferError> {
+        let peer = || lane.peer_name().clone();
+        let (head, body) = match arrived {
+            Ok(parcel) => parcel,
+            Err(ParcelError::Link(error)) => return Err(error.into()),
+            // Given up by a source that saw the lane die; it will come again.
+            Err(ParcelError::Abandoned { .. }) => return Ok(()),
+            Err(_) => {
+                let violation = Violation("a parcel of wrong lengths");
+                return Err(TransferError::Violation { peer: peer(), violation });
+            }
+        };
+        let head = ParcelHead::decode(&head, body.len())
+            .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
+        self.watch.counters.bytes_sent.add(body.len() as u64);
+        let job = self
+            .machine
+            .parcel(&head, body.len() as u64)
+            .map_err(|violation| TransferError::Violation { peer: peer(), violation })?;
+        if let Some(job) = job {
+            self.spawn(job, body);
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, output: Output, control: &Outgoing) {
+        match output {
+            Output::Send(message) => control.send(message.encode()),
+            Output::Do(Job::Finish { failures }) => self.finish(failures),
+            Output::Do(job) => self.spawn(job, Vec::new()),
+            Output::Ended { entry, path, outcome, linked } => {
+                if entry.parent == 0 {
+                    self.note_root(&entry.name);
+                }
+                add_record(&mut self.tree, self.order.setid, &path, &entry, &outcome, linked);
+                if !entry.is_folder() {
+                    tell_outcome(&self.watch, path.as_bytes(), entry.size(), &outcome);
+                }
+            }
+        }
+    }
+
+    /// The receipt lists what was sent, not what lies in it; contents have no name of their own.
+    fn note_root(&mut self, name: &Name) {
+        if self.order.contents {
+            return;
+        }
+        self.root_count += 1;
+        if self.roots.len() < MAX_ROOTS {
+            self.roots.push(name.to_string());
+        }
+    }
+
+    fn spawn(&self, job: Job, body: Vec<u8>) {
+        let (disk, done, room) = (self.disk.clone(), self.done.clone(), self.disk_room.clone());
+        // Each ends with its job; the machine counts them and the receipt waits for all.
+        tokio::spawn(async move {
+            let Ok(_permit) = room.acquire_owned().await else { return };
+            let result = tokio::task::spawn_blocking(move || disk.run(job, &body)).await;
+            if let Ok(result) = result {
+                let _ = done.send(result);
+            }
+        });
+    }
+
+    fn finish(&mut self, failures: bool) {
+        let disk = self.disk.clone();
+        let statement = self.statement();
+        let (identity, done) = (self.identity.clone(), self.done.clone());
+        let dry_run = self.order.dry_run;
+        tokio::task::spawn_blocking(move || {
+            let result = disk.finish(failures).map(|removed| {
+                let statement = Statement { removed, ended: now(), ..statement };
+                if dry_run { Vec::new() } else { statement.sign(&identity) }
+            });
+            let _ = done.send(JobResult::Finished(result));
+        });
+    }
+
+    fn statement(&self) -> Statement {
+        Statement {
+            transfer: hex(&self.id),
+            source: self.source.clone(),
+            target: self.identity.public_key(),
+            path: self.landing.shown.clone(),
+            began: self.began,
+            ended: 0,
+            durable: self.order.durable,
+            roots: self.roots.clone(),
+            root_count: self.root_count,
+            tree: self.tree.finish(),
+            totals: *self.machine.totals(),
+            removed: 0,
+        }
+    }
+
+    /// A window of what the link carries in two round trips, with the least that keeps a disk busy and
+    /// the most that this peer's share of the memory allows.
+    fn adapt_credit(&mut self, lane: &Lane) {
+        let (then, received) = self.measured;
+        let elapsed = then.elapsed();
+        if elapsed < Duration::from_millis(200) {
+            return;
+        }
+        let rate = (self.machine.received() - received) as f64 / elapsed.as_secs_f64();
+        self.measured = (Instant::now(), self.machine.received());
+        // The smallest: what is queued on the way would make the window feed on itself.
+        let trip = lane.stats().min_rtt.as_secs_f64();
+        let wanted = LEAST_CREDIT + (rate * trip * 3.0) as u64;
+        let most = lane.memory_share().max(2 << 20).min(MOST_CREDIT);
+        // It only grows: a rate that was held back by the credit says nothing about the link.
+        self.credit = self.credit.max(wanted).min(most);
+        self.machine.set_window(self.credit);
+    }
+
+    fn report(&self, lane: &Lane) {
+        let counters = &self.watch.counters;
+        let totals = self.machine.totals();
+        let known = totals.bytes_ended - totals.bytes_copied;
+        let stored = self.stored_before + self.machine.stored();
+        let acknowledged = (known + stored).max(totals.bytes_ended);
+        counters.bytes_acknowledged.set(acknowledged.min(counters.bytes_total.get()));
+        report_link(counters, lane);
+    }
+}
+
+/// Reads parcels beside each other, as many as the lane lets the peer open.
+fn accept_parcels(lane: &Lane) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
+    let (sender, receiver) = mpsc::channel(PARCELS_WAITING);
+    let mut tasks = JoinSet::new();
+    let lane = lane.clone();
+    tasks.spawn(async move {
+        let mut reading = JoinSet::new();
+        loop {
+            tokio::select! {
+                parcel = lane.accept_parcel() => {
+                    let Ok(parcel) = parcel else { return };
+                    let sender = sender.clone();
+                    reading.spawn(async move {
+                        let arrived = parcel.read(MAX_MESSAGE, files::CHUNK as usize).await;
+                        let _ = sender.send(arrived).await;
+                    });
+                }
+                Some(_) = reading.join_next(), if !reading.is_empty() => {}
+            }
+        }
+    });
+    (receiver, tasks)
+}
+
+/// Seconds since 1970; a clock before that counts as 0.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,359 @@
+//! The target's disk: carries out the jobs of the machine below one folder, on threads that may block. It
+//! decides nothing but how; every path goes through a folder handle and single names.
+
+mod extras;
+mod place;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use files::{
+    CHUNK, Digest, Dir, DirCache, FilesError, Follow, Kind, Name, Partial, PartialKey,
+    PublishOptions, RelPath, Replace, Staging, chunk_len, hash_chunk,
+};
+
+use crate::host::{Admission, Landing, Refusal};
+use crate::message::{Entry, EntryKind, Existing, Order, RefuseCode};
+use crate::target::{Failed, Found, Job, JobResult, Placed, Spot};
+use extras::Extras;
+
+/// Folders kept open.
+const OPEN_FOLDERS: usize = 64;
+/// How often, and in which steps, a staged file that is still held by an earlier offer is waited for.
+const BUSY_TRIES: u32 = 50;
+const BUSY_STEP: Duration = Duration::from_millis(100);
+
+type Shared = Arc<Mutex<Option<Partial>>>;
+
+/// See the module's text.
+pub(crate) struct Disk {
+    landing: Landing,
+    order: Order,
+    /// Whose staged files are resumed: the source's key.
+    peer: [u8; 32],
+    base: Option<Dir>,
+    folders: Mutex<Option<DirCache>>,
+    staging: Staging,
+    partials: Mutex<HashMap<u64, Shared>>,
+    extras: Mutex<Extras>,
+    admission: Arc<dyn Admission>,
+}
+
+impl Disk {
+    /// Opens the target folder, or makes it if the landing says so.
+    pub(crate) fn open(landing: Landing, order: &Order, peer: [u8; 32]) -> Result<Self, Refusal> {
+        let refuse = |error: FilesError| {
+            let Failed { code, text } = failed(&error);
+            Refusal { code, text: format!("{}: {text}", landing.shown) }
+        };
+        let base = match landing.root.open_dir(&landing.folder, Follow::Beneath) {
+            Ok(base) => Some(base),
+            Err(error) if error.is_not_found() && landing.make && order.dry_run => None,
+            Err(error) if error.is_not_found() && landing.make => {
+                Some(landing.root.make_dir_all(&landing.folder, 0o777).map_err(refuse)?)
+            }
+            Err(error) => return Err(refuse(error)),
+        };
+        let staging = Staging::open(&landing.root).map_err(refuse)?;
+        // What nobody came back for in a week is in the way; a failure to remove it is not.
+        let _ = staging.sweep(Duration::from_secs(7 * 24 * 3600));
+        let cache = base.clone().map(|base| DirCache::new(base, Follow::Never, OPEN_FOLDERS));
+        Ok(Self {
+            admission: landing.admission.clone(),
+            folders: Mutex::new(cache),
+            landing,
+            order: order.clone(),
+            peer,
+            base,
+            staging,
+            partials: Mutex::default(),
+            extras: Mutex::default(),
+        })
+    }
+
+    /// Does a job; `body` is what came in the parcel that the job is for.
+    pub(crate) fn run(&self, job: Job, body: &[u8]) -> JobResult {
+        match job {
+            Job::Examine(list) => JobResult::Examined(
+                list.iter().map(|placed| (placed.entry.index, self.examine(placed))).collect(),
+            ),
+            Job::HashExisting { placed, adopt } => {
+                let result = self.hash_existing(&placed, adopt).map_err(|e| failed(&e));
+                JobResult::Hashed { index: placed.entry.index, result, adopted: adopt }
+            }
+            Job::Adopt(placed) => {
+                let result = self.adopt(&placed).map_err(|e| failed(&e));
+                JobResult::Adopted { index: placed.entry.index, result }
+            }
+            Job::Open(placed) => {
+                let result = self.open_partial(&placed).map_err(|e| failed(&e));
+                JobResult::Opened { index: placed.entry.index, result }
+            }
+            Job::WriteSmall(files) => {
+                let mut rest = body;
+                let written = files.into_iter().map(|(placed, len, hash)| {
+                    let (data, behind) = rest.split_at(rest.len().min(len as usize));
+                    rest = behind;
+                    (placed.entry.index, len, self.write_small(&placed, data, &hash))
+                });
+                JobResult::Small(written.collect())
+            }
+            Job::WriteChunk { index, chunk, hash, len, sparse } => {
+                let result = self
+                    .with_partial(index, |partial| partial.write_chunk(chunk, body, &hash, sparse));
+                JobResult::Chunks { index, first: chunk, count: 1, len, result }
+            }
+            Job::WriteZeros { index, first, count } => {
+                let result = self.with_partial(index, |partial| write_zeros(partial, first, count));
+                JobResult::Chunks { index, first, count, len: 0, result }
+            }
+            Job::Publish { placed, digest } => {
+                let result = self.publish(&placed, digest).map_err(|e| failed(&e));
+                JobResult::Published { index: placed.entry.index, result }
+            }
+            Job::Discard { index } => {
+                // Kept on disk: a later try of the same file goes on with it.
+                self.partials().remove(&index);
+                JobResult::Discarded
+            }
+            Job::Link { placed, to } => {
+                let result = self.link(&placed, &to).map_err(|e| failed(&e));
+                JobResult::Linked { index: placed.entry.index, result }
+            }
+            Job::FinishFolder { placed, path, keep } => {
+                let index = placed.as_ref().map(|placed| placed.entry.index);
+                let result = self.finish_folder(placed.as_ref(), &path, keep);
+                JobResult::FolderFinished { index, result: result.map_err(|e| failed(&e)) }
+            }
+            // The shell signs and so answers this one itself.
+            Job::Finish { .. } => JobResult::Discarded,
+        }
+    }
+
+    /// The last job: removes extras, makes the rest durable. Says how many extras were removed.
+    pub(crate) fn finish(&self, failures: bool) -> Result<u64, Failed> {
+        let extras =
+            std::mem::take(&mut *self.extras.lock().unwrap_or_else(PoisonError::into_inner));
+        let removed = match &self.base {
+            Some(base) => extras.remove(base, &self.order, failures)?,
+            None => 0,
+        };
+        if let (Some(base), true) = (&self.base, self.order.durable && !self.order.dry_run) {
+            base.sync().map_err(|error| failed(&error))?;
+            if self.landing.make {
+                self.landing.root.sync().map_err(|error| failed(&error))?;
+            }
+        }
+        // Left-overs of other transfers keep it, and that is no failure of this one.
+        let _ = self.staging.tidy();
+        Ok(removed)
+    }
+
+    fn partials(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Shared>> {
+        self.partials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn folder(&self, path: &RelPath) -> Result<Dir, FilesError> {
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        match folders.as_mut() {
+            Some(cache) => cache.get(path),
+            // A dry run into a folder that does not exist: the root will say that it is missing.
+            None => self.landing.root.open_dir(&self.landing.folder, Follow::Beneath),
+        }
+    }
+
+    fn hash_existing(&self, placed: &Placed, adopt: bool) -> Result<Digest, FilesError> {
+        let folder = self.folder(&placed.spot.folder)?;
+        let file = folder.open_file(&RelPath::from(&placed.spot.name), Follow::Never)?;
+        let before = file.attributes()?;
+        let digest = file.digest()?;
+        if !file.attributes()?.unchanged_since(&before) {
+            return Err(FilesError::ChangedWhileRead { path: file.path().to_owned() });
+        }
+        if adopt {
+            self.adopt(placed)?;
+        }
+        Ok(digest)
+    }
+
+    /// Gives a file that has the right content the entry's mode and time, and makes it durable.
+    fn adopt(&self, placed: &Placed) -> Result<(), FilesError> {
+        let folder = self.folder(&placed.spot.folder)?;
+        let path = RelPath::from(&placed.spot.name);
+        let now = folder.attributes_of(&path)?;
+        let entry = &placed.entry;
+        let mode = self.mode(entry);
+        let file = folder.open_file(&path, Follow::Never)?;
+        if let Some((user, group)) = entry.owner
+            && (now.uid, now.gid) != (user, group)
+        {
+            file.set_owner(user, group)?;
+        }
+        if now.mode & 0o7777 != mode {
+            file.set_mode(mode)?;
+        }
+        if now.mtime != entry.mtime {
+            file.set_times(entry.mtime)?;
+        }
+        if self.order.durable { file.sync() } else { Ok(()) }
+    }
+
+    /// The mode that an entry gets: set-id and sticky bits only when the order carries them.
+    fn mode(&self, entry: &Entry) -> u32 {
+        entry.mode & if self.order.setid { 0o7777 } else { 0o777 }
+    }
+
+    fn options(&self, entry: &Entry) -> PublishOptions {
+        PublishOptions {
+            mode: Some(self.mode(entry)),
+            keep_setid: self.order.setid,
+            mtime: Some(entry.mtime),
+            owner: entry.owner,
+            xattrs: entry.xattrs.iter().map(|x| (x.name.clone(), x.value.clone())).collect(),
+            durable: self.order.durable,
+            replace: Replace::Yes,
+        }
+    }
+
+    fn write_small(
+        &self,
+        placed: &Placed,
+        data: &[u8],
+        hash: &files::ChunkHash,
+    ) -> Result<Digest, Failed> {
+        if hash_chunk(data.len() as u64, 0, data) != *hash {
+            let text = "what arrived does not have the hash that came with it".to_owned();
+            return Err(Failed { code: RefuseCode::Corrupt, text });
+        }
+        let write = || {
+            let folder = self.folder(&placed.spot.folder)?;
+            self.keep_old(&folder, &placed.spot.name)?;
+            let options = self.options(&placed.entry);
+            self.staging.small(data, &folder, &placed.spot.name, &options)
+        };
+        write().map_err(|error| failed(&error))?;
+        Ok(Digest::from_bytes(*hash.as_bytes()))
+    }
+
+    fn key(&self, spot: &Spot) -> Result<PartialKey, FilesError> {
+        let path = spot.path().unwrap_or_default();
+        let path = self.landing.folder.join_path(&path).unwrap_or(path);
+        Ok(PartialKey { peer: self.peer, path })
+    }
+
+    fn open_partial(&self, placed: &Placed) -> Result<Vec<(u64, u64)>, FilesError> {
+        let size = placed.entry.size().unwrap_or_default();
+        let key = self.key(&placed.spot)?;
+        let mut tries = 0;
+        let partial = loop {
+            match self.staging.partial(&key, size, placed.entry.mtime) {
+                Err(FilesError::Busy { .. }) if tries < BUSY_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(BUSY_STEP);
+                }
+                result => break result?,
+            }
+        };
+        let missing = partial.missing().map(|range| (range.start, range.end - range.start));
+        let missing = missing.collect();
+        let shared = Arc::new(Mutex::new(Some(partial)));
+        self.partials().insert(placed.entry.index, shared);
+        Ok(missing)
+    }
+
+    fn with_partial(
+        &self,
+        index: u64,
+        act: impl FnOnce(&mut Partial) -> Result<(), FilesError>,
+    ) -> Result<(), Failed> {
+        let shared = self.partials().get(&index).cloned();
+        let gone = || Failed { code: RefuseCode::Cancelled, text: "it was taken back".to_owned() };
+        let shared = shared.ok_or_else(gone)?;
+        let mut partial = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        act(partial.as_mut().ok_or_else(gone)?).map_err(|error| failed(&error))
+    }
+
+    fn publish(&self, placed: &Placed, digest: Digest) -> Result<Option<Digest>, FilesError> {
+        let index = placed.entry.index;
+        let shared = self.partials().remove(&index);
+        let taken =
+            shared.and_then(|shared| shared.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let incomplete = || FilesError::Incomplete { path: placed.spot.name.as_os_str().into() };
+        let partial = taken.ok_or_else(incomplete)?;
+        if partial.complete() != Some(digest) {
+            partial.discard()?;
+            self.open_partial(placed)?;
+            return Ok(None);
+        }
+        let folder = self.folder(&placed.spot.folder)?;
+        self.keep_old(&folder, &placed.spot.name)?;
+        partial.publish(&folder, &placed.spot.name, &self.options(&placed.entry))?;
+        Ok(Some(digest))
+    }
+
+    fn finish_folder(
+        &self,
+        placed: Option<&Placed>,
+        path: &RelPath,
+        keep: Option<Vec<Name>>,
+    ) -> Result<(), FilesError> {
+        let folder = match self.folder(path) {
+            Err(error) if error.is_not_found() && self.order.dry_run => return Ok(()),
+            folder => folder?,
+        };
+        if let Some(keep) = keep {
+            let mut extras = self.extras.lock().unwrap_or_else(PoisonError::into_inner);
+            extras.look(&folder, path, &keep, &self.order)?;
+        }
+        let (Some(placed), false) = (placed, self.order.dry_run) else { return Ok(()) };
+        let entry = &placed.entry;
+        let parent = self.folder(&placed.spot.folder)?;
+        for xattr in &entry.xattrs {
+            if xattr.name.starts_with(b"user.") {
+                parent.set_xattr(&placed.spot.name, &xattr.name, &xattr.value)?;
+            }
+        }
+        if let Some((user, group)) = entry.owner {
+            folder.set_own_owner(user, group)?;
+        }
+        folder.set_own_mode(self.mode(entry))?;
+        folder.set_own_times(entry.mtime)?;
+        if self.order.durable {
+            folder.sync()?;
+        }
+        Ok(())
+    }
+}
+
+fn write_zeros(partial: &mut Partial, first: u64, count: u64) -> Result<(), FilesError> {
+    let zeros = vec![0; CHUNK as usize];
+    for chunk in first..first + count {
+        let len = chunk_len(partial.size(), chunk).unwrap_or(0);
+        let hash = hash_chunk(partial.size(), chunk, &zeros[..len]);
+        partial.write_zero_chunk(chunk, &hash)?;
+    }
+    Ok(())
+}
+
+/// A disk error as an outcome: the kind, and the words without the path, which the source knows.
+pub(crate) fn failed(error: &FilesError) -> Failed {
+    let code = if error.is_disk_full() || error.is_read_only() {
+        RefuseCode::Disk
+    } else if error.is_permission_denied() || error.is_symlink_refused() {
+        RefuseCode::Denied
+    } else if error.is_not_found() {
+        RefuseCode::NotFound
+    } else if error.is_not_a_directory() {
+        RefuseCode::NotAFolder
+    } else {
+        match error {
+            FilesError::WrongHash { .. } | FilesError::WrongChunk { .. } => RefuseCode::Corrupt,
+            FilesError::Busy { .. } => RefuseCode::Busy,
+            FilesError::DirectoryInTheWay { .. } => RefuseCode::Exists,
+            FilesError::XattrRefused { .. } | FilesError::Staging { .. } => RefuseCode::Denied,
+            _ => RefuseCode::Disk,
+        }
+    };
+    Failed { code, text: crate::words(error) }
+}

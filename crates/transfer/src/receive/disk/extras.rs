@@ -1,0 +1,99 @@
+//! What the target has and the source has not, for `--delete-extra`. It is only noted while folders are
+//! finished, and removed in one go at the end: when all else has worked, and not when it would be most of
+//! what is there, unless the order says so.
+
+use files::{Dir, FilesError, Follow, Kind, Name, RelPath, is_reserved};
+use std::collections::HashSet;
+use tree::{Filter, Verdict};
+
+use super::failed;
+use crate::message::{Deletion, Order, RefuseCode};
+use crate::target::Failed;
+
+/// Extras that are remembered; more are a sign that something is wrong, and nothing is removed.
+const MAX_EXTRAS: usize = 100_000;
+
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    found: Vec<RelPath>,
+    /// Entries seen in the folders that were looked at.
+    seen: u64,
+    too_many: bool,
+}
+
+impl Extras {
+    /// Looks for names in a folder that the source does not have and that no rule protects.
+    pub(super) fn look(
+        &mut self,
+        folder: &Dir,
+        path: &RelPath,
+        keep: &[Name],
+        order: &Order,
+    ) -> Result<(), FilesError> {
+        // The rules were checked when the order was read.
+        let filter = Filter::new(order.rules.clone()).unwrap_or_default();
+        let keep: HashSet<&[u8]> = keep.iter().map(Name::as_bytes).collect();
+        for entry in folder.entries()? {
+            let entry = entry?;
+            let Ok(name) = entry.name() else { continue };
+            if is_reserved(&name) {
+                continue;
+            }
+            self.seen += 1;
+            let Ok(full) = path.join(&name) else { continue };
+            let is_dir = entry.kind() == Some(Kind::Directory);
+            let protected = filter.matches(&full, is_dir) == Verdict::Exclude;
+            if protected || keep.contains(name.as_bytes()) {
+                continue;
+            }
+            if self.found.len() >= MAX_EXTRAS {
+                self.too_many = true;
+                return Ok(());
+            }
+            self.found.push(full);
+        }
+        Ok(())
+    }
+
+    /// Removes what was found, if that is safe. Says how many entries it was, or would be in a dry run.
+    pub(super) fn remove(self, base: &Dir, order: &Order, failures: bool) -> Result<u64, Failed> {
+        let count = self.found.len() as u64;
+        if count == 0 && !self.too_many {
+            return Ok(0);
+        }
+        let refuse = |text: String| Failed { code: RefuseCode::Denied, text };
+        if failures {
+            return Err(refuse(format!(
+                "nothing was deleted: something failed, so {count} extra entries stay"
+            )));
+        }
+        if self.too_many {
+            return Err(refuse(format!(
+                "nothing was deleted: more than {MAX_EXTRAS} extra entries"
+            )));
+        }
+        if order.deletion == Deletion::Guarded && count * 2 > self.seen {
+            return Err(refuse(format!(
+                "nothing was deleted: {count} of {} entries would go, which is more than half; \
+                 --delete-extra=all does it all the same",
+                self.seen
+            )));
+        }
+        if order.dry_run {
+            return Ok(count);
+        }
+        for path in &self.found {
+            let parent = path.parent().unwrap_or_default();
+            let remove = || -> Result<(), FilesError> {
+                let folder = base.open_dir(&parent, Follow::Never)?;
+                let Some(name) = path.file_name() else { return Ok(()) };
+                folder.remove_tree(&name)
+            };
+            match remove() {
+                Err(error) if !error.is_not_found() => return Err(failed(&error)),
+                _ => {}
+            }
+        }
+        Ok(count)
+    }
+}

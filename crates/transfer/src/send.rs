@@ -1,0 +1,384 @@
+//! The source's shell: one loop that takes an event, changes the machine, and carries out what it asks.
+//! It outlives the lanes it runs on: after a cut it is run again on the next one.
+
+mod limit;
+mod reader;
+mod walker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use events::{Counters, Event, How, Sink};
+use files::{Name, RelPath};
+use link::{ControlReceiver, ControlSender, Lane, LinkError, PeerName};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tree::{TreeDigest, TreeDigests};
+
+use crate::host::SourceRoot;
+use crate::lane_io::{Incoming, Outgoing, queues};
+use crate::message::{Order, Outcome, TargetMessage};
+use crate::record::add_record;
+use crate::source::{Job, JobResult, Output, Place, Source, Walked};
+use crate::{Totals, TransferError};
+use limit::Limit;
+use reader::{Payload, Reader};
+
+/// Steps that the walk may be ahead of the machine.
+const STEPS_AHEAD: usize = 1024;
+/// A peer that says nothing for this long while it owes us something is given up on.
+pub(crate) const STALL: Duration = Duration::from_secs(120);
+/// How often link figures are read and silence is checked.
+pub(crate) const TICK: Duration = Duration::from_millis(100);
+
+/// What a shell tells while it works.
+#[derive(Clone)]
+pub(crate) struct Watch {
+    pub(crate) sink: Sink,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// How a source's paths begin, for the names under which they are offered.
+struct Top {
+    name: Option<Name>,
+    /// Paths begin with the entry's own name.
+    is_entry: bool,
+}
+
+/// A transfer at its source.
+pub(crate) struct Sender {
+    machine: Source,
+    reader: Arc<Reader>,
+    steps: mpsc::Receiver<Walked>,
+    results: mpsc::UnboundedReceiver<(JobResult, Option<Payload>)>,
+    done: mpsc::UnboundedSender<(JobResult, Option<Payload>)>,
+    epoch: u64,
+    order_number: u64,
+    limit: Option<Arc<Limit>>,
+    watch: Watch,
+    bytes_sent: u64,
+    /// Stored on earlier connections.
+    stored_before: u64,
+    setid: bool,
+    tree: TreeDigest,
+    tops: Vec<Top>,
+    receipt: Option<Vec<u8>>,
+}
+
+impl Sender {
+    /// Starts the walk. The machine waits for a lane.
+    pub(crate) fn start(
+        sources: Vec<SourceRoot>,
+        order: Order,
+        limit_bytes_per_s: Option<u64>,
+        watch: Watch,
+    ) -> Self {
+        let (step_sender, steps) = mpsc::channel(STEPS_AHEAD);
+        let (done, results) = mpsc::unbounded_channel();
+        let reader = Arc::new(Reader::new(sources.len()));
+        let host_limit = sources.iter().filter_map(|source| source.max_rate_bytes_per_s).min();
+        let limit = limit_bytes_per_s.into_iter().chain(host_limit).min();
+        let setid = order.setid;
+        let tops = sources
+            .iter()
+            .map(|source| Top { name: source.name.clone(), is_entry: !source.path.is_root() })
+            .collect();
+        let walker = reader.clone();
+        // The thread ends with the channel, at the latest when it has its next step to tell.
+        tokio::task::spawn_blocking(move || {
+            walker::walk_all(&sources, &order, &walker, &step_sender);
+        });
+        Self {
+            machine: Source::new(),
+            reader,
+            steps,
+            results,
+            done,
+            epoch: 0,
+            order_number: 0,
+            limit: limit.map(|rate| Arc::new(Limit::new(rate))),
+            watch,
+            bytes_sent: 0,
+            stored_before: 0,
+            setid,
+            tree: TreeDigest::new(),
+            tops,
+            receipt: None,
+        }
+    }
+
+    pub(crate) fn seen(&self) -> u64 {
+        self.machine.seen()
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        *self.machine.totals()
+    }
+
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
+    }
+
+    /// Runs on a lane until the receipt comes or the lane fails. `window` is what the target grants for
+    /// unfinished entries.
+    pub(crate) async fn run(
+        &mut self,
+        lane: &Lane,
+        control: (ControlSender, ControlReceiver),
+        window: u64,
+    ) -> Result<Vec<u8>, TransferError> {
+        self.machine.set_window(window);
+        let result = self.run_on(lane, queues(control)).await;
+        self.link_lost();
+        result
+    }
+
+    async fn run_on(
+        &mut self,
+        lane: &Lane,
+        (outgoing, mut incoming): (Outgoing, Incoming),
+    ) -> Result<Vec<u8>, TransferError> {
+        let mut parcels: JoinSet<Result<(), LinkError>> = JoinSet::new();
+        let mut walked = Vec::new();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut heard = Instant::now();
+        loop {
+            while outgoing.has_room() {
+                let Some(output) = self.machine.poll_output() else { break };
+                self.carry_out(lane.peer_name(), output, &outgoing)?;
+            }
+            if let Some(receipt) = self.receipt.take() {
+                self.report(lane);
+                return Ok(receipt);
+            }
+            let room = self.machine.walk_room().min(256);
+            tokio::select! {
+                frame = incoming.recv() => {
+                    heard = Instant::now();
+                    self.message(lane, frame)?;
+                }
+                count = self.steps.recv_many(&mut walked, room), if room > 0 => {
+                    if count == 0 {
+                        walked.push(Walked::Finished);
+                    }
+                    walked.drain(..).for_each(|step| self.walked(step));
+                }
+                Some((result, payload)) = self.results.recv() => {
+                    let fresh = result.epoch() == self.epoch;
+                    self.machine.job_done(result);
+                    if let (Some(payload), true) = (payload, fresh) {
+                        self.send(lane, payload, &mut parcels);
+                    }
+                }
+                Some(sent) = parcels.join_next(), if !parcels.is_empty() => {
+                    if let Ok(Err(error)) = sent {
+                        return Err(self.lane_error(lane, error).await);
+                    }
+                }
+                () = outgoing.room(), if !outgoing.has_room() => {}
+                error = lane.closed() => return Err(error.into()),
+                _ = tick.tick() => {
+                    self.report(lane);
+                    if heard.elapsed() > STALL {
+                        let seconds = STALL.as_secs();
+                        return Err(TransferError::Stalled { peer: lane.peer_name().clone(), seconds });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A parcel's error says less than the lane's own, if that has ended.
+    async fn lane_error(&self, lane: &Lane, error: LinkError) -> TransferError {
+        match tokio::time::timeout(Duration::from_millis(100), lane.closed()).await {
+            Ok(closed) => closed.into(),
+            Err(_) => error.into(),
+        }
+    }
+
+    fn message(
+        &mut self,
+        lane: &Lane,
+        frame: Result<Option<Vec<u8>>, LinkError>,
+    ) -> Result<(), TransferError> {
+        let peer = || lane.peer_name().clone();
+        let Some(frame) = frame? else {
+            return Err(LinkError::Closed { peer: peer(), code: 0, reason: String::new() }.into());
+        };
+        let message = TargetMessage::decode(&frame)
+            .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
+        self.machine
+            .message(message)
+            .map_err(|violation| TransferError::Violation { peer: peer(), violation })
+    }
+
+    fn walked(&mut self, step: Walked) {
+        let counters = &self.watch.counters;
+        match &step {
+            Walked::Leaf(found) => {
+                counters.entries.add(1);
+                if found.attributes.kind == files::Kind::File {
+                    counters.files_total.add(1);
+                    counters.bytes_total.add(found.attributes.size);
+                }
+            }
+            Walked::Enter(_) => counters.entries.add(1),
+            Walked::Finished => counters.finish_walk(),
+            _ => {}
+        }
+        self.machine.walked(step);
+    }
+
+    fn carry_out(
+        &mut self,
+        peer: &PeerName,
+        output: Output,
+        control: &Outgoing,
+    ) -> Result<(), TransferError> {
+        match output {
+            Output::Send(message) => control.send(message.encode()),
+            Output::Read(job) => self.read(job),
+            Output::Forget(index) => self.reader.forget(index),
+            Output::Ended { place, entry, outcome, linked } => {
+                let path = self.offered_path(&place);
+                add_record(&mut self.tree, self.setid, &path, &entry, &outcome, linked);
+                let failed = matches!(outcome, Outcome::Failed { .. });
+                if !entry.is_folder() || failed {
+                    tell_outcome(&self.watch, path.as_bytes(), entry.size(), &outcome);
+                }
+            }
+            Output::Problem { path, reason } => {
+                self.watch.counters.files_failed.add(1);
+                self.watch.sink.emit(&Event::FileFailed { path: path.into_bytes(), reason });
+            }
+            Output::Receipt(receipt) => self.receipt = Some(receipt),
+            Output::Aborted { code, text } => {
+                return Err(TransferError::Refused { peer: peer.clone(), code, text });
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, job: Job) {
+        if let Job::Chunk { read, .. } = &job {
+            self.watch.counters.set_current(Some(read.place.path.as_bytes()));
+        } else if let Job::Bundle { items, .. } = &job
+            && let Some(first) = items.first()
+        {
+            self.watch.counters.set_current(Some(first.place.path.as_bytes()));
+        }
+        let (reader, done) = (self.reader.clone(), self.done.clone());
+        tokio::task::spawn_blocking(move || {
+            // The shell may be gone; then nobody wants the result.
+            let _ = done.send(reader.read(&job));
+        });
+    }
+
+    fn send(
+        &mut self,
+        lane: &Lane,
+        payload: Payload,
+        parcels: &mut JoinSet<Result<(), LinkError>>,
+    ) {
+        let (head, body) = payload;
+        let len = body.len() as u64;
+        self.bytes_sent += len;
+        self.watch.counters.bytes_sent.add(len);
+        let order = self.order_number;
+        self.order_number += 1;
+        let (lane, limit) = (lane.clone(), self.limit.clone());
+        parcels.spawn(async move {
+            if let Some(limit) = limit {
+                limit.take(len).await;
+            }
+            lane.send_parcel(Bytes::from(head.encode()), body, order).await
+        });
+    }
+
+    fn report(&self, lane: &Lane) {
+        let counters = &self.watch.counters;
+        let totals = self.machine.totals();
+        let known = totals.bytes_ended - totals.bytes_copied;
+        let stored = self.stored_before + self.machine.stored();
+        let acknowledged = (known + stored).max(totals.bytes_ended).min(totals.bytes_found);
+        counters.bytes_acknowledged.set(acknowledged.max(counters.bytes_acknowledged.get()));
+        report_link(counters, lane);
+    }
+
+    /// Rises whenever something was achieved.
+    pub(crate) fn progress(&self) -> u64 {
+        self.stored_before + self.machine.stored() + self.machine.seen()
+    }
+
+    /// Counts what an earlier try has put on the link.
+    pub(crate) fn sent_before(&mut self, bytes: u64) {
+        self.bytes_sent += bytes;
+    }
+
+    /// The lane was taken away in the middle of `run`.
+    pub(crate) fn link_lost(&mut self) {
+        self.stored_before += self.machine.stored();
+        self.machine.link_lost();
+        self.epoch += 1;
+    }
+
+    /// The digest of what stands at the target, by what it said of each entry.
+    pub(crate) fn tree(&self) -> TreeDigests {
+        self.tree.finish()
+    }
+
+    /// An entry's path below the target folder, in the names under which it was offered.
+    fn offered_path(&self, place: &Place) -> RelPath {
+        let below = match self.tops.get(place.source) {
+            Some(Top { name: Some(name), is_entry: true }) => {
+                let head = RelPath::from(name);
+                place.path.names().skip(1).try_fold(head, |path, name| path.join(&name))
+            }
+            Some(Top { name: Some(name), .. }) => RelPath::from(name).join_path(&place.path),
+            _ => Ok(place.path.clone()),
+        };
+        // A path that is too long is refused by the target and has no record.
+        below.unwrap_or_default()
+    }
+}
+
+/// Puts the lane's figures where progress is drawn from.
+pub(crate) fn report_link(counters: &Counters, lane: &Lane) {
+    let stats = lane.stats();
+    counters.link.rtt_micros.set(stats.rtt.as_micros() as u64);
+    counters.link.packets_sent.set(stats.sent_packets);
+    counters.link.packets_lost.set(stats.lost_packets);
+    counters.link.congestion_window.set(stats.congestion_window);
+}
+
+/// Counts an outcome and tells the event that belongs to it.
+pub(crate) fn tell_outcome(watch: &Watch, path: &[u8], size: Option<u64>, outcome: &Outcome) {
+    let counters = &watch.counters;
+    let done = |how, digest: Option<&files::Digest>| Event::FileDone {
+        path: path.to_vec(),
+        size: size.unwrap_or(0),
+        how,
+        digest: digest.map(|digest| *digest.as_bytes()),
+    };
+    match outcome {
+        Outcome::Copied(digest) => {
+            counters.files_done.add(1);
+            watch.sink.emit_with(|| done(How::Copied, Some(digest)));
+        }
+        Outcome::Unchanged(digest) => {
+            counters.files_skipped.add(1);
+            watch.sink.emit_with(|| done(How::Unchanged, Some(digest)));
+        }
+        Outcome::Made | Outcome::Planned => watch.sink.emit_with(|| done(How::Linked, None)),
+        Outcome::Skipped => counters.files_skipped.add(1),
+        Outcome::Failed { text, .. } => {
+            counters.files_failed.add(1);
+            let (path, reason) = (path.to_vec(), text.clone());
+            watch.sink.emit_with(|| Event::FileFailed { path, reason });
+        }
+        Outcome::Withdrawn => {}
+    }
+}

@@ -1,0 +1,184 @@
+//! The source's disk: opens, reads and hashes what the machine asks for, on threads that may block. A file
+//! is compared with what the walk saw when it is opened, and again when its last byte was read; one that
+//! looks different has changed, and its bytes are not vouched for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use files::{CHUNK, Digest, Dir, File, FilesError, Follow, chunk_len, hash_chunk};
+
+use crate::message::{BundleItem, ParcelHead};
+use crate::source::{Failure, Job, JobResult, ReadItem};
+
+/// A parcel that is ready to be sent.
+pub(crate) type Payload = (ParcelHead, Bytes);
+
+/// Files of the sources, by descriptors below the handles that the walk uses too.
+pub(crate) struct Reader {
+    /// One for each source; empty until its walk has begun.
+    roots: Mutex<Vec<Option<Dir>>>,
+    open: Mutex<HashMap<u64, Arc<File>>>,
+}
+
+impl Reader {
+    pub(crate) fn new(sources: usize) -> Self {
+        Self { roots: Mutex::new(vec![None; sources]), open: Mutex::default() }
+    }
+
+    /// The folder that paths of this source are relative to.
+    pub(crate) fn set_root(&self, source: usize, root: Dir) {
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = roots.get_mut(source) {
+            *place = Some(root);
+        }
+    }
+
+    /// Closes a large file.
+    pub(crate) fn forget(&self, index: u64) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
+    }
+
+    /// Does a job.
+    pub(crate) fn read(&self, job: &Job) -> (JobResult, Option<Payload>) {
+        match job {
+            Job::Bundle { items, epoch } => self.bundle(items, *epoch),
+            Job::Chunk { read, chunk, send, epoch } => match self.chunk(read, *chunk, *send) {
+                Ok((hash, payload)) => {
+                    let index = read.index;
+                    (JobResult::Chunk { index, chunk: *chunk, hash, epoch: *epoch }, payload)
+                }
+                Err(failure) => self.failed(read, failure, *epoch),
+            },
+            Job::Close { read, epoch } => {
+                let result = self.opened(read).and_then(|file| unchanged(&file, read));
+                self.forget(read.index);
+                match result {
+                    Ok(()) => (JobResult::Closed { index: read.index, epoch: *epoch }, None),
+                    Err(failure) => self.failed(read, failure, *epoch),
+                }
+            }
+            Job::Compare { read, have, epoch } => match self.digest(read) {
+                Ok(digest) => {
+                    let (index, same) = (read.index, digest == *have);
+                    (JobResult::Compared { index, same, digest, epoch: *epoch }, None)
+                }
+                Err(failure) => self.failed(read, failure, *epoch),
+            },
+        }
+    }
+
+    fn failed(
+        &self,
+        read: &ReadItem,
+        failure: Failure,
+        epoch: u64,
+    ) -> (JobResult, Option<Payload>) {
+        self.forget(read.index);
+        (JobResult::Failed { index: read.index, failure, epoch }, None)
+    }
+
+    fn bundle(&self, items: &[ReadItem], epoch: u64) -> (JobResult, Option<Payload>) {
+        let total: u64 = items.iter().map(|item| item.attributes.size).sum();
+        let mut body = Vec::with_capacity(total.min(CHUNK) as usize);
+        let (mut head, mut read, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for item in items {
+            let start = body.len();
+            match self.whole(item, &mut body) {
+                Ok(()) => {
+                    let len = item.attributes.size;
+                    let hash = hash_chunk(len, 0, &body[start..]);
+                    head.push(BundleItem { index: item.index, len, hash });
+                    read.push((item.index, hash, len));
+                }
+                Err(failure) => {
+                    body.truncate(start);
+                    failed.push((item.index, failure));
+                }
+            }
+        }
+        let payload = (!head.is_empty()).then(|| (ParcelHead::Bundle(head), Bytes::from(body)));
+        (JobResult::Bundle { read, failed, epoch }, payload)
+    }
+
+    fn whole(&self, item: &ReadItem, body: &mut Vec<u8>) -> Result<(), Failure> {
+        let file = self.open_unchanged(item)?;
+        let start = body.len();
+        body.resize(start + item.attributes.size as usize, 0);
+        file.read_exact_at(&mut body[start..], 0).map_err(|error| reread(&file, &error))?;
+        unchanged(&file, item)
+    }
+
+    fn chunk(
+        &self,
+        item: &ReadItem,
+        chunk: u64,
+        send: bool,
+    ) -> Result<(files::ChunkHash, Option<Payload>), Failure> {
+        let file = self.opened(item)?;
+        let size = item.attributes.size;
+        let len = chunk_len(size, chunk).unwrap_or(0) as u64;
+        let start = chunk * CHUNK;
+        let index = item.index;
+        if item.attributes.is_sparse() {
+            let data = file.next_data(start).map_err(|error| reread(&file, &error))?;
+            if data.is_none_or(|data| data >= start + len) {
+                let hash = hash_chunk(size, chunk, &vec![0; len as usize]);
+                let head = ParcelHead::Zeros { index, first: chunk, count: 1 };
+                return Ok((hash, send.then(|| (head, Bytes::new()))));
+            }
+        }
+        let mut data = Vec::new();
+        file.read_chunk(size, chunk, &mut data).map_err(|error| reread(&file, &error))?;
+        let hash = hash_chunk(size, chunk, &data);
+        let head = ParcelHead::Chunk { index, chunk, hash };
+        Ok((hash, send.then(|| (head, Bytes::from(data)))))
+    }
+
+    fn digest(&self, item: &ReadItem) -> Result<Digest, Failure> {
+        let file = self.open_unchanged(item)?;
+        let digest = file.digest().map_err(|error| reread(&file, &error))?;
+        unchanged(&file, item)?;
+        Ok(digest)
+    }
+
+    /// A large file stays open between its chunks, so that all of them are of one file.
+    fn opened(&self, item: &ReadItem) -> Result<Arc<File>, Failure> {
+        let lock = || self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = lock().get(&item.index) {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(self.open_unchanged(item)?);
+        Ok(lock().entry(item.index).or_insert(file).clone())
+    }
+
+    fn open_unchanged(&self, item: &ReadItem) -> Result<File, Failure> {
+        let root = {
+            let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+            roots.get(item.place.source).cloned().flatten()
+        };
+        let gone = |reason: String| Failure { reason, changed_to: None };
+        let root = root.ok_or_else(|| gone("its source is not open".to_owned()))?;
+        let file = root
+            .open_file(&item.place.path, Follow::Never)
+            .map_err(|error| gone(crate::words(&error)))?;
+        unchanged(&file, item)?;
+        Ok(file)
+    }
+}
+
+fn unchanged(file: &File, item: &ReadItem) -> Result<(), Failure> {
+    let now = file
+        .attributes()
+        .map_err(|error| Failure { reason: crate::words(&error), changed_to: None })?;
+    if now.unchanged_since(&item.attributes) {
+        return Ok(());
+    }
+    Err(Failure { reason: "it changed while it was read".to_owned(), changed_to: Some(now) })
+}
+
+/// A read that failed: either the file changed under it, and can be tried again, or the disk failed.
+fn reread(file: &File, error: &FilesError) -> Failure {
+    let changed = matches!(error, FilesError::ChangedWhileRead { .. });
+    Failure { reason: crate::words(error), changed_to: file.attributes().ok().filter(|_| changed) }
+}

@@ -1,0 +1,239 @@
+//! The daemon's side: answers what peers ask on their lanes, and keeps transfers that were cut until
+//! their dialler comes back. What a peer can make it keep is bounded.
+
+mod registry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::{Counters, Event, Sink};
+use link::{Lane, close_code};
+use tokio::time::timeout;
+
+use crate::TransferError;
+use crate::client::chain;
+use crate::host::{Host, Refusal};
+use crate::message::{Listed, Opening, Order, RefuseCode, pack};
+use crate::receive::Receiver;
+use crate::send::{Sender, Watch};
+use crate::session::{self, Control};
+use registry::{Kept, Registry};
+
+/// How long the last words may take to reach a peer that is to close the lane.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// The transfers of a daemon, across connections.
+pub struct Server {
+    host: Arc<dyn Host>,
+    sink: Sink,
+    registry: Registry,
+}
+
+impl Server {
+    /// A daemon's server over this policy.
+    pub fn new(host: Arc<dyn Host>, sink: Sink) -> Arc<Self> {
+        Arc::new(Self { host, sink, registry: Registry::default() })
+    }
+
+    /// Serves one lane until it ends.
+    pub async fn serve(self: Arc<Self>, lane: Lane) {
+        self.registry.sweep();
+        let result = self.serve_request(&lane).await;
+        match &result {
+            Ok(()) => lane.close(close_code::DONE, "done"),
+            Err(error) => {
+                self.sink.emit(&Event::LinkLost {
+                    reason: format!("{}: {}", lane.peer_name(), chain(error)),
+                });
+                if error.fault() == files::Fault::Corrupt {
+                    lane.close(close_code::PROTOCOL, &chain(error));
+                } else {
+                    lane.close(close_code::GOING_AWAY, &chain(error));
+                }
+            }
+        }
+    }
+
+    async fn serve_request(&self, lane: &Lane) -> Result<(), TransferError> {
+        let (mut control, request) = session::answer(lane).await?;
+        let result = match request {
+            Opening::Put { id, resume, seen, order } => {
+                self.put(lane, &mut control, id, resume.then_some(seen), order).await
+            }
+            Opening::Get { id, resume, window, order, sources } => {
+                self.get(lane, &mut control, id, resume, window, (order, sources)).await
+            }
+            Opening::List { path } => self.list(lane, &mut control, path).await,
+            other => return Err(session::unexpected(lane, other)),
+        };
+        let job = match result {
+            Ok(Some(job)) => job,
+            Ok(None) => return goodbye(lane, control).await,
+            Err(Refused::Here(refusal)) => {
+                session::refuse(&mut control, refusal.code, refusal.text.clone()).await?;
+                goodbye(lane, control).await?;
+                return Err(refusal.into());
+            }
+            Err(Refused::Lane(error)) => return Err(error),
+        };
+        self.run(lane, control, job).await
+    }
+
+    async fn run(&self, lane: &Lane, control: Control, job: Running) -> Result<(), TransferError> {
+        let Running { id, slot, mut kept, start } = job;
+        let peer = *lane.peer();
+        let result = tokio::select! {
+            result = async {
+                match &mut *kept {
+                    Kept::Receive(receiver) => receiver.run(lane, control, start).await,
+                    Kept::Send(sender) => sender.run(lane, control, start).await.map(drop),
+                }
+            } => result,
+            // The same transfer has come back on another lane.
+            () = slot.taken_over() => Err(TransferError::Cancelled),
+        };
+        if matches!(result, Err(TransferError::Cancelled)) {
+            kept.link_lost();
+            return result;
+        }
+        drop(kept);
+        match &result {
+            Err(error) if error.fault() == files::Fault::Transient => slot.park(),
+            _ => self.registry.remove(&peer, &id),
+        }
+        result
+    }
+
+    async fn put(
+        &self,
+        lane: &Lane,
+        control: &mut Control,
+        id: [u8; 16],
+        resume: Option<u64>,
+        order: Order,
+    ) -> Result<Option<Running>, Refused> {
+        let peer = *lane.peer();
+        let (slot, kept) = match resume {
+            Some(_) => self.registry.resume(&peer, &id).await?,
+            None => {
+                let (host, asking) = (self.host.clone(), lane.clone());
+                let watch = self.watch();
+                let share = lane.memory_share();
+                let receiver = blocking(move || {
+                    let landing = host.landing(&asking, &order)?;
+                    let identity = host.identity();
+                    Receiver::start(id, landing, order, peer, identity, share, watch)
+                });
+                self.registry.add(&peer, &id, Kept::Receive(Box::new(receiver.await?)))?
+            }
+        };
+        let Kept::Receive(receiver) = &*kept else {
+            return Err(unknown_transfer().into());
+        };
+        let window = receiver.window();
+        let accept = Opening::Accept { resumed: resume.is_some(), seen: 0, window };
+        control.0.send(&accept.encode()).await.map_err(TransferError::Link)?;
+        Ok(Some(Running { id, slot, kept, start: resume.unwrap_or(0) }))
+    }
+
+    async fn get(
+        &self,
+        lane: &Lane,
+        control: &mut Control,
+        id: [u8; 16],
+        resume: bool,
+        window: u64,
+        (order, paths): (Order, Vec<Vec<u8>>),
+    ) -> Result<Option<Running>, Refused> {
+        let peer = *lane.peer();
+        let (slot, kept) = if resume {
+            self.registry.resume(&peer, &id).await?
+        } else {
+            let (host, asking) = (self.host.clone(), lane.clone());
+            let wanted = order.clone();
+            let sources = blocking(move || host.sources(&asking, &paths, &wanted)).await?;
+            let sender = Sender::start(sources, order, None, self.watch());
+            self.registry.add(&peer, &id, Kept::Send(Box::new(sender)))?
+        };
+        let Kept::Send(sender) = &*kept else {
+            return Err(unknown_transfer().into());
+        };
+        let accept = Opening::Accept { resumed: resume, seen: sender.seen(), window };
+        control.0.send(&accept.encode()).await.map_err(TransferError::Link)?;
+        Ok(Some(Running { id, slot, kept, start: window }))
+    }
+
+    async fn list(
+        &self,
+        lane: &Lane,
+        control: &mut Control,
+        path: Vec<u8>,
+    ) -> Result<Option<Running>, Refused> {
+        let (host, asking) = (self.host.clone(), lane.clone());
+        let entries = blocking(move || host.list(&asking, &path)).await?;
+        let mut pieces = pack(entries, Listed::encoded_len);
+        if pieces.is_empty() {
+            pieces.push(Vec::new());
+        }
+        let count = pieces.len();
+        for (number, entries) in pieces.into_iter().enumerate() {
+            let message = Opening::Listing { entries, last: number + 1 == count };
+            control.0.send(&message.encode()).await.map_err(TransferError::Link)?;
+        }
+        Ok(None)
+    }
+
+    /// A daemon has no progress line: counters are made and not looked at.
+    fn watch(&self) -> Watch {
+        Watch { sink: Sink::default(), counters: Counters::new() }
+    }
+}
+
+/// A transfer that is about to run on a lane.
+struct Running {
+    id: [u8; 16],
+    slot: Arc<registry::Slot>,
+    kept: tokio::sync::OwnedMutexGuard<Kept>,
+    /// Outcomes seen, for a receiver; the window, for a sender.
+    start: u64,
+}
+
+/// Why a request is not carried out.
+enum Refused {
+    /// By the policy or the registry: the peer is told.
+    Here(Refusal),
+    /// The lane failed: nobody can be told.
+    Lane(TransferError),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Here(refusal)
+    }
+}
+
+impl From<TransferError> for Refused {
+    fn from(error: TransferError) -> Self {
+        Self::Lane(error)
+    }
+}
+
+fn unknown_transfer() -> Refusal {
+    let text = "this transfer is not known here (any more)".to_owned();
+    Refusal { code: RefuseCode::UnknownTransfer, text }
+}
+
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+) -> Result<T, Refusal> {
+    let broken = |_| Refusal { code: RefuseCode::Disk, text: "internal error".to_owned() };
+    tokio::task::spawn_blocking(act).await.map_err(broken)?
+}
+
+/// The dialler closes the lane when it has read the last words.
+async fn goodbye(lane: &Lane, mut control: Control) -> Result<(), TransferError> {
+    control.0.finish().await?;
+    // Whoever does not go is sent away.
+    let _ = timeout(GOODBYE, lane.closed()).await;
+    Ok(())
+}

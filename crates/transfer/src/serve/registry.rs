@@ -1,0 +1,135 @@
+//! Transfers of a daemon by peer and id. A transfer is owned by whoever holds its guard: the lane that it
+//! runs on, or nobody while it waits for its dialler to come back. What waits for too long is dropped,
+//! and so is the oldest that waits when a peer has too many.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use link::PublicKey;
+use tokio::sync::{Mutex as Baton, Notify, OwnedMutexGuard};
+use tokio::time::timeout;
+
+use super::unknown_transfer;
+use crate::host::Refusal;
+use crate::message::RefuseCode;
+use crate::receive::Receiver;
+use crate::send::Sender;
+
+/// How long a transfer waits for its dialler.
+const KEEP: Duration = Duration::from_secs(600);
+/// Transfers that one peer may have here, running or waiting.
+const PER_PEER: usize = 16;
+/// Transfers of all peers.
+const IN_ALL: usize = 512;
+/// How long a lane that is taken over has to let go.
+const LET_GO: Duration = Duration::from_secs(10);
+
+/// A transfer that lives longer than a lane.
+pub(super) enum Kept {
+    Receive(Box<Receiver>),
+    Send(Box<Sender>),
+}
+
+impl Kept {
+    /// The lane was taken away in the middle.
+    pub(super) fn link_lost(&mut self) {
+        match self {
+            Self::Receive(receiver) => receiver.link_lost(),
+            Self::Send(sender) => sender.link_lost(),
+        }
+    }
+}
+
+pub(super) struct Slot {
+    kept: Arc<Baton<Kept>>,
+    take_over: Notify,
+    parked: Mutex<Option<Instant>>,
+}
+
+impl Slot {
+    /// Waits until the transfer is wanted on another lane.
+    pub(super) async fn taken_over(&self) {
+        self.take_over.notified().await;
+    }
+
+    /// The lane is gone; the transfer waits from now on.
+    pub(super) fn park(&self) {
+        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn parked_for(&self) -> Option<Duration> {
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+    }
+}
+
+type Key = (PublicKey, [u8; 16]);
+type Owned = (Arc<Slot>, OwnedMutexGuard<Kept>);
+
+#[derive(Default)]
+pub(super) struct Registry(Mutex<HashMap<Key, Arc<Slot>>>);
+
+impl Registry {
+    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Arc<Slot>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Drops what has waited for too long.
+    pub(super) fn sweep(&self) {
+        self.slots().retain(|_, slot| slot.parked_for().is_none_or(|waited| waited < KEEP));
+    }
+
+    pub(super) fn remove(&self, peer: &PublicKey, id: &[u8; 16]) {
+        self.slots().remove(&(*peer, *id));
+    }
+
+    /// Takes in a new transfer, which the caller runs at once.
+    pub(super) fn add(
+        &self,
+        peer: &PublicKey,
+        id: &[u8; 16],
+        kept: Kept,
+    ) -> Result<Owned, Refusal> {
+        let mut slots = self.slots();
+        let of_peer = slots.keys().filter(|(owner, _)| owner == peer).count();
+        if of_peer >= PER_PEER || slots.len() >= IN_ALL {
+            let oldest = slots
+                .iter()
+                .filter(|((owner, _), _)| of_peer < PER_PEER || owner == peer)
+                .filter_map(|(key, slot)| Some((slot.parked_for()?, *key)))
+                .max();
+            let Some((_, key)) = oldest else {
+                let text = "too many transfers are running here: try again later".to_owned();
+                return Err(Refusal { code: RefuseCode::Busy, text });
+            };
+            slots.remove(&key);
+        }
+        if slots.contains_key(&(*peer, *id)) {
+            let text = "a transfer of this id is running".to_owned();
+            return Err(Refusal { code: RefuseCode::Busy, text });
+        }
+        let kept = Arc::new(Baton::new(kept));
+        let guard = kept.clone().try_lock_owned().expect("nobody else knows of it yet");
+        let slot = Arc::new(Slot { kept, take_over: Notify::new(), parked: Mutex::new(None) });
+        slots.insert((*peer, *id), slot.clone());
+        Ok((slot, guard))
+    }
+
+    /// Gives a transfer to a new lane, taking it from the old one if that has not noticed its end yet.
+    pub(super) async fn resume(&self, peer: &PublicKey, id: &[u8; 16]) -> Result<Owned, Refusal> {
+        let slot = self.slots().get(&(*peer, *id)).cloned().ok_or_else(unknown_transfer)?;
+        let kept = slot.kept.clone();
+        let guard = match kept.clone().try_lock_owned() {
+            Ok(guard) => guard,
+            Err(_) => {
+                slot.take_over.notify_one();
+                timeout(LET_GO, kept.lock_owned()).await.map_err(|_| {
+                    let text = "the transfer is still busy with its last connection".to_owned();
+                    Refusal { code: RefuseCode::Busy, text }
+                })?
+            }
+        };
+        *slot.parked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        Ok((slot, guard))
+    }
+}

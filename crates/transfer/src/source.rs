@@ -1,0 +1,689 @@
+//! The source's half of a transfer as a pure machine: what was walked goes in, and out come offers,
+//! reading jobs and the verdict on every entry. It does no IO and reads no clock; the shell (`send.rs`)
+//! carries out what it asks for. It keeps at most `WINDOW` unfinished entries and every one of them ends
+//! with exactly one outcome, also when the link is cut and the same entries are offered again.
+
+mod job;
+mod large;
+
+pub use job::{Failure, Job, JobResult, ReadItem};
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use files::{Attributes, CHUNK, ChunkHash, Digest, Name, RelPath};
+
+use crate::message::{
+    ENTRY_COST, Entry, EntryKind, MIN_WINDOW, Need, Outcome, RefuseCode, SourceMessage,
+    TargetMessage, Xattr, pack,
+};
+use crate::{Totals, Violation};
+use large::Large;
+
+/// Reading jobs that may run at once: enough to keep a disk and a hasher busy.
+const MAX_JOBS: usize = 4;
+/// Files that may be sent as bundles before one chunk of a large file gets its turn.
+const MAX_BUNDLE: usize = 512;
+/// How often a file that changes while it is read is offered again.
+const MAX_ATTEMPTS: u8 = 3;
+/// Hard-linked files remembered; links beyond them are sent as files of their own.
+const MAX_SHARED: usize = 65_536;
+/// Outcomes after which the target may forget what it keeps for a cut link.
+const SEEN_EVERY: u64 = 512;
+
+/// Where a file of the source is: which of the sources named, and the path below it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Which of the sources that were named.
+    pub source: usize,
+    /// The path below that source's folder handle.
+    pub path: RelPath,
+}
+
+/// Something the walk found.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Where it is.
+    pub place: Place,
+    /// The name under which it is offered.
+    pub name: Name,
+    /// What the disk says of it.
+    pub attributes: Attributes,
+    /// What a symbolic link says.
+    pub link_target: Option<Vec<u8>>,
+    /// User and group, if they are to be carried.
+    pub owner: Option<(u32, u32)>,
+    /// Extended attributes, if they are to be carried.
+    pub xattrs: Vec<Xattr>,
+}
+
+/// One step of the walk.
+#[derive(Debug, Clone)]
+pub enum Walked {
+    /// A folder, whose children follow.
+    Enter(Found),
+    /// A folder that is not offered itself: its children lie in the target folder.
+    EnterContents,
+    /// A file or link.
+    Leaf(Found),
+    /// The folder entered last has been read.
+    Leave {
+        /// Whether all of it could be read.
+        complete: bool,
+    },
+    /// Something could not be read or is of a kind that is not copied.
+    Problem {
+        /// What.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// There is nothing more.
+    Finished,
+}
+
+/// What the shell is to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Output {
+    /// Send this on the control stream.
+    Send(SourceMessage),
+    /// Read; the answer goes to `job_done`.
+    Read(Job),
+    /// Close the handle of this file, if one is open.
+    Forget(u64),
+    /// An entry ended so.
+    Ended {
+        /// Where it was.
+        place: Place,
+        /// As it was offered.
+        entry: Entry,
+        /// How it ended.
+        outcome: Outcome,
+        /// For a hard link that stands: the digest of its content.
+        linked: Option<Digest>,
+    },
+    /// Something that was never offered failed.
+    Problem {
+        /// What.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The target says that the job is over.
+    Receipt(Vec<u8>),
+    /// The target gave up.
+    Aborted {
+        /// The kind of reason.
+        code: RefuseCode,
+        /// The reason in words.
+        text: String,
+    },
+}
+
+/// An entry that has no outcome yet.
+#[derive(Debug)]
+struct Live {
+    entry: Entry,
+    found: Found,
+    attempts: u8,
+    /// The length of its path below folder 0.
+    path_len: usize,
+    cost: u64,
+    /// The offer was taken back, and why.
+    withdrawn: Option<Withdrawn>,
+    /// For folders: the walk left it, and whether all of it was read.
+    left: Option<bool>,
+    /// Known once the content was read whole.
+    digest: Option<Digest>,
+    large: Option<Large>,
+}
+
+#[derive(Debug)]
+struct Withdrawn {
+    reason: String,
+    /// The same file was offered anew, so this is not how it ended.
+    replaced: bool,
+}
+
+/// The machine. See the module's text.
+#[derive(Debug)]
+pub struct Source {
+    live: BTreeMap<u64, Live>,
+    live_cost: u64,
+    window: u64,
+    next_index: u64,
+    /// The folders that the walk is in, outermost first; 0 is the target folder.
+    stack: Vec<u64>,
+    contents_left: Option<bool>,
+    /// First index of each file with several names, by device and inode.
+    shared: HashMap<(u64, u64), u64>,
+    shared_digests: HashMap<u64, Digest>,
+    finished_walk: bool,
+    problems: u64,
+    ready: bool,
+    /// Raised with each cut, so that a late reading job is known to be for the link before.
+    epoch: u64,
+    seen: u64,
+    seen_told: u64,
+    allowed: u64,
+    used: u64,
+    stored: u64,
+    compare: VecDeque<(u64, Digest)>,
+    small: VecDeque<u64>,
+    big: VecDeque<u64>,
+    big_turn: bool,
+    jobs: usize,
+    offers: Vec<Entry>,
+    outputs: VecDeque<Output>,
+    totals: Totals,
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Source {
+    /// A machine at the start of a transfer, with no link yet.
+    pub fn new() -> Self {
+        Self {
+            live: BTreeMap::new(),
+            live_cost: 0,
+            window: MIN_WINDOW,
+            next_index: 1,
+            stack: Vec::new(),
+            contents_left: None,
+            shared: HashMap::new(),
+            shared_digests: HashMap::new(),
+            finished_walk: false,
+            problems: 0,
+            ready: false,
+            epoch: 0,
+            seen: 0,
+            seen_told: 0,
+            allowed: 0,
+            used: 0,
+            stored: 0,
+            compare: VecDeque::new(),
+            small: VecDeque::new(),
+            big: VecDeque::new(),
+            big_turn: false,
+            jobs: 0,
+            offers: Vec::new(),
+            outputs: VecDeque::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// How many steps of the walk may be taken now: half of the window, less what unfinished entries
+    /// cost. The other half is for files that change while they are read and are offered anew.
+    pub fn walk_room(&self) -> usize {
+        if self.finished_walk {
+            return 0;
+        }
+        let room = (self.window / 2).saturating_sub(self.live_cost);
+        // One entry may cost more than the half when nothing else is under way.
+        let steps = room / (2 * ENTRY_COST as u64);
+        if self.live.is_empty() { steps.max(1) as usize } else { steps as usize }
+    }
+
+    /// What the target grants for unfinished entries.
+    pub fn set_window(&mut self, window: u64) {
+        self.window = window;
+    }
+
+    /// How many outcomes have been processed; told to the target when a cut link is resumed.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// What has been counted so far.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Payload bytes that the target has stored on this connection.
+    pub fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// Takes one step of the walk.
+    pub fn walked(&mut self, step: Walked) {
+        match step {
+            Walked::Enter(found) => {
+                let index = self.offer(found, None, 0);
+                self.stack.push(index);
+            }
+            Walked::EnterContents => self.stack.push(0),
+            Walked::Leaf(found) => {
+                self.totals.bytes_found += found.attributes.size;
+                self.offer(found, None, 0);
+            }
+            Walked::Leave { complete } => self.leave(complete),
+            Walked::Problem { path, reason } => self.problem(path, reason),
+            Walked::Finished => {
+                self.finished_walk = true;
+                self.send_end();
+            }
+        }
+    }
+
+    fn problem(&mut self, path: String, reason: String) {
+        self.problems += 1;
+        self.totals.failed += 1;
+        self.outputs.push_back(Output::Problem { path, reason });
+    }
+
+    fn leave(&mut self, complete: bool) {
+        let Some(index) = self.stack.pop() else { return };
+        if index == 0 {
+            self.contents_left = Some(complete);
+        } else if let Some(live) = self.live.get_mut(&index) {
+            live.left = Some(complete);
+        }
+        self.send_offers();
+        self.send(SourceMessage::Leave { index, complete });
+    }
+
+    fn send_end(&mut self) {
+        self.send_offers();
+        let entries = self.next_index - 1;
+        self.send(SourceMessage::End { entries, problems: self.problems });
+    }
+
+    fn offer(&mut self, found: Found, parent: Option<u64>, attempts: u8) -> u64 {
+        let index = self.next_index;
+        self.next_index += 1;
+        let parent = parent.unwrap_or_else(|| self.stack.last().copied().unwrap_or(0));
+        let attributes = &found.attributes;
+        let kind = match (attributes.kind, &found.link_target) {
+            (files::Kind::Directory, _) => EntryKind::Folder,
+            (_, Some(target)) => EntryKind::Symlink { target: target.clone() },
+            _ => self.file_kind(index, attributes),
+        };
+        let entry = Entry {
+            index,
+            parent,
+            name: found.name.clone(),
+            kind,
+            mode: attributes.mode & 0o7777,
+            mtime: attributes.mtime,
+            owner: found.owner,
+            xattrs: found.xattrs.clone(),
+        };
+        if self.ready {
+            self.offers.push(entry.clone());
+        }
+        let above = self.live.get(&parent).map_or(0, |folder| folder.path_len + 1);
+        let path_len = above + entry.name.as_bytes().len();
+        let cost = entry.cost(path_len);
+        self.live_cost += cost;
+        let live = Live {
+            path_len,
+            cost,
+            entry,
+            found,
+            attempts,
+            withdrawn: None,
+            left: None,
+            digest: None,
+            large: None,
+        };
+        self.live.insert(index, live);
+        index
+    }
+
+    fn file_kind(&mut self, index: u64, attributes: &Attributes) -> EntryKind {
+        let size = attributes.size;
+        let mut shared = false;
+        if attributes.links > 1 {
+            let inode = (attributes.device, attributes.inode);
+            if let Some(first) = self.shared.get(&inode) {
+                return EntryKind::HardLink { to: *first, size };
+            }
+            shared = self.shared.len() < MAX_SHARED;
+            if shared {
+                self.shared.insert(inode, index);
+            }
+        }
+        EntryKind::File { size, sparse: attributes.is_sparse(), shared }
+    }
+
+    /// Takes a message of the target.
+    pub fn message(&mut self, message: TargetMessage) -> Result<(), Violation> {
+        match message {
+            TargetMessage::Ready => self.offer_again(),
+            TargetMessage::Need(needs) => needs.into_iter().try_for_each(|need| self.needed(need)),
+            TargetMessage::Outcomes { first, list } => self.outcomes(first, list),
+            TargetMessage::Credit { allowed, stored } => {
+                if allowed < self.allowed || stored > self.used {
+                    return Err(Violation("credit shrank or exceeds what was sent"));
+                }
+                (self.allowed, self.stored) = (allowed, stored);
+                Ok(())
+            }
+            TargetMessage::Receipt(receipt) => {
+                if !self.live.is_empty() || !self.finished_walk {
+                    return Err(Violation("receipt before the end"));
+                }
+                self.outputs.push_back(Output::Receipt(receipt));
+                Ok(())
+            }
+            TargetMessage::Abort { code, text } => {
+                self.outputs.push_back(Output::Aborted { code, text });
+                Ok(())
+            }
+        }
+    }
+
+    /// The link is gone: nothing can be sent, and what was under way counts as not sent.
+    pub fn link_lost(&mut self) {
+        self.ready = false;
+        self.epoch += 1;
+        (self.allowed, self.used, self.stored) = (0, 0, 0);
+        self.compare.clear();
+        self.small.clear();
+        self.big.clear();
+        self.offers.clear();
+        self.outputs.retain(|output| !matches!(output, Output::Send(_)));
+        for live in self.live.values_mut() {
+            if let Some(large) = &mut live.large {
+                large.rewind();
+            }
+        }
+    }
+
+    fn offer_again(&mut self) -> Result<(), Violation> {
+        if self.ready {
+            return Err(Violation("ready twice"));
+        }
+        self.ready = true;
+        self.seen_told = self.seen;
+        self.offers = self.live.values().map(|live| live.entry.clone()).collect();
+        self.send_offers();
+        let left: Vec<_> =
+            self.live.iter().filter_map(|(index, live)| Some((*index, live.left?))).collect();
+        for (index, complete) in left.into_iter().chain(self.contents_left.map(|left| (0, left))) {
+            self.send(SourceMessage::Leave { index, complete });
+        }
+        let withdrawn: Vec<_> = self
+            .live
+            .iter()
+            .filter_map(|(index, live)| Some((*index, live.withdrawn.as_ref()?.reason.clone())))
+            .collect();
+        for (index, reason) in withdrawn {
+            self.send(SourceMessage::Withdraw { index, reason });
+        }
+        if self.finished_walk {
+            self.send_end();
+        }
+        Ok(())
+    }
+
+    fn send_offers(&mut self) {
+        for piece in pack(std::mem::take(&mut self.offers), Entry::encoded_len) {
+            self.send(SourceMessage::Offer(piece));
+        }
+    }
+
+    /// Without a link nothing is queued: `offer_again` says all that is still true.
+    fn send(&mut self, message: SourceMessage) {
+        if self.ready {
+            self.outputs.push_back(Output::Send(message));
+        }
+    }
+
+    fn needed(&mut self, need: Need) -> Result<(), Violation> {
+        let live = self.live.get_mut(&need.index).ok_or(Violation("need of an unknown entry"))?;
+        let size = live.entry.size().ok_or(Violation("need of what has no content"))?;
+        if live.withdrawn.is_some() {
+            return Ok(());
+        }
+        if let Some(have) = need.have {
+            self.compare.push_back((need.index, have));
+            return Ok(());
+        }
+        if size <= CHUNK {
+            if !need.ranges.is_empty() {
+                return Err(Violation("ranges of a small file"));
+            }
+            self.small.push_back(need.index);
+            return Ok(());
+        }
+        let large = live.large.get_or_insert_with(|| Large::new(size));
+        large.need(&need.ranges)?;
+        if !self.big.contains(&need.index) {
+            self.big.push_back(need.index);
+        }
+        Ok(())
+    }
+
+    fn outcomes(&mut self, first: u64, list: Vec<(u64, Outcome)>) -> Result<(), Violation> {
+        for (place, (index, outcome)) in (first..).zip(list) {
+            if place < self.seen {
+                continue;
+            }
+            if place > self.seen {
+                return Err(Violation("an outcome is missing"));
+            }
+            self.seen += 1;
+            self.ended(index, outcome)?;
+        }
+        if self.seen - self.seen_told >= SEEN_EVERY {
+            self.seen_told = self.seen;
+            self.send(SourceMessage::Seen { outcomes: self.seen });
+        }
+        Ok(())
+    }
+
+    fn ended(&mut self, index: u64, outcome: Outcome) -> Result<(), Violation> {
+        let live = self.live.remove(&index).ok_or(Violation("outcome of an unknown entry"))?;
+        self.live_cost -= live.cost;
+        if live.large.is_some() {
+            self.outputs.push_back(Output::Forget(index));
+        }
+        let outcome = match (outcome, live.withdrawn) {
+            (Outcome::Withdrawn, Some(Withdrawn { replaced: true, .. })) => return Ok(()),
+            (Outcome::Withdrawn, Some(Withdrawn { reason, .. })) => {
+                Outcome::Failed { code: RefuseCode::NotFound, text: reason }
+            }
+            (Outcome::Withdrawn, None) => return Err(Violation("withdrawn without being asked")),
+            (outcome, _) => outcome,
+        };
+        if let (Outcome::Copied(theirs), Some(ours)) = (&outcome, &live.digest)
+            && theirs != ours
+        {
+            return Err(Violation("the target stored another content than was sent"));
+        }
+        self.totals.count(live.entry.size(), live.entry.is_folder(), &outcome);
+        let linked = match (&live.entry.kind, &outcome) {
+            (EntryKind::File { shared: true, .. }, Outcome::Copied(d) | Outcome::Unchanged(d)) => {
+                self.shared_digests.insert(index, *d);
+                None
+            }
+            (EntryKind::HardLink { to, .. }, Outcome::Made) => self.shared_digests.get(to).copied(),
+            _ => None,
+        };
+        let (place, entry) = (live.found.place, live.entry);
+        self.outputs.push_back(Output::Ended { place, entry, outcome, linked });
+        Ok(())
+    }
+
+    /// The next thing to do, or nothing until there is more input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if !self.offers.is_empty() {
+            self.send_offers();
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        self.next_job().map(Output::Read)
+    }
+
+    fn next_job(&mut self) -> Option<Job> {
+        if !self.ready || self.jobs >= MAX_JOBS {
+            return None;
+        }
+        if let Some((index, have)) = self.compare.pop_front() {
+            let live = self.live.get(&index)?;
+            self.jobs += 1;
+            let read = ReadItem::of(index, live.found.place.clone(), &live.found.attributes);
+            return Some(Job::Compare { read, have, epoch: self.epoch });
+        }
+        self.big_turn = !self.big_turn;
+        let job = if self.big_turn {
+            self.next_chunk().or_else(|| self.next_bundle())
+        } else {
+            self.next_bundle().or_else(|| self.next_chunk())
+        }?;
+        self.jobs += 1;
+        Some(job)
+    }
+
+    fn next_bundle(&mut self) -> Option<Job> {
+        let mut items = Vec::new();
+        let mut total = 0;
+        while let Some(index) = self.small.front() {
+            let Some(live) = self.live.get(index) else {
+                self.small.pop_front();
+                continue;
+            };
+            let size = live.found.attributes.size;
+            let full = total + size > CHUNK || items.len() >= MAX_BUNDLE;
+            if full || self.used + total + size > self.allowed {
+                break;
+            }
+            total += size;
+            items.push(ReadItem::of(*index, live.found.place.clone(), &live.found.attributes));
+            self.small.pop_front();
+        }
+        self.used += total;
+        (!items.is_empty()).then_some(Job::Bundle { items, epoch: self.epoch })
+    }
+
+    fn next_chunk(&mut self) -> Option<Job> {
+        while let Some(index) = self.big.front().copied() {
+            let Some(live) = self.live.get_mut(&index) else {
+                self.big.pop_front();
+                continue;
+            };
+            let large = live.large.as_mut()?;
+            let read = ReadItem::of(index, live.found.place.clone(), &live.found.attributes);
+            if let Some((chunk, len, send)) = large.next(self.allowed - self.used) {
+                self.used += if send { len } else { 0 };
+                return Some(Job::Chunk { read, chunk, send, epoch: self.epoch });
+            }
+            if !large.all_asked() {
+                return None; // It waits for credit, and the files behind it wait with it.
+            }
+            self.big.pop_front();
+            if large.all_hashed() {
+                return Some(Job::Close { read, epoch: self.epoch });
+            }
+        }
+        None
+    }
+
+    /// Takes the result of a reading job.
+    pub fn job_done(&mut self, result: JobResult) {
+        self.jobs -= 1;
+        let stale = result.epoch() != self.epoch;
+        match result {
+            JobResult::Bundle { read, failed, .. } => {
+                if stale {
+                    return;
+                }
+                for (index, hash, _) in read {
+                    if let Some(live) = self.live.get_mut(&index) {
+                        live.digest = Some(Digest::from_bytes(*hash.as_bytes()));
+                    }
+                }
+                for (index, failure) in failed {
+                    self.read_failed(index, failure);
+                }
+            }
+            JobResult::Chunk { index, chunk, hash, .. } => {
+                self.chunk_read(index, chunk, hash, stale)
+            }
+            JobResult::Closed { index, .. } => self.closed(index, stale),
+            JobResult::Compared { index, same, digest, .. } => {
+                if !stale {
+                    self.compared(index, same, digest);
+                }
+            }
+            JobResult::Failed { index, failure, .. } => {
+                if !stale {
+                    self.read_failed(index, failure);
+                }
+            }
+        }
+    }
+
+    fn chunk_read(&mut self, index: u64, chunk: u64, hash: ChunkHash, stale: bool) {
+        let Some(live) = self.live.get_mut(&index) else { return };
+        let Some(large) = &mut live.large else { return };
+        large.hashed(chunk, hash);
+        if stale || !large.all_asked() || !large.all_hashed() || self.big.contains(&index) {
+            return;
+        }
+        // All was asked for before the last hash came: only now can the file be closed.
+        self.big.push_front(index);
+    }
+
+    fn closed(&mut self, index: u64, stale: bool) {
+        let Some(live) = self.live.get_mut(&index) else { return };
+        let digest = live.large.as_ref().and_then(Large::digest);
+        live.digest = digest;
+        if let (Some(digest), false) = (digest, stale) {
+            self.send(SourceMessage::Sum { index, digest });
+        }
+    }
+
+    fn compared(&mut self, index: u64, same: bool, digest: Digest) {
+        let Some(live) = self.live.get_mut(&index) else { return };
+        if same {
+            live.digest = Some(digest);
+            self.send(SourceMessage::Same { index });
+            return;
+        }
+        if live.found.attributes.size <= CHUNK {
+            self.small.push_back(index);
+            return;
+        }
+        let large = live.large.get_or_insert_with(|| Large::new(live.found.attributes.size));
+        large.need_all();
+        self.big.push_back(index);
+    }
+
+    /// A file that changed is offered anew, under a new index, before the old offer is taken back: so
+    /// its folder always has an unfinished child and cannot be finished in between.
+    fn read_failed(&mut self, index: u64, failure: Failure) {
+        let Some(live) = self.live.get_mut(&index) else { return };
+        let again = failure.changed_to.filter(|_| live.attempts + 1 < MAX_ATTEMPTS);
+        let reason = match (failure.changed_to, again) {
+            (Some(_), None) => format!("it changed each of {MAX_ATTEMPTS} times that it was read"),
+            _ => failure.reason,
+        };
+        live.withdrawn = Some(Withdrawn { reason: reason.clone(), replaced: again.is_some() });
+        if let Some(now) = again {
+            let found = Found { attributes: now, ..live.found.clone() };
+            let (parent, attempts) = (live.entry.parent, live.attempts + 1);
+            self.offer(found, Some(parent), attempts);
+            self.send_offers();
+        }
+        self.send(SourceMessage::Withdraw { index, reason });
+        if self.finished_walk {
+            self.send_end();
+        }
+    }
+}
+
+impl Place {
+    /// The path for messages: below its source, which is called `name` when it is the source itself.
+    pub fn described(&self, name: &Name) -> String {
+        if self.path.is_root() { name.to_string() } else { self.path.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

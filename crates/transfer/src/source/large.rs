@@ -1,0 +1,96 @@
+//! Progress through one large file: which chunks are still to be read, which of them the target
+//! needs, and the hashes from which the digest follows. Every chunk is read, also those that the target
+//! has from an earlier try: only so can the digest speak of the file as it is now.
+
+use files::{ChunkHash, Digest, chunk_count, chunk_len, file_digest};
+
+use crate::Violation;
+
+#[derive(Debug)]
+pub(super) struct Large {
+    size: u64,
+    hashes: Vec<Option<ChunkHash>>,
+    unhashed: u64,
+    /// Missing at the target: first and end, rising.
+    ranges: Vec<(u64, u64)>,
+    /// The next chunk to look at.
+    next: u64,
+}
+
+impl Large {
+    pub(super) fn new(size: u64) -> Self {
+        let count = chunk_count(size);
+        Self {
+            size,
+            hashes: vec![None; count as usize],
+            unhashed: count,
+            ranges: Vec::new(),
+            next: count,
+        }
+    }
+
+    /// The target says what it lacks.
+    pub(super) fn need(&mut self, ranges: &[(u64, u64)]) -> Result<(), Violation> {
+        let count = self.hashes.len() as u64;
+        if ranges.last().is_some_and(|(first, length)| first + length > count) {
+            return Err(Violation("need of chunks beyond the end"));
+        }
+        self.ranges = ranges.iter().map(|(first, length)| (*first, first + length)).collect();
+        self.next = 0;
+        Ok(())
+    }
+
+    /// The target lacks everything.
+    pub(super) fn need_all(&mut self) {
+        self.ranges = vec![(0, self.hashes.len() as u64)];
+        self.next = 0;
+    }
+
+    /// The link is gone. What was hashed stays hashed; what is needed will be said again.
+    pub(super) fn rewind(&mut self) {
+        self.ranges.clear();
+        self.next = self.hashes.len() as u64;
+    }
+
+    /// The next chunk to read, its length, and whether to send it, if `credit` bytes allow it.
+    pub(super) fn next(&mut self, credit: u64) -> Option<(u64, u64, bool)> {
+        let count = self.hashes.len() as u64;
+        while self.next < count {
+            let chunk = self.next;
+            let len = chunk_len(self.size, chunk)? as u64;
+            while self.ranges.first().is_some_and(|(_, end)| *end <= chunk) {
+                self.ranges.remove(0);
+            }
+            let send = self.ranges.first().is_some_and(|(first, _)| *first <= chunk);
+            if send && len > credit {
+                return None;
+            }
+            self.next += 1;
+            if send || self.hashes[chunk as usize].is_none() {
+                return Some((chunk, len, send));
+            }
+        }
+        None
+    }
+
+    pub(super) fn all_asked(&self) -> bool {
+        self.next == self.hashes.len() as u64
+    }
+
+    pub(super) fn all_hashed(&self) -> bool {
+        self.unhashed == 0
+    }
+
+    pub(super) fn hashed(&mut self, chunk: u64, hash: ChunkHash) {
+        if let Some(place) = self.hashes.get_mut(chunk as usize) {
+            self.unhashed -= u64::from(place.is_none());
+            *place = Some(hash);
+        }
+    }
+
+    /// The file's digest, once all chunks are hashed.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        let hashes: Option<Vec<_>> = self.hashes.iter().copied().collect();
+        file_digest(self.size, &hashes?)
+    }
+}

@@ -1,0 +1,596 @@
+//! The target's half of a transfer as a pure machine: messages and parcel heads of a peer go in, and out
+//! come jobs for the disk and answers. The peer is hostile until checked: every index, length and order
+//! of messages is held against what was offered and asked for, and a rule that is broken ends the link.
+//! Memory is bounded by the window of unfinished entries, never by the tree.
+
+mod entries;
+mod job;
+mod outcomes;
+mod results;
+
+pub use job::{Failed, Found, Job, JobResult, Placed, Spot};
+
+use std::collections::{HashMap, VecDeque};
+
+use files::{Digest, Name, RelPath, chunk_len};
+
+use crate::message::{
+    Deletion, ENTRY_COST, Entry, EntryKind, Existing, MIN_WINDOW, Need, Order, Outcome, ParcelHead,
+    RefuseCode, SourceMessage, TargetMessage,
+};
+use crate::{Totals, Violation};
+use entries::{File, Folder, State};
+use outcomes::OutcomeLog;
+
+/// Large files that may be open for staging at once; more wait, and so does their content.
+const MAX_OPEN: usize = 8;
+/// Disk jobs that may run at once.
+const MAX_JOBS: usize = 6;
+/// Files remembered for hard links, and the bytes that their paths may take.
+const MAX_SHARED: usize = 65_536;
+const MAX_SHARED_BYTES: usize = 8 << 20;
+/// Bytes that the names of one folder may take while extras are looked for.
+const MAX_NAMES_BYTES: usize = 64 << 20;
+/// How often a large file whose digest was wrong is asked for again.
+const MAX_REPEATS: u8 = 1;
+
+/// What the machine may do, from the order and from the one who runs it.
+#[derive(Debug, Clone)]
+pub struct TargetOptions {
+    /// What to do with a different file that exists.
+    pub existing: Existing,
+    /// Compare by content.
+    pub checksum: bool,
+    /// Change nothing.
+    pub dry_run: bool,
+    /// Remove what the source does not have.
+    pub deletion: Deletion,
+    /// What unfinished entries may cost.
+    pub window: u64,
+    /// Instead of the name offered, the one entry at the top gets this one.
+    pub rename_top: Option<Name>,
+}
+
+impl TargetOptions {
+    /// The options that an order asks for.
+    pub fn of(order: &Order, rename_top: Option<Name>, window: u64) -> Self {
+        Self {
+            existing: order.existing,
+            checksum: order.checksum,
+            dry_run: order.dry_run,
+            deletion: order.deletion,
+            window,
+            rename_top,
+        }
+    }
+}
+
+/// What the shell is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Send this on the control stream.
+    Send(TargetMessage),
+    /// Do this on the disk; the answer goes to `job_done`.
+    Do(Job),
+    /// An entry ended so, at this path as the source calls it; what is needed for its record.
+    Ended {
+        /// The entry as offered.
+        entry: Entry,
+        /// Its path below the target folder, with the source's own names.
+        path: RelPath,
+        /// How it ended.
+        outcome: Outcome,
+        /// For a hard link that stands: the digest of its content.
+        linked: Option<Digest>,
+    },
+}
+
+/// The machine. See the module's text.
+#[derive(Debug)]
+pub struct Target {
+    options: TargetOptions,
+    ready: bool,
+    /// What unfinished entries cost, held against the window.
+    live_cost: u64,
+    folders: HashMap<u64, Folder>,
+    files: HashMap<u64, File>,
+    highest: u64,
+    contents_left: bool,
+    /// Published files that hard links may refer to.
+    shared: HashMap<u64, (RelPath, Digest)>,
+    shared_bytes: usize,
+    /// Hard links that wait for the file they refer to.
+    waiting_links: HashMap<u64, Vec<u64>>,
+    outcomes: OutcomeLog,
+    /// The source has offered so many entries and no more will come.
+    ended_at: Option<u64>,
+    failures: bool,
+    finishing: bool,
+    receipt: Option<Vec<u8>>,
+    /// On this connection: payload that came, that may come, and that is stored.
+    received: u64,
+    allowed: u64,
+    stored: u64,
+    told_allowed: u64,
+    told_stored: u64,
+    window: u64,
+    examine: VecDeque<Placed>,
+    examining: bool,
+    waiting_open: VecDeque<u64>,
+    open: usize,
+    jobs_running: usize,
+    jobs: VecDeque<Job>,
+    needs: Vec<Need>,
+    ended: VecDeque<Output>,
+    messages: VecDeque<TargetMessage>,
+    totals: Totals,
+}
+
+impl Target {
+    /// A machine at the start of a transfer, with no link yet. `window` is how many payload bytes may
+    /// be on their way or waiting for the disk.
+    pub fn new(options: TargetOptions, window: u64) -> Self {
+        let top = Folder::top(options.deletion != Deletion::No);
+        Self {
+            options,
+            ready: false,
+            live_cost: 0,
+            folders: HashMap::from([(0, top)]),
+            files: HashMap::new(),
+            highest: 0,
+            contents_left: false,
+            shared: HashMap::new(),
+            shared_bytes: 0,
+            waiting_links: HashMap::new(),
+            outcomes: OutcomeLog::default(),
+            ended_at: None,
+            failures: false,
+            finishing: false,
+            receipt: None,
+            received: 0,
+            allowed: 0,
+            stored: 0,
+            told_allowed: 0,
+            told_stored: 0,
+            window,
+            examine: VecDeque::new(),
+            examining: false,
+            waiting_open: VecDeque::new(),
+            open: 0,
+            jobs_running: 0,
+            jobs: VecDeque::new(),
+            needs: Vec::new(),
+            ended: VecDeque::new(),
+            messages: VecDeque::new(),
+            totals: Totals::default(),
+        }
+    }
+
+    /// What has been counted so far.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// Payload bytes received on this connection.
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Payload bytes of this connection that are stored.
+    pub fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// Whether disk jobs are under way, so that silence is not idleness.
+    pub fn is_working(&self) -> bool {
+        self.jobs_running > 0
+    }
+
+    /// Whether the receipt has been made.
+    pub fn is_finished(&self) -> bool {
+        self.receipt.is_some()
+    }
+
+    /// How many payload bytes may be on their way or waiting for the disk from now on.
+    pub fn set_window(&mut self, window: u64) {
+        self.window = window;
+    }
+
+    /// A link is up, and the source has processed `seen` outcomes.
+    pub fn link_up(&mut self, seen: u64) -> Result<(), Violation> {
+        self.outcomes.seen(seen)?;
+        self.ready = true;
+        self.messages.clear();
+        (self.received, self.allowed, self.stored) = (0, 0, 0);
+        (self.told_allowed, self.told_stored) = (0, 0);
+        self.outcomes.repeat();
+        self.flush_outcomes();
+        self.messages.push_back(TargetMessage::Ready);
+        if let Some(receipt) = &self.receipt {
+            self.messages.push_back(TargetMessage::Receipt(receipt.clone()));
+        }
+        Ok(())
+    }
+
+    /// The link is gone. Disk jobs go on; contents still missing will be asked for again.
+    pub fn link_lost(&mut self) {
+        self.ready = false;
+        self.messages.clear();
+        self.needs.clear();
+    }
+
+    /// Takes a message of the source.
+    pub fn message(&mut self, message: SourceMessage) -> Result<(), Violation> {
+        match message {
+            SourceMessage::Offer(entries) => entries.into_iter().try_for_each(|e| self.offered(e)),
+            SourceMessage::Leave { index, complete } => self.left(index, complete),
+            SourceMessage::Withdraw { index, .. } => self.withdrawn(index),
+            SourceMessage::Sum { index, digest } => self.summed(index, digest),
+            SourceMessage::Same { index } => self.same(index),
+            SourceMessage::End { entries, problems } => {
+                if entries != self.highest {
+                    return Err(Violation("the end does not fit what was offered"));
+                }
+                self.ended_at = Some(entries);
+                self.failures |= problems > 0;
+                Ok(())
+            }
+            SourceMessage::Seen { outcomes } => self.outcomes.seen(outcomes),
+        }
+    }
+
+    fn offered(&mut self, entry: Entry) -> Result<(), Violation> {
+        if entry.index <= self.highest {
+            return self.offered_again(&entry);
+        }
+        // Indexes have no gaps, or the count at the end would prove nothing.
+        if entry.index != self.highest + 1 {
+            return Err(Violation("an index was left out"));
+        }
+        if self.finishing {
+            return Err(Violation("offer after the end"));
+        }
+        // A file that changed is offered anew; the source says the end again behind it.
+        self.ended_at = None;
+        // A source that never confirms outcomes would make them pile up here.
+        if self.outcomes.len() as u64 * ENTRY_COST as u64 > 2 * self.options.window {
+            return Err(Violation("outcomes are not confirmed"));
+        }
+        self.highest = entry.index;
+        let parent =
+            self.folders.get_mut(&entry.parent).ok_or(Violation("offer in an unknown folder"))?;
+        if entry.parent == 0 && parent.left.is_some() {
+            return Err(Violation("offer in a folder that was left"));
+        }
+        parent.pending += 1;
+        parent.keep_name(&entry.name, MAX_NAMES_BYTES)?;
+        let path = parent.source_path.join(&entry.name);
+        let name = match (&self.options.rename_top, entry.parent) {
+            (Some(name), 0) => name.clone(),
+            _ => entry.name.clone(),
+        };
+        let spot = Spot { folder: parent.path.clone(), name };
+        let parent_failed = parent.failure.is_some();
+        let (Ok(source_path), Some(target_path)) = (path, spot.path()) else {
+            return self.refuse_unplaced(entry, spot);
+        };
+        let placed = Placed { entry, spot };
+        let index = placed.entry.index;
+        self.live_cost += placed.entry.cost(source_path.as_bytes().len());
+        if self.live_cost > self.options.window.max(MIN_WINDOW) {
+            return Err(Violation("too many unfinished entries"));
+        }
+        if placed.entry.is_folder() {
+            let names = self.options.deletion != Deletion::No;
+            let folder = Folder::new(placed.clone(), source_path, target_path, names);
+            self.folders.insert(index, folder);
+        } else {
+            self.files.insert(index, File::new(placed.clone()));
+        }
+        if parent_failed {
+            let text = "the folder it lies in could not be made".to_owned();
+            self.entry_failed(index, Failed { code: RefuseCode::NotFound, text });
+            return Ok(());
+        }
+        self.examine.push_back(placed);
+        Ok(())
+    }
+
+    /// A path that is too long or too deep for this side.
+    fn refuse_unplaced(&mut self, entry: Entry, spot: Spot) -> Result<(), Violation> {
+        let index = entry.index;
+        let source_path = RelPath::root();
+        let placed = Placed { entry, spot };
+        self.live_cost += placed.entry.cost(0);
+        if placed.entry.is_folder() {
+            let folder = Folder::new(placed, source_path.clone(), source_path, false);
+            self.folders.insert(index, folder);
+        } else {
+            self.files.insert(index, File::new(placed));
+        }
+        let text = "the path is too long or too deep".to_owned();
+        self.entry_failed(index, Failed { code: RefuseCode::NotFound, text });
+        Ok(())
+    }
+
+    /// After a cut the source offers its unfinished entries again: those that wait for content ask
+    /// for what is still missing.
+    fn offered_again(&mut self, entry: &Entry) -> Result<(), Violation> {
+        if let Some(folder) = self.folders.get(&entry.index) {
+            return match &folder.placed {
+                Some(placed) if placed.entry == *entry => Ok(()),
+                _ => Err(Violation("an index was used twice")),
+            };
+        }
+        let Some(file) = self.files.get_mut(&entry.index) else {
+            return Err(Violation("offer of a finished entry"));
+        };
+        if file.placed.entry != *entry {
+            return Err(Violation("an index was used twice"));
+        }
+        if let Some(need) = file.need_again() {
+            self.needs.push(need);
+        }
+        Ok(())
+    }
+
+    fn left(&mut self, index: u64, complete: bool) -> Result<(), Violation> {
+        let folder = self.folders.get_mut(&index).ok_or(Violation("unknown folder left"))?;
+        // Repeated after a cut; the first word counts.
+        folder.left.get_or_insert(complete);
+        if index == 0 {
+            self.contents_left = true;
+        }
+        self.finish_folder_if_done(index);
+        Ok(())
+    }
+
+    fn withdrawn(&mut self, index: u64) -> Result<(), Violation> {
+        let file = self.files.get_mut(&index).ok_or(Violation("unknown entry withdrawn"))?;
+        match std::mem::replace(&mut file.state, State::Withdrawn) {
+            State::Withdrawn => Ok(()),
+            State::Receiving { .. } => {
+                self.jobs.push_back(Job::Discard { index });
+                self.close_large();
+                self.end_entry(index, Outcome::Withdrawn);
+                Ok(())
+            }
+            // A disk job is under way for it: its result ends the entry.
+            state @ (State::Examining | State::Busy | State::Opening | State::Publishing) => {
+                file.withdrawn = true;
+                file.state = state;
+                Ok(())
+            }
+            State::WaitingForSlot
+            | State::Wanted
+            | State::Comparing { .. }
+            | State::WaitingForLink => {
+                self.end_entry(index, Outcome::Withdrawn);
+                Ok(())
+            }
+        }
+    }
+
+    fn summed(&mut self, index: u64, digest: Digest) -> Result<(), Violation> {
+        let file = self.files.get_mut(&index).ok_or(Violation("sum of an unknown entry"))?;
+        match &mut file.state {
+            State::Receiving { sum, .. } => *sum = Some(digest),
+            _ => return Err(Violation("sum of a file that is not being received")),
+        }
+        self.publish_if_complete(index);
+        Ok(())
+    }
+
+    fn same(&mut self, index: u64) -> Result<(), Violation> {
+        let file = self.files.get_mut(&index).ok_or(Violation("unknown entry is the same"))?;
+        let State::Comparing { have } = file.state else {
+            return Err(Violation("same without a comparison"));
+        };
+        file.compared = Some(have);
+        if self.options.dry_run {
+            self.end_entry(index, Outcome::Unchanged(have));
+            return Ok(());
+        }
+        file.state = State::Busy;
+        self.jobs.push_back(Job::Adopt(file.placed.clone()));
+        Ok(())
+    }
+
+    /// Takes the head of a parcel that came with `body` bytes, and says what is to be done with them.
+    /// Nothing, for chunks of a file that failed or was taken back while they were on their way.
+    pub fn parcel(&mut self, head: &ParcelHead, body: u64) -> Result<Option<Job>, Violation> {
+        self.received += body;
+        if self.received > self.allowed {
+            return Err(Violation("more data than the credit allows"));
+        }
+        match head {
+            ParcelHead::Bundle(items) => {
+                let mut files = Vec::new();
+                for item in items {
+                    let file = self
+                        .files
+                        .get_mut(&item.index)
+                        .ok_or(Violation("data of an unknown file"))?;
+                    if file.small_size() != Some(item.len) {
+                        return Err(Violation("data of another length than was offered"));
+                    }
+                    match file.state {
+                        State::Wanted | State::Comparing { .. } => file.state = State::Busy,
+                        _ => return Err(Violation("data that was not asked for")),
+                    }
+                    files.push((file.placed.clone(), item.len, item.hash));
+                }
+                self.jobs_running += 1;
+                Ok(Some(Job::WriteSmall(files)))
+            }
+            ParcelHead::Chunk { index, .. } | ParcelHead::Zeros { index, .. }
+                if *index <= self.highest && !self.files.contains_key(index) =>
+            {
+                self.stored += body;
+                Ok(None)
+            }
+            ParcelHead::Chunk { index, chunk, hash } => {
+                let sparse = self.claim_chunks(*index, *chunk, 1)?;
+                let file = &self.files[index];
+                let size = file.placed.entry.size().unwrap_or_default();
+                if chunk_len(size, *chunk).map(|len| len as u64) != Some(body) {
+                    return Err(Violation("a chunk of a wrong length"));
+                }
+                self.jobs_running += 1;
+                Ok(Some(Job::WriteChunk {
+                    index: *index,
+                    chunk: *chunk,
+                    hash: *hash,
+                    len: body,
+                    sparse,
+                }))
+            }
+            ParcelHead::Zeros { index, first, count } => {
+                self.claim_chunks(*index, *first, *count)?;
+                self.jobs_running += 1;
+                Ok(Some(Job::WriteZeros { index: *index, first: *first, count: *count }))
+            }
+        }
+    }
+
+    /// Marks chunks as being written; chunks that were not missing are a violation, for a peer could
+    /// otherwise keep the disk busy for ever. Says whether the file is sparse.
+    fn claim_chunks(&mut self, index: u64, first: u64, count: u64) -> Result<bool, Violation> {
+        let file = self.files.get_mut(&index).ok_or(Violation("chunk of an unknown file"))?;
+        let sparse = matches!(file.placed.entry.kind, EntryKind::File { sparse: true, .. });
+        let State::Receiving { missing, writing, .. } = &mut file.state else {
+            return Err(Violation("a chunk that was not asked for"));
+        };
+        if !missing.take(first, count) {
+            return Err(Violation("a chunk that is not missing"));
+        }
+        *writing += 1;
+        Ok(sparse)
+    }
+
+    fn publish_if_complete(&mut self, index: u64) {
+        let Some(file) = self.files.get_mut(&index) else { return };
+        let State::Receiving { missing, writing: 0, sum: Some(digest) } = &file.state else {
+            return;
+        };
+        if missing.is_empty() {
+            let job = Job::Publish { placed: file.placed.clone(), digest: *digest };
+            file.state = State::Publishing;
+            self.jobs.push_back(job);
+        }
+    }
+
+    fn close_large(&mut self) {
+        self.open = self.open.saturating_sub(1);
+    }
+
+    fn finish_folder_if_done(&mut self, index: u64) {
+        let Some(folder) = self.folders.get_mut(&index) else { return };
+        let (Some(complete), 0, false) = (folder.left, folder.pending, folder.finishing) else {
+            return;
+        };
+        if !folder.examined {
+            return;
+        }
+        folder.finishing = true;
+        if let Some(failed) = folder.failure.clone() {
+            self.end_entry(index, Outcome::Failed { code: failed.code, text: failed.text });
+            return;
+        }
+        let placed = folder.placed.clone();
+        let keep = folder.names.take().filter(|_| complete);
+        let keep = keep.map(|names| names.into_iter().collect());
+        let path = RelPath::clone(&folder.path);
+        if self.options.dry_run && keep.is_none() {
+            if index != 0 {
+                let outcome = if folder.would_make { Outcome::Planned } else { Outcome::Made };
+                self.end_entry(index, outcome);
+            } else {
+                folder.finished = true;
+            }
+            return;
+        }
+        self.jobs.push_back(Job::FinishFolder { placed, path, keep });
+    }
+
+    /// The next thing to do, or nothing until there is more input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(output) = self.ended.pop_front() {
+            return Some(output);
+        }
+        if let Some(job) = self.next_job() {
+            self.jobs_running += 1;
+            return Some(Output::Do(job));
+        }
+        if self.ready {
+            self.flush_needs();
+            self.flush_outcomes();
+            self.flush_credit();
+        }
+        self.messages.pop_front().map(Output::Send)
+    }
+
+    fn next_job(&mut self) -> Option<Job> {
+        if let Some(job) = self.jobs.pop_front() {
+            return Some(job);
+        }
+        while self.open < MAX_OPEN {
+            let Some(index) = self.waiting_open.pop_front() else { break };
+            let Some(file) = self.files.get_mut(&index) else { continue };
+            if !matches!(file.state, State::WaitingForSlot) {
+                continue;
+            }
+            file.state = State::Opening;
+            self.open += 1;
+            return Some(Job::Open(file.placed.clone()));
+        }
+        // Folders must be made before what lies in them: one examination at a time, in order.
+        if !self.examining && !self.examine.is_empty() && self.jobs_running < MAX_JOBS {
+            self.examining = true;
+            let count = self.examine.len().min(512);
+            return Some(Job::Examine(self.examine.drain(..count).collect()));
+        }
+        self.finish_if_done()
+    }
+
+    fn finish_if_done(&mut self) -> Option<Job> {
+        let idle = self.ended_at.is_some() && self.files.is_empty() && self.folders.len() == 1;
+        let top = &self.folders[&0];
+        let settled = !self.contents_left || top.finished;
+        if !idle || !settled || self.finishing || self.jobs_running > 0 {
+            return None;
+        }
+        self.finishing = true;
+        Some(Job::Finish { failures: self.failures || top.left == Some(false) })
+    }
+
+    fn flush_needs(&mut self) {
+        let needs = std::mem::take(&mut self.needs);
+        for piece in crate::message::pack(needs, Need::encoded_len) {
+            self.messages.push_back(TargetMessage::Need(piece));
+        }
+    }
+
+    fn flush_outcomes(&mut self) {
+        for message in self.outcomes.unsent() {
+            self.messages.push_back(message);
+        }
+    }
+
+    /// Credit is told in steps of a quarter window, and whatever is stored when nothing is running.
+    fn flush_credit(&mut self) {
+        let allowed = (self.stored + self.window).max(self.allowed);
+        let step = (self.window / 4).max(1);
+        let due = allowed >= self.told_allowed + step
+            || self.stored >= self.told_stored + step
+            || (self.jobs_running == 0 && self.stored > self.told_stored);
+        if due {
+            self.allowed = allowed;
+            (self.told_allowed, self.told_stored) = (allowed, self.stored);
+            self.messages.push_back(TargetMessage::Credit { allowed, stored: self.stored });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

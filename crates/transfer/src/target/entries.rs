@@ -1,0 +1,192 @@
+//! What the target keeps of each unfinished entry, and the chunks that a large file still lacks.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use files::{CHUNK, Digest, Name, RelPath};
+
+use super::{Failed, Placed};
+use crate::Violation;
+use crate::message::{MAX_RANGES, Need};
+
+/// A folder that is being filled. Folder 0 is the target folder, which no entry stands for.
+#[derive(Debug)]
+pub(super) struct Folder {
+    pub(super) placed: Option<Placed>,
+    /// With the source's own names, for the tree digest.
+    pub(super) source_path: RelPath,
+    /// Where it is on this side.
+    pub(super) path: Arc<RelPath>,
+    pub(super) cost: u64,
+    /// Children without an outcome.
+    pub(super) pending: u64,
+    pub(super) left: Option<bool>,
+    /// Why it could not be made; what lies in it fails as well.
+    pub(super) failure: Option<Failed>,
+    pub(super) examined: bool,
+    pub(super) would_make: bool,
+    pub(super) finishing: bool,
+    pub(super) finished: bool,
+    /// Names that the source has in it, when extras are to be removed.
+    pub(super) names: Option<HashSet<Name>>,
+    names_bytes: usize,
+}
+
+impl Folder {
+    pub(super) fn top(names: bool) -> Self {
+        let mut top = Self::with_paths(RelPath::root(), RelPath::root(), names);
+        top.examined = true;
+        top
+    }
+
+    pub(super) fn new(placed: Placed, source_path: RelPath, path: RelPath, names: bool) -> Self {
+        let cost = placed.entry.cost(source_path.as_bytes().len());
+        Self { placed: Some(placed), cost, ..Self::with_paths(source_path, path, names) }
+    }
+
+    fn with_paths(source_path: RelPath, path: RelPath, names: bool) -> Self {
+        Self {
+            placed: None,
+            source_path,
+            path: Arc::new(path),
+            cost: 0,
+            pending: 0,
+            left: None,
+            failure: None,
+            examined: false,
+            would_make: false,
+            finishing: false,
+            finished: false,
+            names: names.then(HashSet::new),
+            names_bytes: 0,
+        }
+    }
+
+    /// Remembers a name that the source has. A folder with more names than `cap` bytes is kept whole:
+    /// without all names nothing in it can be called an extra.
+    pub(super) fn keep_name(&mut self, name: &Name, cap: usize) -> Result<(), Violation> {
+        self.names_bytes += name.as_bytes().len() + 64;
+        if self.names_bytes > cap {
+            self.names = None;
+        }
+        if let Some(names) = &mut self.names {
+            names.insert(name.clone());
+        }
+        Ok(())
+    }
+}
+
+/// A file or link that has no outcome yet.
+#[derive(Debug)]
+pub(super) struct File {
+    pub(super) placed: Placed,
+    pub(super) cost: u64,
+    pub(super) state: State,
+    /// Taken back by the source while a disk job was under way.
+    pub(super) withdrawn: bool,
+    /// The digest of what stands there, once compared.
+    pub(super) compared: Option<Digest>,
+    /// How often the digest at the end was wrong.
+    pub(super) repeats: u8,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    /// The disk is asked what stands there.
+    Examining,
+    /// A disk job will end the entry.
+    Busy,
+    /// A small file whose content was asked for.
+    Wanted,
+    /// The source is asked whether it has the same.
+    Comparing { have: Digest },
+    /// A large file that waits for others to be published.
+    WaitingForSlot,
+    /// Its staged form is being opened.
+    Opening,
+    /// Chunks are coming.
+    Receiving { missing: Missing, writing: u32, sum: Option<Digest> },
+    /// Digest check and rename.
+    Publishing,
+    /// A hard link whose file is not published yet.
+    WaitingForLink,
+    /// The source took it back.
+    Withdrawn,
+}
+
+impl File {
+    pub(super) fn new(placed: Placed) -> Self {
+        let cost = placed.entry.cost(0);
+        let state = State::Examining;
+        Self { placed, cost, state, withdrawn: false, compared: None, repeats: 0 }
+    }
+
+    /// The size, if the file travels whole.
+    pub(super) fn small_size(&self) -> Option<u64> {
+        self.placed.entry.size().filter(|size| *size <= CHUNK)
+    }
+
+    /// What to ask of a source that has forgotten what it was asked.
+    pub(super) fn need_again(&mut self) -> Option<Need> {
+        let index = self.placed.entry.index;
+        match &mut self.state {
+            State::Wanted => Some(Need { index, have: None, ranges: Vec::new() }),
+            State::Comparing { have } => {
+                Some(Need { index, have: Some(*have), ranges: Vec::new() })
+            }
+            State::Receiving { missing, sum, .. } => {
+                *sum = None;
+                Some(Need { index, have: None, ranges: missing.ranges() })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The chunks that a large file lacks, as ranges: small even for files of many chunks, because
+/// chunks come nearly in order.
+#[derive(Debug)]
+pub(super) struct Missing(VecDeque<(u64, u64)>);
+
+impl Missing {
+    /// From first and count, rising.
+    pub(super) fn new(ranges: &[(u64, u64)]) -> Self {
+        Self(ranges.iter().map(|(first, count)| (*first, first + count)).collect())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes chunks out; false if not all of them are missing.
+    pub(super) fn take(&mut self, first: u64, count: u64) -> bool {
+        let Some(end) = first.checked_add(count) else { return false };
+        let place = self.0.partition_point(|(_, range_end)| *range_end <= first);
+        let Some((range_first, range_end)) = self.0.get(place).copied() else { return false };
+        if first < range_first || end > range_end {
+            return false;
+        }
+        self.0.remove(place);
+        if end < range_end {
+            self.0.insert(place, (end, range_end));
+        }
+        if range_first < first {
+            self.0.insert(place, (range_first, first));
+        }
+        true
+    }
+
+    /// As first and count, at most as many as a need may list: beyond that, neighbours are joined and
+    /// what lies between them becomes missing again. A chunk that is being written is not missing.
+    pub(super) fn ranges(&mut self) -> Vec<(u64, u64)> {
+        while self.0.len() > MAX_RANGES {
+            let mut joined = VecDeque::new();
+            while let Some((first, end)) = self.0.pop_front() {
+                let end = self.0.pop_front().map_or(end, |(_, end)| end);
+                joined.push_back((first, end));
+            }
+            self.0 = joined;
+        }
+        self.0.iter().map(|(first, end)| (*first, end - first)).collect()
+    }
+}

@@ -1,0 +1,209 @@
+//! What a target's shell is asked to do on its disk, and what comes back. Descriptions only: the bytes
+//! of a parcel stay in the shell, beside the job that its head became.
+
+use std::sync::Arc;
+
+use files::{ChunkHash, Digest, Name, RelPath};
+
+use crate::message::{Entry, RefuseCode};
+
+/// Where an entry goes: a name in a folder below the target folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spot {
+    /// The folder, shared with all that goes there.
+    pub folder: Arc<RelPath>,
+    /// The name in it.
+    pub name: Name,
+}
+
+impl Spot {
+    /// The path below the target folder.
+    pub fn path(&self) -> Option<RelPath> {
+        self.folder.join(&self.name).ok()
+    }
+}
+
+/// An entry and where it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// What is offered.
+    pub entry: Entry,
+    /// Where it goes.
+    pub spot: Spot,
+}
+
+/// Something to do on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// Make folders and symbolic links, and look what stands where files will go. In this order.
+    Examine(Vec<Placed>),
+    /// Hash the file that stands there, and give it the entry's mode and time if `adopt`.
+    HashExisting {
+        /// The entry.
+        placed: Placed,
+        /// Whether it is taken for the same file already, without a comparison.
+        adopt: bool,
+    },
+    /// The file that stands there has the source's content: give it the entry's mode and time.
+    Adopt(Placed),
+    /// Open or resume the staged form of a large file.
+    Open(Placed),
+    /// Write small files, each whole, and publish them. Lengths and hashes come from the parcel.
+    WriteSmall(Vec<(Placed, u64, ChunkHash)>),
+    /// Write one chunk of an open large file.
+    WriteChunk {
+        /// The entry.
+        index: u64,
+        /// Which chunk.
+        chunk: u64,
+        /// Its hash.
+        hash: ChunkHash,
+        /// Its length.
+        len: u64,
+        /// Whether blocks of zeros stay holes.
+        sparse: bool,
+    },
+    /// Chunks of an open large file are zeros.
+    WriteZeros {
+        /// The entry.
+        index: u64,
+        /// The first of them.
+        first: u64,
+        /// How many.
+        count: u64,
+    },
+    /// All chunks are there: check the digest and publish.
+    Publish {
+        /// The entry.
+        placed: Placed,
+        /// The source's digest.
+        digest: Digest,
+    },
+    /// The source took a large file back: what is staged of it is of no use.
+    Discard {
+        /// The entry.
+        index: u64,
+    },
+    /// Give a published file a further name.
+    Link {
+        /// The entry.
+        placed: Placed,
+        /// The file that it is another name of.
+        to: RelPath,
+    },
+    /// Everything in this folder is done: remove or note extras, set its mode and time.
+    FinishFolder {
+        /// The entry, or nothing for the target folder itself.
+        placed: Option<Placed>,
+        /// Its path below the target folder.
+        path: RelPath,
+        /// Names that the source has in it, if others are to be removed.
+        keep: Option<Vec<Name>>,
+    },
+    /// Everything is done: remove extras, make it durable, sign the receipt.
+    Finish {
+        /// Something failed, so nothing may be removed.
+        failures: bool,
+    },
+}
+
+/// What the disk says of an entry's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Nothing is there; the content is wanted.
+    Nothing,
+    /// A file of the same size and time.
+    SameStamp,
+    /// A different file or link that would be replaced; `same_size` allows a comparison.
+    Different {
+        /// A regular file of the same size.
+        same_size: bool,
+    },
+    /// The folder or link stands now.
+    Made,
+    /// Something different stands there and is left alone by the order.
+    Left,
+    /// A dry run would have made it.
+    WouldMake,
+    /// It cannot be.
+    Failed(Failed),
+}
+
+/// Why something on the disk failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// The kind of reason.
+    pub code: RefuseCode,
+    /// The reason in words.
+    pub text: String,
+}
+
+/// What came of a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobResult {
+    /// What stands where, by index, in the order asked.
+    Examined(Vec<(u64, Found)>),
+    /// The digest of what stands there.
+    Hashed {
+        /// The entry.
+        index: u64,
+        /// The digest, or why there is none.
+        result: Result<Digest, Failed>,
+        /// As in the job.
+        adopted: bool,
+    },
+    /// Mode and time were set.
+    Adopted {
+        /// The entry.
+        index: u64,
+        /// Whether it worked.
+        result: Result<(), Failed>,
+    },
+    /// A large file can be written; these ranges (first, count) are missing.
+    Opened {
+        /// The entry.
+        index: u64,
+        /// The missing ranges, or why it cannot be staged.
+        result: Result<Vec<(u64, u64)>, Failed>,
+    },
+    /// Small files were written.
+    Small(Vec<(u64, u64, Result<Digest, Failed>)>),
+    /// Chunks of a large file were written.
+    Chunks {
+        /// The entry.
+        index: u64,
+        /// The first.
+        first: u64,
+        /// How many.
+        count: u64,
+        /// Their payload in bytes.
+        len: u64,
+        /// Whether it worked.
+        result: Result<(), Failed>,
+    },
+    /// A large file was published, or its digest was wrong and everything is missing again.
+    Published {
+        /// The entry.
+        index: u64,
+        /// `None` when the digest was wrong and what was staged has been discarded.
+        result: Result<Option<Digest>, Failed>,
+    },
+    /// A link was made, or could not be.
+    Linked {
+        /// The entry.
+        index: u64,
+        /// Whether it worked.
+        result: Result<(), Failed>,
+    },
+    /// A folder has its mode and time.
+    FolderFinished {
+        /// The entry, or nothing for the target folder itself.
+        index: Option<u64>,
+        /// Whether it worked.
+        result: Result<(), Failed>,
+    },
+    /// The job is over.
+    Finished(Result<Vec<u8>, Failed>),
+    /// Nothing to say.
+    Discarded,
+}

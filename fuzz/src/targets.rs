@@ -1,0 +1,5 @@
+//! The targets, one file for each crate whose readers they feed. A target asserts more than the absence
+//! of panics where it can: what was read and is written again must be the same bytes.
+
+pub mod files;
+pub mod link;

@@ -1,0 +1,34 @@
+//! The crash test at length: haul is killed in the middle of a copy again and again, and what it leaves
+//! must be whole files or none. The test itself is among the end-to-end tests of the `haul` crate.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::check::Counts;
+use crate::steps;
+
+const USAGE: &str = "usage: cargo xtask crash [-n N]";
+
+/// How many times haul is killed when nobody says otherwise.
+const DEFAULT_RUNS: u32 = 100;
+
+/// Runs the crash test as often as the words say.
+pub fn run(words: &[String]) -> Result<ExitCode> {
+    let runs = match words {
+        [] => DEFAULT_RUNS,
+        [flag, count] if flag == "-n" => count.parse().context(USAGE)?,
+        _ => bail!("{USAGE}"),
+    };
+    // A release build, because a kill must come at the moments at which it comes to users.
+    let mut command = steps::cargo(&["test", "--release", "-p", "haul", "--test", "it", "--"]);
+    command
+        .args(["crash", "--nocapture", "--test-threads=1"])
+        .env("HAUL_CRASH_RUNS", runs.to_string());
+    let (success, output) = steps::observe(command)?;
+    let counts = Counts::of_libtest(&output).unwrap_or_default();
+    if success && counts.passed == 0 {
+        bail!("no test of the `it` program has `crash` in its name");
+    }
+    Ok(if success { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,75 @@
+//! What tests need besides Rust: real peers. On Debian as root they are installed; elsewhere what is
+//! missing is said, and the tests that need it are left out by name, so that the runner counts them as
+//! skipped and never as passed.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::steps;
+
+/// A program that some tests need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tool {
+    /// What it is called.
+    pub program: &'static str,
+    /// The Debian package that it is in.
+    pub package: &'static str,
+    /// The piece of a test's path that says that the test needs it.
+    pub marker: &'static str,
+}
+
+/// Everything that tests need. A test that needs one of these has its marker in its name or module.
+pub const TOOLS: &[Tool] = &[
+    Tool { program: "rsync", package: "rsync", marker: "needs_rsync" },
+    Tool { program: "ssh", package: "openssh-client", marker: "needs_ssh" },
+    Tool { program: "sshd", package: "openssh-server", marker: "needs_sshd" },
+];
+
+/// Installs what is missing where that may be done, and hands back what is missing still.
+pub fn provide(install: bool) -> Result<Vec<Tool>> {
+    let missing = missing();
+    if missing.is_empty() || !install || !is_debian_root() {
+        return Ok(missing);
+    }
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    eprintln!("installing {} for the tests", packages.join(", "));
+    // Without a network the tests that need these are skipped; the others still tell something.
+    if let Err(error) = apt_get(&["update", "-q"]).and_then(|()| {
+        let mut words = vec!["install", "-q", "-y", "--no-install-recommends"];
+        words.extend(packages);
+        apt_get(&words)
+    }) {
+        eprintln!("warning: {error:#}");
+    }
+    Ok(self::missing())
+}
+
+fn missing() -> Vec<Tool> {
+    TOOLS.iter().copied().filter(|tool| find(tool.program).is_none()).collect()
+}
+
+/// Where a program is. The folders of system programs are not in every user's PATH.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+fn is_debian_root() -> bool {
+    let root = Command::new("id")
+        .arg("-u")
+        .output()
+        .is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    root && Path::new("/etc/debian_version").exists()
+}
+
+fn apt_get(words: &[&str]) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.args(words).env("DEBIAN_FRONTEND", "noninteractive");
+    steps::succeed(command)
+}
