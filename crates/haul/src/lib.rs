@@ -1,1 +1,68 @@
-//! Placeholder.
+//! haul carries files over any link and proves that they arrived.
+//!
+//! `haul serve` lets machines that it knows copy from and to folders that it exports; `haul cp` copies
+//! like `scp`, over QUIC, goes on after cuts, verifies every byte and leaves a signed receipt.
+//!
+//! This crate is the program: arguments, configuration, state folders, rendering, one module for each
+//! command, and the daemon. What it is built from are crates of their own, re-exported here for programs
+//! that want to copy without the command line:
+//!
+//! - [`files`]: one file on disk, safely.
+//! - [`tree`]: walks, filters, tree digests.
+//! - [`link`]: identities and connections.
+//! - [`transfer`]: [`put`](transfer::client::put), [`get`](transfer::client::get), receipts.
+//! - [`Daemon`], [`Exports`]: a daemon in process, and its policy of exported folders.
+//!
+//! ```
+//! // A receipt can be checked by anyone, with nothing but its bytes.
+//! let forged = br#"{"haul_receipt": 1}"#;
+//! assert!(haul::transfer::receipt::Receipt::verify(forged).is_err());
+//! ```
+
+mod address;
+mod args;
+mod commands;
+mod config;
+mod contact;
+mod daemon;
+mod exports;
+mod interrupt;
+mod keys;
+mod landing;
+mod local;
+mod render;
+mod report;
+mod spool;
+mod state;
+mod trust;
+mod units;
+
+pub use events;
+pub use files;
+pub use link;
+pub use transfer;
+pub use tree;
+
+pub use address::{Address, AddressError};
+pub use daemon::{Daemon, DaemonOptions};
+pub use exports::{Export, Exports, Mode};
+pub use report::Code;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Runs the command line of this process and says how it ended; errors have been printed.
+pub fn main() -> ExitCode {
+    // The parser ends the process itself for --help and for mistakes, which is code 2.
+    let arguments = args::Arguments::parse();
+    let json = arguments.wants_json();
+    match commands::run(arguments) {
+        Ok(code) => code.into(),
+        Err(error) => {
+            let report = report::explain(&error);
+            report.print(json);
+            report.code.into()
+        }
+    }
+}

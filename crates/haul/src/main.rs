@@ -1,2 +1,7 @@
-//! The `haul` binary.
-fn main() {}
+//! The `haul` binary: everything is in the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    haul::main()
+}

@@ -91,13 +91,27 @@ impl Machine {
 
     /// Serves exports on an address of its own choice.
     pub fn serve_at<W: AsRef<OsStr>>(&self, listen: SocketAddr, exports: &[W]) -> Daemon {
-        let mut words: Vec<OsString> =
-            vec!["serve".into(), "--listen".into(), listen.to_string().into()];
-        for export in exports {
-            words.extend(["--export".into(), export.as_ref().to_owned()]);
-        }
-        Daemon::start(self.command(words))
+        Daemon::start(self.command(serve_words(listen, exports)))
     }
+}
+
+/// The words of `haul serve`.
+pub fn serve_words<W: AsRef<OsStr>>(listen: SocketAddr, exports: &[W]) -> Vec<OsString> {
+    let mut words: Vec<OsString> =
+        vec!["serve".into(), "--listen".into(), listen.to_string().into()];
+    for export in exports {
+        words.extend(["--export".into(), export.as_ref().to_owned()]);
+    }
+    words
+}
+
+/// The same command, started by another program that executes what stands behind its own words.
+pub fn behind(program: &str, words: &[&OsStr], command: &Command) -> Command {
+    let mut outer = Command::new(program);
+    outer.args(words).arg(command.get_program()).args(command.get_args());
+    outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    outer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    outer
 }
 
 /// How a run of the program ended.
@@ -278,6 +292,11 @@ impl Daemon {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// The address of a path there, as SOURCE or TARGET.

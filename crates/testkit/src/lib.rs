@@ -3,4 +3,6 @@
 
 pub mod crash;
 pub mod daemon;
+pub mod hostile;
+pub mod names;
 pub mod tree;

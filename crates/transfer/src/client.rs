@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::host::{Landing, Refusal, SourceRoot};
 use crate::message::{Listed, Opening, Order, RefuseCode};
 use crate::receipt::{Receipt, ReceiptError};
-use crate::receive::Receiver;
+use crate::receive::{ReceiveOptions, Receiver};
 use crate::send::{Sender, Watch};
 use crate::session;
 use crate::{Totals, TransferError};
@@ -307,8 +307,18 @@ impl Job for Getting {
                 let (landing, order) = (self.landing.clone(), self.order.clone());
                 let (identity, watch) = (self.identity.clone(), self.options.watch());
                 let (id, peer, share) = (self.id, *lane.peer(), lane.memory_share());
-                let start =
-                    move || Receiver::start(id, landing, order, peer, identity, share, watch);
+                let limit_bytes_per_s = self.options.limit_bytes_per_s;
+                let options = ReceiveOptions {
+                    id,
+                    landing,
+                    order,
+                    source: peer,
+                    identity,
+                    share,
+                    limit_bytes_per_s,
+                    watch,
+                };
+                let start = move || Receiver::start(options);
                 let started = tokio::task::spawn_blocking(start).await;
                 self.receiver.insert(started.map_err(|_| TransferError::Cancelled)??)
             }

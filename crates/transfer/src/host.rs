@@ -32,7 +32,8 @@ pub struct Landing {
     /// The handle that nothing leaves and below which the staging area lies: an export, or the folder
     /// that the user named.
     pub root: Dir,
-    /// The target folder below it (folder 0 of the protocol). It exists, or is to be made when
+    /// The target folder below it (folder 0 of the protocol), without symbolic links on the way, which
+    /// are not followed. It exists, or is to be made when
     /// `make` is set.
     pub folder: RelPath,
     /// Make the target folder if it is missing.
@@ -71,7 +72,7 @@ impl Admission for AdmitAll {
 pub struct SourceRoot {
     /// The handle that nothing leaves.
     pub root: Dir,
-    /// The file, folder or link, below it.
+    /// The file, folder or link, below it, without symbolic links on the way, which are not followed.
     pub path: RelPath,
     /// The name under which it is offered. `None` for `folder/.`: what it holds is offered.
     pub name: Option<Name>,

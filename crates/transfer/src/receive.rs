@@ -21,7 +21,7 @@ use crate::message::{
 };
 use crate::receipt::{MAX_ROOTS, Statement};
 use crate::record::add_record;
-use crate::send::{STALL, TICK, Watch, report_link, tell_outcome};
+use crate::send::{ALIVE, STALL, TICK, Watch, report_link, tell_outcome};
 use crate::target::{Job, JobResult, Output, Target, TargetOptions};
 use crate::{Totals, TransferError, Violation};
 use disk::Disk;
@@ -37,6 +37,20 @@ const MOST_CREDIT: u64 = 64 << 20;
 const PARCELS_WAITING: usize = 4;
 
 type Arrived = Result<(Vec<u8>, Vec<u8>), ParcelError>;
+
+/// What a transfer at its target begins with.
+pub(crate) struct ReceiveOptions {
+    pub(crate) id: [u8; 16],
+    pub(crate) landing: Landing,
+    pub(crate) order: Order,
+    pub(crate) source: PublicKey,
+    /// Who signs the receipt.
+    pub(crate) identity: Arc<Identity>,
+    /// Bytes of memory that the peer may take here.
+    pub(crate) share: u64,
+    pub(crate) limit_bytes_per_s: Option<u64>,
+    pub(crate) watch: Watch,
+}
 
 /// A transfer at its target.
 pub(crate) struct Receiver {
@@ -60,26 +74,31 @@ pub(crate) struct Receiver {
     failure: Option<Refusal>,
     stored_before: u64,
     credit: u64,
+    /// Payload bytes per second that the source may send.
+    limit: Option<u64>,
     measured: (Instant, u64),
 }
 
 impl Receiver {
-    /// Opens the target folder. The machine waits for a lane. `share` is how many bytes of memory the
-    /// peer may take here.
-    pub(crate) fn start(
-        id: [u8; 16],
-        landing: Landing,
-        order: Order,
-        source: PublicKey,
-        identity: Arc<Identity>,
-        share: u64,
-        watch: Watch,
-    ) -> Result<Self, Refusal> {
+    /// Opens the target folder. The machine waits for a lane.
+    pub(crate) fn start(options: ReceiveOptions) -> Result<Self, Refusal> {
+        let ReceiveOptions {
+            id,
+            landing,
+            order,
+            source,
+            identity,
+            share,
+            limit_bytes_per_s,
+            watch,
+        } = options;
         let window = (share / 4).clamp(MIN_WINDOW, MAX_WINDOW);
         let disk = Disk::open(landing.clone(), &order, *source.as_bytes())?;
         let options = TargetOptions::of(&order, landing.rename_top.clone(), window);
         let (done, results) = mpsc::unbounded_channel();
+        let limit = limit_bytes_per_s.into_iter().chain(landing.max_rate_bytes_per_s).min();
         Ok(Self {
+            limit,
             machine: Target::new(options, LEAST_CREDIT),
             disk: Arc::new(disk),
             disk_room: Arc::new(Semaphore::new(DISK_THREADS)),
@@ -160,7 +179,10 @@ impl Receiver {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut heard = Instant::now();
+        let began = heard;
+        let mut told = heard;
         self.measured = (heard, 0);
+        self.raise_ceiling(heard);
         loop {
             while outgoing.has_room() {
                 let Some(output) = self.machine.poll_output() else { break };
@@ -185,8 +207,13 @@ impl Receiver {
                 error = lane.closed() => return self.ended(error),
                 _ = tick.tick() => {
                     self.adapt_credit(lane);
+                    self.raise_ceiling(began);
+                    if told.elapsed() > ALIVE && self.machine.is_working() {
+                        told = Instant::now();
+                        self.machine.say_alive();
+                    }
                     self.report(lane);
-                    if self.machine.is_working() {
+                    if self.machine.is_working() || self.limit.is_some() {
                         heard = Instant::now();
                     }
                     if heard.elapsed() > STALL {
@@ -334,7 +361,7 @@ impl Receiver {
     fn statement(&self) -> Statement {
         Statement {
             transfer: hex(&self.id),
-            source: self.source.clone(),
+            source: self.source,
             target: self.identity.public_key(),
             path: self.landing.shown.clone(),
             began: self.began,
@@ -361,10 +388,19 @@ impl Receiver {
         // The smallest: what is queued on the way would make the window feed on itself.
         let trip = lane.stats().min_rtt.as_secs_f64();
         let wanted = LEAST_CREDIT + (rate * trip * 3.0) as u64;
-        let most = lane.memory_share().max(2 << 20).min(MOST_CREDIT);
+        let most = lane.memory_share().clamp(2 << 20, MOST_CREDIT);
         // It only grows: a rate that was held back by the credit says nothing about the link.
         self.credit = self.credit.max(wanted).min(most);
         self.machine.set_window(self.credit);
+    }
+
+    /// Lets the payload of this connection grow no faster than the limit, after one parcel that may
+    /// come at once.
+    fn raise_ceiling(&mut self, began: Instant) {
+        if let Some(limit) = self.limit {
+            let due = limit as f64 * began.elapsed().as_secs_f64();
+            self.machine.set_ceiling(files::CHUNK + due as u64);
+        }
     }
 
     fn report(&self, lane: &Lane) {

@@ -30,6 +30,8 @@ use reader::{Payload, Reader};
 const STEPS_AHEAD: usize = 1024;
 /// A peer that says nothing for this long while it owes us something is given up on.
 pub(crate) const STALL: Duration = Duration::from_secs(120);
+/// How often a side that works and has nothing to say says so.
+pub(crate) const ALIVE: Duration = Duration::from_secs(15);
 /// How often link figures are read and silence is checked.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
@@ -145,6 +147,7 @@ impl Sender {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut heard = Instant::now();
+        let mut told = heard;
         loop {
             while outgoing.has_room() {
                 let Some(output) = self.machine.poll_output() else { break };
@@ -182,6 +185,10 @@ impl Sender {
                 error = lane.closed() => return Err(error.into()),
                 _ = tick.tick() => {
                     self.report(lane);
+                    if told.elapsed() > ALIVE {
+                        told = Instant::now();
+                        self.machine.say_alive();
+                    }
                     if heard.elapsed() > STALL {
                         let seconds = STALL.as_secs();
                         return Err(TransferError::Stalled { peer: lane.peer_name().clone(), seconds });

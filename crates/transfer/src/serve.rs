@@ -14,7 +14,7 @@ use crate::TransferError;
 use crate::client::chain;
 use crate::host::{Host, Refusal};
 use crate::message::{Listed, Opening, Order, RefuseCode, pack};
-use crate::receive::Receiver;
+use crate::receive::{ReceiveOptions, Receiver};
 use crate::send::{Sender, Watch};
 use crate::session::{self, Control};
 use registry::{Kept, Registry};
@@ -122,7 +122,16 @@ impl Server {
                 let receiver = blocking(move || {
                     let landing = host.landing(&asking, &order)?;
                     let identity = host.identity();
-                    Receiver::start(id, landing, order, peer, identity, share, watch)
+                    Receiver::start(ReceiveOptions {
+                        id,
+                        landing,
+                        order,
+                        source: peer,
+                        identity,
+                        share,
+                        limit_bytes_per_s: None,
+                        watch,
+                    })
                 });
                 self.registry.add(&peer, &id, Kept::Receive(Box::new(receiver.await?)))?
             }

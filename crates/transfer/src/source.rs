@@ -5,16 +5,18 @@
 
 mod job;
 mod large;
+mod reading;
+mod walked;
 
 pub use job::{Failure, Job, JobResult, ReadItem};
+pub use walked::{Found, Place, Walked};
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use files::{Attributes, CHUNK, ChunkHash, Digest, Name, RelPath};
+use files::{Attributes, CHUNK, Digest};
 
 use crate::message::{
-    ENTRY_COST, Entry, EntryKind, MIN_WINDOW, Need, Outcome, RefuseCode, SourceMessage,
-    TargetMessage, Xattr, pack,
+    Entry, EntryKind, MIN_WINDOW, Need, Outcome, RefuseCode, SourceMessage, TargetMessage, pack,
 };
 use crate::{Totals, Violation};
 use large::Large;
@@ -29,57 +31,6 @@ const MAX_ATTEMPTS: u8 = 3;
 const MAX_SHARED: usize = 65_536;
 /// Outcomes after which the target may forget what it keeps for a cut link.
 const SEEN_EVERY: u64 = 512;
-
-/// Where a file of the source is: which of the sources named, and the path below it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Which of the sources that were named.
-    pub source: usize,
-    /// The path below that source's folder handle.
-    pub path: RelPath,
-}
-
-/// Something the walk found.
-#[derive(Debug, Clone)]
-pub struct Found {
-    /// Where it is.
-    pub place: Place,
-    /// The name under which it is offered.
-    pub name: Name,
-    /// What the disk says of it.
-    pub attributes: Attributes,
-    /// What a symbolic link says.
-    pub link_target: Option<Vec<u8>>,
-    /// User and group, if they are to be carried.
-    pub owner: Option<(u32, u32)>,
-    /// Extended attributes, if they are to be carried.
-    pub xattrs: Vec<Xattr>,
-}
-
-/// One step of the walk.
-#[derive(Debug, Clone)]
-pub enum Walked {
-    /// A folder, whose children follow.
-    Enter(Found),
-    /// A folder that is not offered itself: its children lie in the target folder.
-    EnterContents,
-    /// A file or link.
-    Leaf(Found),
-    /// The folder entered last has been read.
-    Leave {
-        /// Whether all of it could be read.
-        complete: bool,
-    },
-    /// Something could not be read or is of a kind that is not copied.
-    Problem {
-        /// What.
-        path: String,
-        /// Why.
-        reason: String,
-    },
-    /// There is nothing more.
-    Finished,
-}
 
 /// What the shell is to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -151,6 +102,10 @@ pub struct Source {
     live_cost: u64,
     window: u64,
     next_index: u64,
+    /// Steps of the walk that wait until there is room for them.
+    steps: VecDeque<Walked>,
+    /// Files and links among the unfinished entries.
+    leaves: usize,
     /// The folders that the walk is in, outermost first; 0 is the target folder.
     stack: Vec<u64>,
     contents_left: Option<bool>,
@@ -191,6 +146,8 @@ impl Source {
             live_cost: 0,
             window: MIN_WINDOW,
             next_index: 1,
+            steps: VecDeque::new(),
+            leaves: 0,
             stack: Vec::new(),
             contents_left: None,
             shared: HashMap::new(),
@@ -215,18 +172,6 @@ impl Source {
         }
     }
 
-    /// How many steps of the walk may be taken now: half of the window, less what unfinished entries
-    /// cost. The other half is for files that change while they are read and are offered anew.
-    pub fn walk_room(&self) -> usize {
-        if self.finished_walk {
-            return 0;
-        }
-        let room = (self.window / 2).saturating_sub(self.live_cost);
-        // One entry may cost more than the half when nothing else is under way.
-        let steps = room / (2 * ENTRY_COST as u64);
-        if self.live.is_empty() { steps.max(1) as usize } else { steps as usize }
-    }
-
     /// What the target grants for unfinished entries.
     pub fn set_window(&mut self, window: u64) {
         self.window = window;
@@ -247,42 +192,11 @@ impl Source {
         self.stored
     }
 
-    /// Takes one step of the walk.
-    pub fn walked(&mut self, step: Walked) {
-        match step {
-            Walked::Enter(found) => {
-                let index = self.offer(found, None, 0);
-                self.stack.push(index);
-            }
-            Walked::EnterContents => self.stack.push(0),
-            Walked::Leaf(found) => {
-                self.totals.bytes_found += found.attributes.size;
-                self.offer(found, None, 0);
-            }
-            Walked::Leave { complete } => self.leave(complete),
-            Walked::Problem { path, reason } => self.problem(path, reason),
-            Walked::Finished => {
-                self.finished_walk = true;
-                self.send_end();
-            }
+    /// Lets the target hear that work goes on, when reading takes long.
+    pub fn say_alive(&mut self) {
+        if self.jobs > 0 || !self.finished_walk {
+            self.send(SourceMessage::Seen { outcomes: self.seen });
         }
-    }
-
-    fn problem(&mut self, path: String, reason: String) {
-        self.problems += 1;
-        self.totals.failed += 1;
-        self.outputs.push_back(Output::Problem { path, reason });
-    }
-
-    fn leave(&mut self, complete: bool) {
-        let Some(index) = self.stack.pop() else { return };
-        if index == 0 {
-            self.contents_left = Some(complete);
-        } else if let Some(live) = self.live.get_mut(&index) {
-            live.left = Some(complete);
-        }
-        self.send_offers();
-        self.send(SourceMessage::Leave { index, complete });
     }
 
     fn send_end(&mut self) {
@@ -318,6 +232,7 @@ impl Source {
         let path_len = above + entry.name.as_bytes().len();
         let cost = entry.cost(path_len);
         self.live_cost += cost;
+        self.leaves += usize::from(!entry.is_folder());
         let live = Live {
             path_len,
             cost,
@@ -363,9 +278,7 @@ impl Source {
                 Ok(())
             }
             TargetMessage::Receipt(receipt) => {
-                if !self.live.is_empty() || !self.finished_walk {
-                    return Err(Violation("receipt before the end"));
-                }
+                self.give_up_unanswered()?;
                 self.outputs.push_back(Output::Receipt(receipt));
                 Ok(())
             }
@@ -374,6 +287,27 @@ impl Source {
                 Ok(())
             }
         }
+    }
+
+    /// The target is done. What it has not answered can only be files that failed there while they
+    /// changed here and were offered anew.
+    fn give_up_unanswered(&mut self) -> Result<(), Violation> {
+        if !self.finished_walk || self.live.values().any(|live| live.attempts == 0) {
+            return Err(Violation("receipt before the end"));
+        }
+        for (_, live) in std::mem::take(&mut self.live) {
+            self.live_cost -= live.cost;
+            self.leaves -= 1;
+            if live.withdrawn.is_some_and(|withdrawn| withdrawn.replaced) {
+                continue;
+            }
+            let text = "it changed while it was read, and failed at the target".to_owned();
+            let outcome = Outcome::Failed { code: RefuseCode::NotFound, text };
+            self.totals.count(live.entry.size(), false, &outcome);
+            let (place, entry) = (live.found.place, live.entry);
+            self.outputs.push_back(Output::Ended { place, entry, outcome, linked: None });
+        }
+        Ok(())
     }
 
     /// The link is gone: nothing can be sent, and what was under way counts as not sent.
@@ -469,6 +403,7 @@ impl Source {
             self.seen += 1;
             self.ended(index, outcome)?;
         }
+        self.take_steps();
         if self.seen - self.seen_told >= SEEN_EVERY {
             self.seen_told = self.seen;
             self.send(SourceMessage::Seen { outcomes: self.seen });
@@ -479,6 +414,7 @@ impl Source {
     fn ended(&mut self, index: u64, outcome: Outcome) -> Result<(), Violation> {
         let live = self.live.remove(&index).ok_or(Violation("outcome of an unknown entry"))?;
         self.live_cost -= live.cost;
+        self.leaves -= usize::from(!live.entry.is_folder());
         if live.large.is_some() {
             self.outputs.push_back(Output::Forget(index));
         }
@@ -507,181 +443,6 @@ impl Source {
         let (place, entry) = (live.found.place, live.entry);
         self.outputs.push_back(Output::Ended { place, entry, outcome, linked });
         Ok(())
-    }
-
-    /// The next thing to do, or nothing until there is more input.
-    pub fn poll_output(&mut self) -> Option<Output> {
-        if !self.offers.is_empty() {
-            self.send_offers();
-        }
-        if let Some(output) = self.outputs.pop_front() {
-            return Some(output);
-        }
-        self.next_job().map(Output::Read)
-    }
-
-    fn next_job(&mut self) -> Option<Job> {
-        if !self.ready || self.jobs >= MAX_JOBS {
-            return None;
-        }
-        if let Some((index, have)) = self.compare.pop_front() {
-            let live = self.live.get(&index)?;
-            self.jobs += 1;
-            let read = ReadItem::of(index, live.found.place.clone(), &live.found.attributes);
-            return Some(Job::Compare { read, have, epoch: self.epoch });
-        }
-        self.big_turn = !self.big_turn;
-        let job = if self.big_turn {
-            self.next_chunk().or_else(|| self.next_bundle())
-        } else {
-            self.next_bundle().or_else(|| self.next_chunk())
-        }?;
-        self.jobs += 1;
-        Some(job)
-    }
-
-    fn next_bundle(&mut self) -> Option<Job> {
-        let mut items = Vec::new();
-        let mut total = 0;
-        while let Some(index) = self.small.front() {
-            let Some(live) = self.live.get(index) else {
-                self.small.pop_front();
-                continue;
-            };
-            let size = live.found.attributes.size;
-            let full = total + size > CHUNK || items.len() >= MAX_BUNDLE;
-            if full || self.used + total + size > self.allowed {
-                break;
-            }
-            total += size;
-            items.push(ReadItem::of(*index, live.found.place.clone(), &live.found.attributes));
-            self.small.pop_front();
-        }
-        self.used += total;
-        (!items.is_empty()).then_some(Job::Bundle { items, epoch: self.epoch })
-    }
-
-    fn next_chunk(&mut self) -> Option<Job> {
-        while let Some(index) = self.big.front().copied() {
-            let Some(live) = self.live.get_mut(&index) else {
-                self.big.pop_front();
-                continue;
-            };
-            let large = live.large.as_mut()?;
-            let read = ReadItem::of(index, live.found.place.clone(), &live.found.attributes);
-            if let Some((chunk, len, send)) = large.next(self.allowed - self.used) {
-                self.used += if send { len } else { 0 };
-                return Some(Job::Chunk { read, chunk, send, epoch: self.epoch });
-            }
-            if !large.all_asked() {
-                return None; // It waits for credit, and the files behind it wait with it.
-            }
-            self.big.pop_front();
-            if large.all_hashed() {
-                return Some(Job::Close { read, epoch: self.epoch });
-            }
-        }
-        None
-    }
-
-    /// Takes the result of a reading job.
-    pub fn job_done(&mut self, result: JobResult) {
-        self.jobs -= 1;
-        let stale = result.epoch() != self.epoch;
-        match result {
-            JobResult::Bundle { read, failed, .. } => {
-                if stale {
-                    return;
-                }
-                for (index, hash, _) in read {
-                    if let Some(live) = self.live.get_mut(&index) {
-                        live.digest = Some(Digest::from_bytes(*hash.as_bytes()));
-                    }
-                }
-                for (index, failure) in failed {
-                    self.read_failed(index, failure);
-                }
-            }
-            JobResult::Chunk { index, chunk, hash, .. } => {
-                self.chunk_read(index, chunk, hash, stale)
-            }
-            JobResult::Closed { index, .. } => self.closed(index, stale),
-            JobResult::Compared { index, same, digest, .. } => {
-                if !stale {
-                    self.compared(index, same, digest);
-                }
-            }
-            JobResult::Failed { index, failure, .. } => {
-                if !stale {
-                    self.read_failed(index, failure);
-                }
-            }
-        }
-    }
-
-    fn chunk_read(&mut self, index: u64, chunk: u64, hash: ChunkHash, stale: bool) {
-        let Some(live) = self.live.get_mut(&index) else { return };
-        let Some(large) = &mut live.large else { return };
-        large.hashed(chunk, hash);
-        if stale || !large.all_asked() || !large.all_hashed() || self.big.contains(&index) {
-            return;
-        }
-        // All was asked for before the last hash came: only now can the file be closed.
-        self.big.push_front(index);
-    }
-
-    fn closed(&mut self, index: u64, stale: bool) {
-        let Some(live) = self.live.get_mut(&index) else { return };
-        let digest = live.large.as_ref().and_then(Large::digest);
-        live.digest = digest;
-        if let (Some(digest), false) = (digest, stale) {
-            self.send(SourceMessage::Sum { index, digest });
-        }
-    }
-
-    fn compared(&mut self, index: u64, same: bool, digest: Digest) {
-        let Some(live) = self.live.get_mut(&index) else { return };
-        if same {
-            live.digest = Some(digest);
-            self.send(SourceMessage::Same { index });
-            return;
-        }
-        if live.found.attributes.size <= CHUNK {
-            self.small.push_back(index);
-            return;
-        }
-        let large = live.large.get_or_insert_with(|| Large::new(live.found.attributes.size));
-        large.need_all();
-        self.big.push_back(index);
-    }
-
-    /// A file that changed is offered anew, under a new index, before the old offer is taken back: so
-    /// its folder always has an unfinished child and cannot be finished in between.
-    fn read_failed(&mut self, index: u64, failure: Failure) {
-        let Some(live) = self.live.get_mut(&index) else { return };
-        let again = failure.changed_to.filter(|_| live.attempts + 1 < MAX_ATTEMPTS);
-        let reason = match (failure.changed_to, again) {
-            (Some(_), None) => format!("it changed each of {MAX_ATTEMPTS} times that it was read"),
-            _ => failure.reason,
-        };
-        live.withdrawn = Some(Withdrawn { reason: reason.clone(), replaced: again.is_some() });
-        if let Some(now) = again {
-            let found = Found { attributes: now, ..live.found.clone() };
-            let (parent, attempts) = (live.entry.parent, live.attempts + 1);
-            self.offer(found, Some(parent), attempts);
-            self.send_offers();
-        }
-        self.send(SourceMessage::Withdraw { index, reason });
-        if self.finished_walk {
-            self.send_end();
-        }
-    }
-}
-
-impl Place {
-    /// The path for messages: below its source, which is called `name` when it is the source itself.
-    pub fn described(&self, name: &Name) -> String {
-        if self.path.is_root() { name.to_string() } else { self.path.to_string() }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod entries;
 mod job;
+mod offers;
 mod outcomes;
 mod results;
 
@@ -15,8 +16,8 @@ use std::collections::{HashMap, VecDeque};
 use files::{Digest, Name, RelPath, chunk_len};
 
 use crate::message::{
-    Deletion, ENTRY_COST, Entry, EntryKind, Existing, MIN_WINDOW, Need, Order, Outcome, ParcelHead,
-    RefuseCode, SourceMessage, TargetMessage,
+    Deletion, Entry, EntryKind, Existing, Need, Order, Outcome, ParcelHead, SourceMessage,
+    TargetMessage,
 };
 use crate::{Totals, Violation};
 use entries::{File, Folder, State};
@@ -107,6 +108,8 @@ pub struct Target {
     failures: bool,
     finishing: bool,
     receipt: Option<Vec<u8>>,
+    /// Payload of earlier connections that the disk still works on.
+    earlier: u64,
     /// On this connection: payload that came, that may come, and that is stored.
     received: u64,
     allowed: u64,
@@ -114,6 +117,7 @@ pub struct Target {
     told_allowed: u64,
     told_stored: u64,
     window: u64,
+    ceiling: u64,
     examine: VecDeque<Placed>,
     examining: bool,
     waiting_open: VecDeque<u64>,
@@ -147,12 +151,14 @@ impl Target {
             failures: false,
             finishing: false,
             receipt: None,
+            earlier: 0,
             received: 0,
             allowed: 0,
             stored: 0,
             told_allowed: 0,
             told_stored: 0,
             window,
+            ceiling: u64::MAX,
             examine: VecDeque::new(),
             examining: false,
             waiting_open: VecDeque::new(),
@@ -196,11 +202,26 @@ impl Target {
         self.window = window;
     }
 
+    /// Lets the source hear that work goes on, when the disk takes long.
+    pub fn say_alive(&mut self) {
+        if self.ready {
+            let (allowed, stored) = (self.told_allowed, self.told_stored);
+            self.messages.push_back(TargetMessage::Credit { allowed, stored });
+        }
+    }
+
+    /// How many payload bytes may come on this connection at most, for now: how a rate that somebody
+    /// set for the source is kept at this end.
+    pub fn set_ceiling(&mut self, bytes: u64) {
+        self.ceiling = bytes;
+    }
+
     /// A link is up, and the source has processed `seen` outcomes.
     pub fn link_up(&mut self, seen: u64) -> Result<(), Violation> {
         self.outcomes.seen(seen)?;
         self.ready = true;
         self.messages.clear();
+        self.earlier += self.received - self.stored;
         (self.received, self.allowed, self.stored) = (0, 0, 0);
         (self.told_allowed, self.told_stored) = (0, 0);
         self.outcomes.repeat();
@@ -217,6 +238,7 @@ impl Target {
         self.ready = false;
         self.messages.clear();
         self.needs.clear();
+        self.files.values_mut().for_each(|file| file.asked = false);
     }
 
     /// Takes a message of the source.
@@ -228,6 +250,9 @@ impl Target {
             SourceMessage::Sum { index, digest } => self.summed(index, digest),
             SourceMessage::Same { index } => self.same(index),
             SourceMessage::End { entries, problems } => {
+                if self.finishing {
+                    return Ok(());
+                }
                 if entries != self.highest {
                     return Err(Violation("the end does not fit what was offered"));
                 }
@@ -237,163 +262,6 @@ impl Target {
             }
             SourceMessage::Seen { outcomes } => self.outcomes.seen(outcomes),
         }
-    }
-
-    fn offered(&mut self, entry: Entry) -> Result<(), Violation> {
-        if entry.index <= self.highest {
-            return self.offered_again(&entry);
-        }
-        // Indexes have no gaps, or the count at the end would prove nothing.
-        if entry.index != self.highest + 1 {
-            return Err(Violation("an index was left out"));
-        }
-        if self.finishing {
-            return Err(Violation("offer after the end"));
-        }
-        // A file that changed is offered anew; the source says the end again behind it.
-        self.ended_at = None;
-        // A source that never confirms outcomes would make them pile up here.
-        if self.outcomes.len() as u64 * ENTRY_COST as u64 > 2 * self.options.window {
-            return Err(Violation("outcomes are not confirmed"));
-        }
-        self.highest = entry.index;
-        let parent =
-            self.folders.get_mut(&entry.parent).ok_or(Violation("offer in an unknown folder"))?;
-        if entry.parent == 0 && parent.left.is_some() {
-            return Err(Violation("offer in a folder that was left"));
-        }
-        parent.pending += 1;
-        parent.keep_name(&entry.name, MAX_NAMES_BYTES)?;
-        let path = parent.source_path.join(&entry.name);
-        let name = match (&self.options.rename_top, entry.parent) {
-            (Some(name), 0) => name.clone(),
-            _ => entry.name.clone(),
-        };
-        let spot = Spot { folder: parent.path.clone(), name };
-        let parent_failed = parent.failure.is_some();
-        let (Ok(source_path), Some(target_path)) = (path, spot.path()) else {
-            return self.refuse_unplaced(entry, spot);
-        };
-        let placed = Placed { entry, spot };
-        let index = placed.entry.index;
-        self.live_cost += placed.entry.cost(source_path.as_bytes().len());
-        if self.live_cost > self.options.window.max(MIN_WINDOW) {
-            return Err(Violation("too many unfinished entries"));
-        }
-        if placed.entry.is_folder() {
-            let names = self.options.deletion != Deletion::No;
-            let folder = Folder::new(placed.clone(), source_path, target_path, names);
-            self.folders.insert(index, folder);
-        } else {
-            self.files.insert(index, File::new(placed.clone()));
-        }
-        if parent_failed {
-            let text = "the folder it lies in could not be made".to_owned();
-            self.entry_failed(index, Failed { code: RefuseCode::NotFound, text });
-            return Ok(());
-        }
-        self.examine.push_back(placed);
-        Ok(())
-    }
-
-    /// A path that is too long or too deep for this side.
-    fn refuse_unplaced(&mut self, entry: Entry, spot: Spot) -> Result<(), Violation> {
-        let index = entry.index;
-        let source_path = RelPath::root();
-        let placed = Placed { entry, spot };
-        self.live_cost += placed.entry.cost(0);
-        if placed.entry.is_folder() {
-            let folder = Folder::new(placed, source_path.clone(), source_path, false);
-            self.folders.insert(index, folder);
-        } else {
-            self.files.insert(index, File::new(placed));
-        }
-        let text = "the path is too long or too deep".to_owned();
-        self.entry_failed(index, Failed { code: RefuseCode::NotFound, text });
-        Ok(())
-    }
-
-    /// After a cut the source offers its unfinished entries again: those that wait for content ask
-    /// for what is still missing.
-    fn offered_again(&mut self, entry: &Entry) -> Result<(), Violation> {
-        if let Some(folder) = self.folders.get(&entry.index) {
-            return match &folder.placed {
-                Some(placed) if placed.entry == *entry => Ok(()),
-                _ => Err(Violation("an index was used twice")),
-            };
-        }
-        let Some(file) = self.files.get_mut(&entry.index) else {
-            return Err(Violation("offer of a finished entry"));
-        };
-        if file.placed.entry != *entry {
-            return Err(Violation("an index was used twice"));
-        }
-        if let Some(need) = file.need_again() {
-            self.needs.push(need);
-        }
-        Ok(())
-    }
-
-    fn left(&mut self, index: u64, complete: bool) -> Result<(), Violation> {
-        let folder = self.folders.get_mut(&index).ok_or(Violation("unknown folder left"))?;
-        // Repeated after a cut; the first word counts.
-        folder.left.get_or_insert(complete);
-        if index == 0 {
-            self.contents_left = true;
-        }
-        self.finish_folder_if_done(index);
-        Ok(())
-    }
-
-    fn withdrawn(&mut self, index: u64) -> Result<(), Violation> {
-        let file = self.files.get_mut(&index).ok_or(Violation("unknown entry withdrawn"))?;
-        match std::mem::replace(&mut file.state, State::Withdrawn) {
-            State::Withdrawn => Ok(()),
-            State::Receiving { .. } => {
-                self.jobs.push_back(Job::Discard { index });
-                self.close_large();
-                self.end_entry(index, Outcome::Withdrawn);
-                Ok(())
-            }
-            // A disk job is under way for it: its result ends the entry.
-            state @ (State::Examining | State::Busy | State::Opening | State::Publishing) => {
-                file.withdrawn = true;
-                file.state = state;
-                Ok(())
-            }
-            State::WaitingForSlot
-            | State::Wanted
-            | State::Comparing { .. }
-            | State::WaitingForLink => {
-                self.end_entry(index, Outcome::Withdrawn);
-                Ok(())
-            }
-        }
-    }
-
-    fn summed(&mut self, index: u64, digest: Digest) -> Result<(), Violation> {
-        let file = self.files.get_mut(&index).ok_or(Violation("sum of an unknown entry"))?;
-        match &mut file.state {
-            State::Receiving { sum, .. } => *sum = Some(digest),
-            _ => return Err(Violation("sum of a file that is not being received")),
-        }
-        self.publish_if_complete(index);
-        Ok(())
-    }
-
-    fn same(&mut self, index: u64) -> Result<(), Violation> {
-        let file = self.files.get_mut(&index).ok_or(Violation("unknown entry is the same"))?;
-        let State::Comparing { have } = file.state else {
-            return Err(Violation("same without a comparison"));
-        };
-        file.compared = Some(have);
-        if self.options.dry_run {
-            self.end_entry(index, Outcome::Unchanged(have));
-            return Ok(());
-        }
-        file.state = State::Busy;
-        self.jobs.push_back(Job::Adopt(file.placed.clone()));
-        Ok(())
     }
 
     /// Takes the head of a parcel that came with `body` bytes, and says what is to be done with them.
@@ -415,7 +283,7 @@ impl Target {
                         return Err(Violation("data of another length than was offered"));
                     }
                     match file.state {
-                        State::Wanted | State::Comparing { .. } => file.state = State::Busy,
+                        State::Wanted => file.state = State::Busy,
                         _ => return Err(Violation("data that was not asked for")),
                     }
                     files.push((file.placed.clone(), item.len, item.hash));
@@ -579,8 +447,9 @@ impl Target {
 
     /// Credit is told in steps of a quarter window, and whatever is stored when nothing is running.
     fn flush_credit(&mut self) {
-        let allowed = (self.stored + self.window).max(self.allowed);
-        let step = (self.window / 4).max(1);
+        let allowed = (self.stored + self.window).min(self.ceiling).max(self.allowed);
+        // A ceiling rises in small steps.
+        let step = if self.ceiling < u64::MAX { 1 } else { (self.window / 4).max(1) };
         let due = allowed >= self.told_allowed + step
             || self.stored >= self.told_stored + step
             || (self.jobs_running == 0 && self.stored > self.told_stored);

@@ -25,3 +25,13 @@ pub fn path(data: &[u8]) {
         "an escaped path moves no cursor"
     );
 }
+
+/// The map of a partial file, as it is found on disk after a crash or another program.
+pub fn staging_map(data: &[u8]) {
+    let Ok(map) = files::parse_map(data) else { return };
+    let chunks = files::chunk_count(map.header.size);
+    for (chunk, _) in &map.records {
+        assert!(*chunk < chunks, "a record names a chunk that the file has");
+    }
+    assert_eq!(RelPath::parse(map.header.path.as_bytes()).as_ref(), Ok(&map.header.path));
+}

@@ -47,7 +47,7 @@ impl Disk {
             let Failed { code, text } = failed(&error);
             Refusal { code, text: format!("{}: {text}", landing.shown) }
         };
-        let base = match landing.root.open_dir(&landing.folder, Follow::Beneath) {
+        let base = match landing.root.open_dir(&landing.folder, Follow::Never) {
             Ok(base) => Some(base),
             Err(error) if error.is_not_found() && landing.make && order.dry_run => None,
             Err(error) if error.is_not_found() && landing.make => {
@@ -159,7 +159,7 @@ impl Disk {
         match folders.as_mut() {
             Some(cache) => cache.get(path),
             // A dry run into a folder that does not exist: the root will say that it is missing.
-            None => self.landing.root.open_dir(&self.landing.folder, Follow::Beneath),
+            None => self.landing.root.open_dir(&self.landing.folder, Follow::Never),
         }
     }
 

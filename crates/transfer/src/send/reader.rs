@@ -45,17 +45,19 @@ impl Reader {
             Job::Bundle { items, epoch } => self.bundle(items, *epoch),
             Job::Chunk { read, chunk, send, epoch } => match self.chunk(read, *chunk, *send) {
                 Ok((hash, payload)) => {
-                    let index = read.index;
-                    (JobResult::Chunk { index, chunk: *chunk, hash, epoch: *epoch }, payload)
+                    let (index, chunk, epoch) = (read.index, *chunk, *epoch);
+                    let sent = payload.as_ref().map_or(0, |(_, body)| body.len() as u64);
+                    let unsent = to_send(read, chunk, *send) - sent;
+                    (JobResult::Chunk { index, chunk, hash, unsent, epoch }, payload)
                 }
-                Err(failure) => self.failed(read, failure, *epoch),
+                Err(failure) => self.failed(read, failure, to_send(read, *chunk, *send), *epoch),
             },
             Job::Close { read, epoch } => {
                 let result = self.opened(read).and_then(|file| unchanged(&file, read));
                 self.forget(read.index);
                 match result {
                     Ok(()) => (JobResult::Closed { index: read.index, epoch: *epoch }, None),
-                    Err(failure) => self.failed(read, failure, *epoch),
+                    Err(failure) => self.failed(read, failure, 0, *epoch),
                 }
             }
             Job::Compare { read, have, epoch } => match self.digest(read) {
@@ -63,7 +65,7 @@ impl Reader {
                     let (index, same) = (read.index, digest == *have);
                     (JobResult::Compared { index, same, digest, epoch: *epoch }, None)
                 }
-                Err(failure) => self.failed(read, failure, *epoch),
+                Err(failure) => self.failed(read, failure, 0, *epoch),
             },
         }
     }
@@ -72,10 +74,11 @@ impl Reader {
         &self,
         read: &ReadItem,
         failure: Failure,
+        unsent: u64,
         epoch: u64,
     ) -> (JobResult, Option<Payload>) {
         self.forget(read.index);
-        (JobResult::Failed { index: read.index, failure, epoch }, None)
+        (JobResult::Failed { index: read.index, failure, unsent, epoch }, None)
     }
 
     fn bundle(&self, items: &[ReadItem], epoch: u64) -> (JobResult, Option<Payload>) {
@@ -97,8 +100,9 @@ impl Reader {
                 }
             }
         }
+        let unsent = total - body.len() as u64;
         let payload = (!head.is_empty()).then(|| (ParcelHead::Bundle(head), Bytes::from(body)));
-        (JobResult::Bundle { read, failed, epoch }, payload)
+        (JobResult::Bundle { read, failed, unsent, epoch }, payload)
     }
 
     fn whole(&self, item: &ReadItem, body: &mut Vec<u8>) -> Result<(), Failure> {
@@ -165,6 +169,12 @@ impl Reader {
         unchanged(&file, item)?;
         Ok(file)
     }
+}
+
+/// The payload that a chunk's job was given credit for.
+fn to_send(item: &ReadItem, chunk: u64, send: bool) -> u64 {
+    let len = chunk_len(item.attributes.size, chunk).unwrap_or(0);
+    if send { len as u64 } else { 0 }
 }
 
 fn unchanged(file: &File, item: &ReadItem) -> Result<(), Failure> {

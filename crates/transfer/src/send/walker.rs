@@ -60,11 +60,11 @@ impl Walker<'_> {
         let SourceRoot { root, path, name, .. } = self.source;
         match (path.parent(), path.file_name(), name) {
             (Some(parent), Some(last), Some(_)) => {
-                let parent = root.open_dir(&parent, Follow::Beneath)?;
+                let parent = root.open_dir(&parent, Follow::Never)?;
                 Ok((parent.clone(), Walk::new(parent, WalkRoot::Entry(last), options)?))
             }
             _ => {
-                let folder = root.open_dir(path, Follow::Beneath)?;
+                let folder = root.open_dir(path, Follow::Never)?;
                 let start = WalkRoot::Inside(RelPath::root());
                 Ok((folder.clone(), Walk::new(folder, start, options)?))
             }

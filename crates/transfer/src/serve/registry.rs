@@ -130,6 +130,8 @@ impl Registry {
             }
         };
         *slot.parked.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // The old lane may have let go by itself; then the call to do so must not reach the new one.
+        let _ = timeout(Duration::ZERO, slot.take_over.notified()).await;
         Ok((slot, guard))
     }
 }

@@ -80,6 +80,8 @@ pub enum JobResult {
         read: Vec<(u64, ChunkHash, u64)>,
         /// Index and reason.
         failed: Vec<(u64, Failure)>,
+        /// Payload that the job was to send and did not: it is credit for others.
+        unsent: u64,
         /// As in the job.
         epoch: u64,
     },
@@ -91,6 +93,8 @@ pub enum JobResult {
         chunk: u64,
         /// Its hash.
         hash: ChunkHash,
+        /// As in a bundle: the chunk's length if it was zeros, which travel without a body.
+        unsent: u64,
         /// As in the job.
         epoch: u64,
     },
@@ -118,12 +122,24 @@ pub enum JobResult {
         index: u64,
         /// Why.
         failure: Failure,
+        /// As in a bundle.
+        unsent: u64,
         /// As in the job.
         epoch: u64,
     },
 }
 
 impl JobResult {
+    /// Payload that the job was to send and did not.
+    pub(super) fn unsent(&self) -> u64 {
+        match self {
+            Self::Bundle { unsent, .. }
+            | Self::Chunk { unsent, .. }
+            | Self::Failed { unsent, .. } => *unsent,
+            Self::Closed { .. } | Self::Compared { .. } => 0,
+        }
+    }
+
     /// The epoch of the job that this answers.
     pub fn epoch(&self) -> u64 {
         match self {

@@ -11,6 +11,8 @@ pub(super) struct Large {
     size: u64,
     hashes: Vec<Option<ChunkHash>>,
     unhashed: u64,
+    /// Chunks that are being read for the link of today.
+    reading: u64,
     /// Missing at the target: first and end, rising.
     ranges: Vec<(u64, u64)>,
     /// The next chunk to look at.
@@ -24,6 +26,7 @@ impl Large {
             size,
             hashes: vec![None; count as usize],
             unhashed: count,
+            reading: 0,
             ranges: Vec::new(),
             next: count,
         }
@@ -40,15 +43,10 @@ impl Large {
         Ok(())
     }
 
-    /// The target lacks everything.
-    pub(super) fn need_all(&mut self) {
-        self.ranges = vec![(0, self.hashes.len() as u64)];
-        self.next = 0;
-    }
-
     /// The link is gone. What was hashed stays hashed; what is needed will be said again.
     pub(super) fn rewind(&mut self) {
         self.ranges.clear();
+        self.reading = 0;
         self.next = self.hashes.len() as u64;
     }
 
@@ -67,6 +65,7 @@ impl Large {
             }
             self.next += 1;
             if send || self.hashes[chunk as usize].is_none() {
+                self.reading += 1;
                 return Some((chunk, len, send));
             }
         }
@@ -77,11 +76,17 @@ impl Large {
         self.next == self.hashes.len() as u64
     }
 
-    pub(super) fn all_hashed(&self) -> bool {
-        self.unhashed == 0
+    /// Whether all has been read that the target needs, and all that the digest needs. Hashes of an
+    /// earlier link are kept, so the second alone would be true before the first.
+    pub(super) fn is_read(&self) -> bool {
+        self.all_asked() && self.unhashed == 0 && self.reading == 0
     }
 
-    pub(super) fn hashed(&mut self, chunk: u64, hash: ChunkHash) {
+    /// A chunk was read, for the link of today or, if `stale`, for one that is gone.
+    pub(super) fn hashed(&mut self, chunk: u64, hash: ChunkHash, stale: bool) {
+        if !stale {
+            self.reading = self.reading.saturating_sub(1);
+        }
         if let Some(place) = self.hashes.get_mut(chunk as usize) {
             self.unhashed -= u64::from(place.is_none());
             *place = Some(hash);

@@ -88,6 +88,8 @@ pub(super) struct File {
     pub(super) compared: Option<Digest>,
     /// How often the digest at the end was wrong.
     pub(super) repeats: u8,
+    /// The source was told on this link what is needed of it.
+    pub(super) asked: bool,
 }
 
 #[derive(Debug)]
@@ -118,7 +120,7 @@ impl File {
     pub(super) fn new(placed: Placed) -> Self {
         let cost = placed.entry.cost(0);
         let state = State::Examining;
-        Self { placed, cost, state, withdrawn: false, compared: None, repeats: 0 }
+        Self { placed, cost, state, withdrawn: false, compared: None, repeats: 0, asked: false }
     }
 
     /// The size, if the file travels whole.

@@ -114,6 +114,8 @@ pub enum Found {
     Nothing,
     /// A file of the same size and time.
     SameStamp,
+    /// The same, small enough that it was read at once: its digest. It has the entry's mode now.
+    Unchanged(Digest),
     /// A different file or link that would be replaced; `same_size` allows a comparison.
     Different {
         /// A regular file of the same size.

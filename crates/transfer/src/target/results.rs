@@ -24,7 +24,7 @@ impl Target {
             JobResult::Opened { index, result } => self.opened(index, result),
             JobResult::Small(list) => {
                 for (index, len, result) in list {
-                    self.stored += len;
+                    self.count_stored(len);
                     match result {
                         Ok(digest) => self.end_entry(index, Outcome::Copied(digest)),
                         Err(failed) => self.entry_failed(index, failed),
@@ -32,7 +32,7 @@ impl Target {
                 }
             }
             JobResult::Chunks { index, len, result, .. } => {
-                self.stored += len;
+                self.count_stored(len);
                 self.chunks_written(index, result);
             }
             JobResult::Published { index, result } => self.published(index, result),
@@ -45,6 +45,13 @@ impl Target {
             JobResult::Finished(result) => self.job_finished(result),
             JobResult::Discarded => {}
         }
+    }
+
+    /// What came over an earlier connection is finished first, and is no news on this one.
+    fn count_stored(&mut self, len: u64) {
+        let earlier = len.min(self.earlier);
+        self.earlier -= earlier;
+        self.stored += len - earlier;
     }
 
     fn examined(&mut self, index: u64, found: Found) {
@@ -69,6 +76,7 @@ impl Target {
         match found {
             Found::Failed(failed) => self.entry_failed(index, failed),
             Found::Made => self.end_entry(index, Outcome::Made),
+            Found::Unchanged(digest) => self.end_entry(index, Outcome::Unchanged(digest)),
             Found::Left => self.exists(index),
             Found::WouldMake => self.end_entry(index, Outcome::Planned),
             Found::SameStamp if !self.options.checksum && hard_link.is_none() => {
@@ -122,7 +130,7 @@ impl Target {
             Ok(digest) if adopted => self.end_entry(index, Outcome::Unchanged(digest)),
             Ok(have) => {
                 file.state = State::Comparing { have };
-                self.needs.push(Need { index, have: Some(have), ranges: Vec::new() });
+                self.ask(Need { index, have: Some(have), ranges: Vec::new() });
             }
             // What stands there cannot be read; it is replaced, unless that fails as well.
             Err(_) => self.want_content(index),
@@ -138,7 +146,7 @@ impl Target {
         }
     }
 
-    fn want_content(&mut self, index: u64) {
+    pub(super) fn want_content(&mut self, index: u64) {
         let Some(file) = self.files.get_mut(&index) else { return };
         if file.withdrawn {
             return self.end_entry(index, Outcome::Withdrawn);
@@ -148,7 +156,7 @@ impl Target {
         }
         if file.placed.entry.size().unwrap_or_default() <= CHUNK {
             file.state = State::Wanted;
-            self.needs.push(Need { index, have: None, ranges: Vec::new() });
+            self.ask(Need { index, have: None, ranges: Vec::new() });
         } else {
             file.state = State::WaitingForSlot;
             self.waiting_open.push_back(index);
@@ -186,7 +194,7 @@ impl Target {
                 let mut missing = Missing::new(&ranges);
                 let ranges = missing.ranges();
                 file.state = State::Receiving { missing, writing: 0, sum: None };
-                self.needs.push(Need { index, have: None, ranges });
+                self.ask(Need { index, have: None, ranges });
             }
             Err(failed) => {
                 self.close_large();
@@ -223,7 +231,7 @@ impl Target {
                 let ranges = vec![(0, chunk_count(size))];
                 file.state =
                     State::Receiving { missing: Missing::new(&ranges), writing: 0, sum: None };
-                self.needs.push(Need { index, have: None, ranges });
+                self.ask(Need { index, have: None, ranges });
             }
             Ok(None) => {
                 self.jobs.push_back(Job::Discard { index });
@@ -298,15 +306,17 @@ impl Target {
         };
         let Some(placed) = placed else { return };
         self.live_cost = self.live_cost.saturating_sub(cost);
-        // A folder is unfinished as long as anything in it is, so the parent is there.
+        // A folder is unfinished as long as anything in it is, so the parent is there, except for what
+        // came too late.
         let above = self.folders.get(&placed.entry.parent).map(|folder| &folder.source_path);
-        let path = above.and_then(|above| above.join(&placed.entry.name).ok()).unwrap_or_default();
+        let path = above.and_then(|above| above.join(&placed.entry.name).ok());
+        let path = path.unwrap_or_else(|| files::RelPath::from(&placed.entry.name));
         self.failures |= matches!(outcome, Outcome::Failed { .. } | Outcome::Withdrawn);
         let entry = placed.entry;
         let mut linked = None;
         match (&entry.kind, &outcome) {
             (EntryKind::File { shared: true, .. }, Outcome::Copied(d) | Outcome::Unchanged(d)) => {
-                if let Some(path) = placed.spot.folder.join(&placed.spot.name).ok() {
+                if let Some(path) = placed.spot.path() {
                     self.remember_shared(index, path, *d);
                 }
             }
@@ -322,7 +332,7 @@ impl Target {
         for waiting in self.waiting_links.remove(&index).unwrap_or_default() {
             self.link(waiting, index);
         }
-        if let Some(folder) = self.folders.get_mut(&parent) {
+        if let Some(folder) = self.folders.get_mut(&parent).filter(|folder| !folder.finishing) {
             folder.pending = folder.pending.saturating_sub(1);
             self.finish_folder_if_done(parent);
         }

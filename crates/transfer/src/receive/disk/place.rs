@@ -16,9 +16,21 @@ impl Disk {
         let found = match &placed.entry.kind {
             EntryKind::Folder => self.make_folder(&folder, placed),
             EntryKind::Symlink { target } => self.make_symlink(&folder, placed, target),
-            EntryKind::File { size, .. } | EntryKind::HardLink { size, .. } => {
-                look(&folder, placed, *size)
+            EntryKind::File { size, .. } => {
+                let found = look(&folder, placed, *size);
+                let read_now = *size <= CHUNK && !self.order.checksum && !self.order.dry_run;
+                match found {
+                    // A job of its own for each would cost more than the reading.
+                    Ok(Found::SameStamp) if read_now => {
+                        Ok(match self.hash_existing(placed, true) {
+                            Ok(digest) => Found::Unchanged(digest),
+                            Err(_) => Found::SameStamp,
+                        })
+                    }
+                    found => found,
+                }
             }
+            EntryKind::HardLink { size, .. } => look(&folder, placed, *size),
         };
         found.unwrap_or_else(|error| Found::Failed(failed(&error)))
     }

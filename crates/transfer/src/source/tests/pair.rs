@@ -27,8 +27,8 @@ pub struct Plan {
     /// Entries have long names and targets and many attributes.
     pub dear: bool,
     pub window: u64,
-    credit: u64,
-    options: TargetOptions,
+    pub credit: u64,
+    pub options: TargetOptions,
 }
 
 impl Plan {
@@ -139,7 +139,9 @@ impl Pair {
             if self.receipt {
                 return self.verdict();
             }
-            let Reverse((at, number)) = self.queue.pop().expect("something is always under way");
+            let Some(Reverse((at, number))) = self.queue.pop() else {
+                panic!("nothing is under way any more: {:#?} {:#?}", self.source, self.target);
+            };
             self.now = at;
             if let Some(event) = self.events.remove(&number) {
                 self.happen(event);
@@ -282,8 +284,9 @@ impl Pair {
             }
             target::Output::Do(job) => self.start(job),
             target::Output::Ended { entry, outcome, .. } => {
-                let finished = self.disk.finishing.contains(&entry.parent);
-                assert!(!finished, "entry {} ended in a finished folder", entry.index);
+                let late = self.disk.finishing.contains(&entry.parent);
+                let failed = matches!(outcome, Outcome::Failed { .. });
+                assert!(!late || failed, "entry {} ended in a finished folder", entry.index);
                 let before = self.ends.at_target.insert(entry.index, outcome);
                 assert_eq!(before, None, "entry {} ended twice", entry.index);
             }
@@ -294,8 +297,15 @@ impl Pair {
     fn verdict(self) {
         let Ends { at_source, at_target } = &self.ends;
         let all = at_target.len() as u64;
-        assert_eq!(all, self.offered, "every entry that was offered ends");
+        // The target may be done when a file that failed there is offered anew.
+        let unanswered = at_source.iter().filter(|(index, _)| !at_target.contains_key(index));
         let mut given_up = 0;
+        for (index, outcome) in unanswered {
+            assert!(matches!(outcome, Outcome::Failed { .. }), "entry {index} was not answered");
+            given_up += 1;
+        }
+        assert!(all + given_up <= self.offered, "every entry that was offered ends");
+        assert!(all == self.offered || self.plan.trouble > 0, "every entry that was offered ends");
         for (index, theirs) in at_target {
             assert!((1..=all).contains(index));
             match (theirs, at_source.get(index)) {

@@ -87,7 +87,8 @@ impl SourceDisk {
             let path = at.join(&Name::new(format!("{number}{long}")).unwrap()).unwrap();
             let kind = rng.below(100);
             if kind < 15 && depth < 6 {
-                self.steps.push(Walked::Enter(self.found(rng, plan, &path, Kind::Directory)));
+                let found = self.found(rng, plan, &path, Kind::Directory);
+                self.steps.push(Walked::Enter(found));
                 self.fill(rng, plan, &path, room, depth + 1);
                 self.steps.push(Walked::Leave { complete: !rng.percent(plan.trouble) });
             } else if kind < 25 && depth > 0 {
@@ -97,7 +98,8 @@ impl SourceDisk {
             } else {
                 let symlink = kind < if plan.dear { 60 } else { 35 };
                 let kind = if symlink { Kind::Symlink } else { Kind::File };
-                self.steps.push(Walked::Leaf(self.found(rng, plan, &path, kind)));
+                let found = self.found(rng, plan, &path, kind);
+                self.steps.push(Walked::Leaf(found));
             }
         }
     }
@@ -182,18 +184,26 @@ impl SourceDisk {
         match job {
             Job::Bundle { items, epoch } => self.bundle(rng, &items, epoch),
             Job::Chunk { read, chunk, send, epoch } => {
+                let len = chunk_len(read.attributes.size, chunk).unwrap() as u64;
+                // A file is looked at when it is opened, so any of its chunks may be the one that fails.
+                if rng.percent(5)
+                    && let Err(failure) = self.look(rng, &read)
+                {
+                    let unsent = if send { len } else { 0 };
+                    return (failed(&read, failure, unsent, epoch), None);
+                }
                 let (index, now) = (read.index, self.now(rng, &read));
                 let hash = hash_of(now.ctime.seconds as u64, read.attributes.size, chunk);
-                let len = chunk_len(read.attributes.size, chunk).unwrap() as u64;
                 let parcel = match *hash.as_bytes() == [0; 32] {
                     true => (ParcelHead::Zeros { index, first: chunk, count: 1 }, 0),
                     false => (ParcelHead::Chunk { index, chunk, hash }, len),
                 };
-                (JobResult::Chunk { index, chunk, hash, epoch }, send.then_some(parcel))
+                let unsent = if send { len - parcel.1 } else { 0 };
+                (JobResult::Chunk { index, chunk, hash, unsent, epoch }, send.then_some(parcel))
             }
             Job::Close { read, epoch } => match self.look(rng, &read) {
                 Ok(_) => (JobResult::Closed { index: read.index, epoch }, None),
-                Err(failure) => (JobResult::Failed { index: read.index, failure, epoch }, None),
+                Err(failure) => (failed(&read, failure, 0, epoch), None),
             },
             Job::Compare { read, have, epoch } => match self.look(rng, &read) {
                 Ok(now) => {
@@ -201,7 +211,7 @@ impl SourceDisk {
                     let (index, same) = (read.index, digest == have);
                     (JobResult::Compared { index, same, digest, epoch }, None)
                 }
-                Err(failure) => (JobResult::Failed { index: read.index, failure, epoch }, None),
+                Err(failure) => (failed(&read, failure, 0, epoch), None),
             },
         }
     }
@@ -213,6 +223,7 @@ impl SourceDisk {
         epoch: u64,
     ) -> (JobResult, Option<(ParcelHead, u64)>) {
         let (mut read, mut failed, mut heads, mut body) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let wanted: u64 = items.iter().map(|item| item.attributes.size).sum();
         for item in items {
             match self.look(rng, item) {
                 Ok(now) => {
@@ -225,8 +236,12 @@ impl SourceDisk {
             }
         }
         let parcel = (!heads.is_empty()).then_some((ParcelHead::Bundle(heads), body));
-        (JobResult::Bundle { read, failed, epoch }, parcel)
+        (JobResult::Bundle { read, failed, unsent: wanted - body, epoch }, parcel)
     }
+}
+
+fn failed(read: &ReadItem, failure: Failure, unsent: u64, epoch: u64) -> JobResult {
+    JobResult::Failed { index: read.index, failure, unsent, epoch }
 }
 
 /// The disk that is copied to. It keeps staged chunks and nothing else.

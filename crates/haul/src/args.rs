@@ -1,0 +1,355 @@
+//! The command line as a person types it. It is read here and nowhere else; every text a user sees in
+//! `--help` is a comment or an attribute of this module.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::units;
+
+mod rules;
+
+pub use rules::Rules;
+
+/// Carries files over any link and proves that they arrived.
+///
+/// haul copies files and folders between machines over QUIC. A copy goes on by itself after the link
+/// was cut, every byte is verified before a file gets its name, and the receiver signs a receipt.
+/// Machines know each other by their keys; there are no passwords and no user names.
+#[derive(Debug, Parser)]
+#[command(name = "haul", version, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+See it work, on this machine alone:
+  haul try
+
+Copy between two machines:
+  haul serve --listen '[::]:4285' --export /srv/data     # on the machine that has the folder
+  haul key show                                          # on yours: prints your key line
+  haul key allow 'haul-ed25519 AAAA… you@laptop'         # there: lets you in
+  haul cp -r photos HOST:                                # on yours, as with scp
+
+Every command explains itself: haul cp --help";
+
+/// The commands. What `--help` says of each stands with its arguments.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Cp(Box<CopyArguments>),
+    Serve(ServeArguments),
+    Ls(ListArguments),
+    #[command(subcommand)]
+    Key(KeyCommand),
+    #[command(subcommand)]
+    Receipt(ReceiptCommand),
+    Try(TryArguments),
+}
+
+impl Arguments {
+    /// Whether errors are to be told on standard output too.
+    pub fn wants_json(&self) -> bool {
+        match &self.command {
+            Command::Cp(copy) => copy.json,
+            Command::Ls(list) => list.json,
+            _ => false,
+        }
+    }
+}
+
+/// Copy files and folders, to another machine or from it
+#[derive(Debug, clap::Args)]
+#[command(long_about = COPY_ABOUT, after_help = COPY_AFTER)]
+#[command(override_usage = "haul cp [OPTIONS] SOURCE... TARGET")]
+pub struct CopyArguments {
+    /// What to copy, and last where to.
+    // One list, because the parser takes options between two lists of words only in some places.
+    #[arg(required = true, num_args = 1.., value_name = "SOURCE... TARGET")]
+    pub words: Vec<OsString>,
+
+    /// Accepted for habit: folders are always copied whole.
+    #[arg(short = 'r', visible_short_alias = 'R', long)]
+    pub recursive: bool,
+    /// Accepted for habit: times and permissions are always kept.
+    #[arg(short = 'p', long)]
+    pub preserve: bool,
+
+    /// Which files to leave out, and which to take all the same.
+    #[command(flatten)]
+    pub rules: Rules,
+
+    /// Compare files of the same size and time by content too.
+    #[arg(short, long)]
+    pub checksum: bool,
+    /// What to do when something different has the name of a file.
+    #[arg(long, value_name = "WHAT", default_value = "overwrite")]
+    pub existing: ExistingChoice,
+    /// Remove from the target's folders what the source does not have.
+    ///
+    /// Refused when more than half of what is there would go, for then the source is probably the
+    /// wrong one; --delete-extra=all removes it all the same. What --exclude leaves out stays.
+    #[arg(long, value_name = "HOW MUCH", num_args = 0..=1, require_equals = true,
+          default_missing_value = "guarded")]
+    pub delete_extra: Option<DeletionChoice>,
+    /// Change nothing; say what would be done.
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+
+    /// Send at most so many bytes per second, such as 10MB or 500k.
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    pub limit: Option<u64>,
+    /// How long to wait for a link that is down, such as 30s, 2h or 1d. [default: 5m, and 30s for the
+    /// first contact]
+    #[arg(long, value_name = "TIME", value_parser = units::parse_duration, hide_default_value = true)]
+    pub give_up_after: Option<Duration>,
+    /// Say done only when every file would survive a power cut.
+    #[arg(long)]
+    pub fsync: bool,
+
+    /// Carry user and group numbers. The receiving side must be root for it.
+    #[arg(long)]
+    pub owner: bool,
+    /// Carry extended attributes of the user.* kind.
+    #[arg(long)]
+    pub xattrs: bool,
+    /// Carry set-user, set-group and sticky bits.
+    #[arg(long)]
+    pub setid: bool,
+
+    /// Write the receipt here as well. One is always kept in the state folder.
+    #[arg(long, value_name = "FILE")]
+    pub receipt: Option<PathBuf>,
+    /// Trust a host that is not known yet without asking. A changed key is still refused.
+    #[arg(long)]
+    pub accept_new: bool,
+
+    /// One JSON object per line on standard output.
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+    /// Errors only.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// A line for each file, and what the link does.
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub verbose: bool,
+}
+
+const COPY_ABOUT: &str = "\
+Copy files and folders, to another machine or from it.
+
+SOURCE and TARGET are paths of this machine, or
+
+  HOST:PATH                 a path on another machine
+  HOST:PORT:PATH            the same, at another UDP port than 4285
+  [ADDRESS]:PATH            an IPv6 address stands in brackets
+  haul://HOST[:PORT]/PATH
+  -                         standard input or output
+
+A local file whose name holds a colon is written ./a:b. A far path begins with the name of an export, \
+or with / for the full path there. Where only one folder is exported its name can be left out, and \
+HOST: is that folder. `haul ls HOST` lists exports.
+
+A target that is an existing folder is copied into; anything else is the new name. With several \
+sources, or with a slash at the end, the target must be a folder that exists. FOLDER/. means what is \
+in the folder.
+
+If the link is cut, haul connects again and goes on. If the command is stopped, the same command goes \
+on where it was.";
+
+const COPY_AFTER: &str = "\
+Examples:
+  haul cp report.pdf HOST:inbox/                    into the export 'inbox', which exists
+  haul cp -r photos HOST:archive/photos-2027        under a new name
+  haul cp -r HOST:archive/photos/. .                what is in the folder, to here
+  haul cp HOST:a HOST:b /tmp/                       several at once
+  haul cp -r --exclude target --exclude '*.o' src HOST:
+  tar c /etc | haul cp - HOST:backup/etc.tar        from a pipe; it is spooled on disk first
+  haul cp HOST:backup/etc.tar - | tar t             to a pipe, once all of it is verified
+
+Exit codes: 0 done; 1 some files failed; 2 the command cannot work as given; 3 refused, a key or a
+permission; 4 the link did not come or come back; 5 disk; 130 interrupted.";
+
+/// What to do when something different has the name of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExistingChoice {
+    /// Replace it, once the new file is verified.
+    Overwrite,
+    /// Leave it, and count the file as skipped.
+    Skip,
+    /// Leave it, and count the file as failed.
+    Fail,
+    /// Keep it as NAME.~1~.
+    Rename,
+}
+
+/// How much --delete-extra may remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DeletionChoice {
+    /// At most half of what is there.
+    Guarded,
+    /// Everything that the source does not have.
+    All,
+}
+
+/// Let other machines copy from and to folders of this one.
+///
+/// Nobody may connect until `haul key allow` has put a key on the list; keys that are added or revoked
+/// while the daemon runs count at once. It runs in the foreground until SIGINT or SIGTERM.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SERVE_AFTER)]
+pub struct ServeArguments {
+    /// Where to listen, ADDRESS:PORT. [default: [::]:4285, every address of this machine]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// A folder that machines on the list may copy from and to; :ro forbids the latter. Its name is
+    /// that of the folder unless another is given. Can be repeated.
+    #[arg(long, value_name = "PATH[:ro][=NAME]")]
+    pub export: Vec<OsString>,
+    /// Read exports and address from a TOML file too.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Errors only.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+const SERVE_AFTER: &str = "\
+Examples:
+  haul serve --export /srv/data
+  haul serve --listen 10.0.0.1:4285 --export /srv/data:ro --export /srv/inbox=drop
+
+A configuration file says the same:
+  listen = \"[::]:4285\"
+  [[export]]
+  path = \"/srv/data\"
+  mode = \"ro\"
+
+Exit codes: 0 stopped by a signal; 2 wrong arguments, a folder that is missing, a port that is busy;
+3 a key file that others can read.";
+
+/// List the exports of a machine, or what is in a folder of one.
+#[derive(Debug, clap::Args)]
+pub struct ListArguments {
+    /// HOST for its exports, HOST:PATH for a folder.
+    #[arg(value_name = "HOST[:PATH]")]
+    pub place: OsString,
+    /// Kind, permissions, size and time too.
+    #[arg(short, long)]
+    pub long: bool,
+    /// One JSON object per line.
+    #[arg(long)]
+    pub json: bool,
+    /// Trust a host that is not known yet without asking.
+    #[arg(long)]
+    pub accept_new: bool,
+}
+
+/// Show this machine's key; decide whom it trusts.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Print this machine's key line, which other machines allow or trust.
+    Show {
+        /// Print the fingerprint only, to be read aloud or compared.
+        #[arg(long)]
+        fingerprint: bool,
+    },
+    Allow(AllowArguments),
+    /// Take down the key of a host before the first connection to it.
+    Trust {
+        /// HOST[:PORT] as it will be dialled.
+        host: String,
+        /// What `haul key show` prints there.
+        #[arg(required = true, num_args = 1.., value_name = "LINE")]
+        line: Vec<String>,
+    },
+    /// List the keys that may connect here, and the hosts that are known here.
+    List,
+    /// Take a key off the list; its open connections end within seconds.
+    Revoke {
+        /// A fingerprint, a key line, or the comment of one, spelled exactly.
+        #[arg(required_unless_present = "host", value_name = "WHICH", num_args = 0..)]
+        which: Vec<String>,
+        /// Forget the keys of a host that this machine connects to, in place of that.
+        #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "which")]
+        host: Option<String>,
+    },
+}
+
+/// Let the holder of a key connect to this machine's `haul serve`.
+#[derive(Debug, clap::Args)]
+pub struct AllowArguments {
+    /// What `haul key show` prints on the other machine; - reads it from standard input.
+    #[arg(required = true, num_args = 1.., value_name = "LINE")]
+    pub line: Vec<String>,
+    /// Only at or below this path, which begins with an export's name. Can be repeated.
+    #[arg(long = "path", value_name = "EXPORT/PATH")]
+    pub paths: Vec<String>,
+    /// It may copy from here, not to here.
+    #[arg(long, conflicts_with = "write_only")]
+    pub read_only: bool,
+    /// It may copy to here, not from here, and list nothing.
+    #[arg(long)]
+    pub write_only: bool,
+    /// At most so many bytes per second, such as 10MB.
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
+    pub max_rate: Option<u64>,
+    /// Until this day or moment: 2027-01-31 or 2027-01-31T12:00:00Z.
+    #[arg(long, value_name = "WHEN")]
+    pub expires: Option<String>,
+    /// Only from these addresses: 10.0.0.0/8,2001:db8::7.
+    #[arg(long, value_name = "NETWORKS")]
+    pub from: Option<String>,
+}
+
+/// Read and check receipts.
+#[derive(Debug, Subcommand)]
+pub enum ReceiptCommand {
+    /// Print what a receipt says, in words. Its signature is checked too.
+    Show {
+        /// The receipt.
+        file: PathBuf,
+    },
+    /// Check a receipt: its signature, who signed it, and whether a tree is what it says.
+    ///
+    /// Exits with 0 if all that was asked for holds, and with 1 if not.
+    Verify {
+        /// The receipt.
+        file: PathBuf,
+        /// Read this folder (or file) and compare it with what the receipt says of the content.
+        #[arg(long, value_name = "DIR")]
+        tree: Option<PathBuf>,
+        /// The key that must have signed: a fingerprint or a key line.
+        #[arg(long, value_name = "KEY")]
+        signer: Option<String>,
+    },
+}
+
+/// Copy a folder over a bad link inside this machine, and see that it arrives.
+///
+/// A daemon and a copy run in this process with keys of their own, and between them a link that takes
+/// 20 ms each way, loses 2 % of the packets, and is cut for two seconds halfway. Then both trees are
+/// compared byte by byte and the receipt is checked. Nothing is left behind, and no root is needed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exits with 0 only if the copy is identical.")]
+pub struct TryArguments {
+    /// The folder to copy. [default: the current one, without folders called target or node_modules]
+    pub dir: Option<PathBuf>,
+    /// Copy it even if it has more than 2 GB; there must be room for a copy in the temporary folder.
+    #[arg(long)]
+    pub force: bool,
+    /// Where the chance that loses packets starts.
+    #[arg(long, default_value_t = 1, hide = true)]
+    pub seed: u64,
+    /// A line for each file, and what the link does.
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+#[cfg(test)]
+mod tests;

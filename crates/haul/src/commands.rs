@@ -1,0 +1,37 @@
+//! One module for each command; what they share is below.
+
+use anyhow::{Context, Result};
+
+use crate::args::{Arguments, Command};
+use crate::report::Code;
+
+mod cp;
+mod key;
+mod ls;
+mod receipt;
+mod serve;
+mod try_it;
+
+/// Carries the command out and says how it ended.
+pub fn run(arguments: Arguments) -> Result<Code> {
+    match arguments.command {
+        Command::Cp(copy) => cp::run(*copy),
+        Command::Serve(serve) => serve::run(serve),
+        Command::Ls(list) => ls::run(&list),
+        Command::Key(key) => key::run(key),
+        Command::Receipt(receipt) => receipt::run(receipt),
+        Command::Try(trial) => try_it::run(&trial),
+    }
+}
+
+/// Runs a future on one thread, where QUIC is fastest; the disk has threads of its own. What those are
+/// still at when the future is done is not waited for long.
+fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    result
+}

@@ -1,0 +1,209 @@
+//! What the words of `haul cp` ask for, before anything is opened or dialled. Pure.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use files::Name;
+use link::Target;
+
+use crate::address::{Address, bare};
+use crate::exports::typed_name;
+use crate::landing::Wish;
+use crate::report::{Code, Failure};
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// From here to another machine.
+    Push {
+        /// What.
+        given: Given,
+        /// To whom.
+        host: Target,
+        /// Where to, as typed.
+        path: Vec<u8>,
+        /// What is said about the target.
+        wish: Wish,
+    },
+    /// From another machine to here.
+    Pull {
+        /// From whom.
+        host: Target,
+        /// What, as typed.
+        paths: Vec<Vec<u8>>,
+        /// Where to.
+        taken: Taken,
+        /// What is said about the target.
+        wish: Wish,
+    },
+    /// From here to here.
+    Local {
+        /// What.
+        given: Given,
+        /// Where to.
+        target: PathBuf,
+        /// What is said about the target.
+        wish: Wish,
+    },
+}
+
+/// What of this machine is copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Given {
+    /// Files and folders.
+    Paths(Vec<PathBuf>),
+    /// Standard input, to be offered under this name.
+    Pipe(Name),
+}
+
+/// Where on this machine it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// A path.
+    Path(PathBuf),
+    /// Standard output.
+    Pipe,
+}
+
+impl Plan {
+    /// Whether standard output belongs to the data.
+    pub fn writes_to_stdout(&self) -> bool {
+        matches!(self, Self::Pull { taken: Taken::Pipe, .. })
+    }
+}
+
+/// Finds the job that the words ask for: sources, and last the target.
+pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
+    let Some((target, sources)) = words.split_last().filter(|(_, sources)| !sources.is_empty())
+    else {
+        return Err(usage("a SOURCE and a TARGET are needed")
+            .hint("haul cp SOURCE HOST:TARGET; see haul cp --help"));
+    };
+    let target = parse(target)?;
+    let sources = sources.iter().map(|word| parse(word)).collect::<Result<Vec<_>, _>>()?;
+    let hosts: Vec<Option<&Target>> = sources.iter().map(Address::host).collect();
+    let first = hosts.first().copied().flatten();
+    if hosts.iter().any(|host| *host != first) {
+        return Err(usage("all sources of one command must be on one machine")
+            .hint("copy from each machine with a command of its own"));
+    }
+    match (first.cloned(), target) {
+        (Some(from), Address::Far { host: to, .. }) => Err(usage(format!(
+            "copying between two other machines, {} and {}, is not possible yet",
+            bare(&from),
+            bare(&to)
+        ))
+        .hint("run haul cp on one of the two, or copy by way of this machine")),
+        (Some(host), target) => pull(host, sources, target),
+        (None, Address::Far { host, path }) => {
+            let (given, wish) = given(sources, &path)?;
+            Ok(Plan::Push { given, host, path, wish })
+        }
+        (None, Address::Local(target)) => {
+            let (given, wish) = given(sources, target.as_os_str().as_bytes())?;
+            Ok(Plan::Local { given, target, wish })
+        }
+        (None, Address::Pipe) => {
+            Err(usage("a file of this machine needs no haul to be written to standard output"))
+        }
+    }
+}
+
+fn pull(host: Target, sources: Vec<Address>, target: Address) -> Result<Plan, Failure> {
+    let paths: Vec<Vec<u8>> = sources
+        .into_iter()
+        .filter_map(|source| match source {
+            Address::Far { path, .. } => Some(path),
+            Address::Local(_) | Address::Pipe => None,
+        })
+        .collect();
+    check_names(paths.iter().map(|path| typed_name(path)))?;
+    let contents = check_contents(paths.iter().map(|path| means_contents(path)))?;
+    let taken = match target {
+        Address::Local(path) => Taken::Path(path),
+        _ if paths.len() > 1 || contents => {
+            return Err(usage("only one file can be written to standard output"));
+        }
+        _ => Taken::Pipe,
+    };
+    let slash = match &taken {
+        Taken::Path(path) => path.as_os_str().as_bytes().ends_with(b"/"),
+        Taken::Pipe => false,
+    };
+    let wish = wish(paths.len(), slash, contents);
+    Ok(Plan::Pull { host, paths, taken, wish })
+}
+
+/// The target of `folder/.` is made if it is missing, also where a slash stands behind it.
+fn wish(sources: usize, slash: bool, contents: bool) -> Wish {
+    Wish { into_folder: !contents && (sources > 1 || slash), contents }
+}
+
+fn given(sources: Vec<Address>, target: &[u8]) -> Result<(Given, Wish), Failure> {
+    let slash = target.ends_with(b"/");
+    if sources.contains(&Address::Pipe) {
+        if sources.len() > 1 {
+            return Err(usage("standard input cannot be copied together with other sources"));
+        }
+        let name = typed_name(target).filter(|_| !slash).ok_or_else(|| {
+            usage("standard input has no name: the target must say the name of the file")
+        })?;
+        return Ok((Given::Pipe(name), Wish::default()));
+    }
+    let paths: Vec<PathBuf> = sources
+        .into_iter()
+        .filter_map(|source| match source {
+            Address::Local(path) => Some(path),
+            Address::Far { .. } | Address::Pipe => None,
+        })
+        .collect();
+    // What has no last name, as `..` and `/`, stands for what is in it too.
+    let all = paths.iter().map(|path| typed_name(path.as_os_str().as_bytes()).is_none());
+    let contents = check_contents(all)?;
+    let wish = wish(paths.len(), slash, contents);
+    Ok((Given::Paths(paths), wish))
+}
+
+/// Whether the one source is the contents of a folder.
+fn check_contents(sources: impl Iterator<Item = bool>) -> Result<bool, Failure> {
+    let all: Vec<bool> = sources.collect();
+    if all.len() > 1 && all.contains(&true) {
+        return Err(usage("a source that ends in /. must be the only one"));
+    }
+    Ok(all.contains(&true))
+}
+
+fn means_contents(path: &[u8]) -> bool {
+    path == b"." || path.ends_with(b"/.")
+}
+
+/// Refuses two sources that would land under one name.
+pub fn check_names(names: impl Iterator<Item = Option<Name>>) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    for name in names.flatten() {
+        if seen.contains(&name) {
+            return Err(usage(format!(
+                "two sources are called {name}, and one would replace the other"
+            ))
+            .hint("copy them one after the other, each to a name of its own"));
+        }
+        seen.insert(name);
+    }
+    Ok(())
+}
+
+fn parse(word: &OsStr) -> Result<Address, Failure> {
+    Address::parse(word).map_err(|error| {
+        let shown = files::escape(word.as_bytes());
+        usage(format!("'{shown}' is no SOURCE or TARGET: {error}"))
+    })
+}
+
+fn usage(text: impl Into<String>) -> Failure {
+    Failure::new(Code::Usage, text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+use super::*;
+
+fn planned(words: &str) -> Result<Plan, String> {
+    let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+    plan(&words).map_err(|error| error.to_string())
+}
+
+#[test]
+fn words_become_jobs() {
+    let host = || Target::new("host", 4285).unwrap();
+    let wish = |into_folder, contents| Wish { into_folder, contents };
+    let paths = |words: &str| Given::Paths(words.split(' ').map(PathBuf::from).collect());
+    let push =
+        |given, path: &str, wish| Ok(Plan::Push { given, host: host(), path: path.into(), wish });
+    let pull = |paths: &[&str], taken, wish| {
+        let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+        Ok(Plan::Pull { host: host(), paths, taken, wish })
+    };
+    let path = |text: &str| Taken::Path(text.into());
+    let check = |words: &str, expected: Result<Plan, String>| {
+        assert_eq!(planned(words), expected, "{words}");
+    };
+    check("a host:b", push(paths("a"), "b", wish(false, false)));
+    check("a host:", push(paths("a"), "", wish(false, false)));
+    check("a host:b/", push(paths("a"), "b/", wish(true, false)));
+    check("a b host:c", push(paths("a b"), "c", wish(true, false)));
+    check("a/. host:c", push(paths("a/."), "c", wish(false, true)));
+    check("a/. host:c/", push(paths("a/."), "c/", wish(false, true)));
+    check("- host:c", push(Given::Pipe(Name::new("c").unwrap()), "c", wish(false, false)));
+    check("host:a b", pull(&["a"], path("b"), wish(false, false)));
+    check("host:a host:b/c d", pull(&["a", "b/c"], path("d"), wish(true, false)));
+    check("host: d/", pull(&[""], path("d/"), wish(true, false)));
+    check("host:a/. d", pull(&["a/."], path("d"), wish(false, true)));
+    check("host:a -", pull(&["a"], Taken::Pipe, wish(false, false)));
+    let here = Plan::Local { given: paths("a"), target: "b".into(), wish: wish(false, false) };
+    check("a b", Ok(here));
+}
+
+#[test]
+fn what_cannot_be_done_is_refused_before_anything_is_sent() {
+    let check = |words: &str, expected: &str| {
+        let error = planned(words).unwrap_err();
+        assert!(error.contains(expected), "{words}: {error}");
+    };
+    check("host:a other:b", "not possible yet");
+    check("host:a other:b c", "on one machine");
+    check("host:a b c", "on one machine");
+    check("host:a/x host:b/x c", "two sources are called x");
+    check("host:a host:b -", "only one file");
+    check("a/. b host:c", "must be the only one");
+    check("host:a/. host:b c", "must be the only one");
+    check("host:a", "a SOURCE and a TARGET");
+    check("- a host:c", "together with other sources");
+    check("- host:", "must say the name");
+    check("- host:c/", "must say the name");
+    check("a -", "needs no haul");
+    check("me@host:a b", "no user names");
+}

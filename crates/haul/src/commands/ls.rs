@@ -1,0 +1,73 @@
+//! `haul ls`: what another machine exports, and what is in a folder there.
+
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use anyhow::Result;
+use link::Target;
+use transfer::client;
+
+use crate::address::Address;
+use crate::args::ListArguments;
+use crate::contact::{self, ContactOptions, FIRST_CONTACT};
+use crate::interrupt::Interrupt;
+use crate::render::{self, json, table};
+use crate::report::{Code, Failure};
+use crate::state::Places;
+
+/// Carries the command out.
+pub fn run(arguments: &ListArguments) -> Result<Code> {
+    let (host, path) = place(arguments)?;
+    let places = Places::from_environment()?;
+    let identity = Arc::new(places.identity()?);
+    let interrupt = Interrupt::listen()?;
+    let options = ContactOptions { accept_new: arguments.accept_new, patience: FIRST_CONTACT };
+    let entries = super::block_on(async {
+        let reaching =
+            contact::reach(&host, identity, &places, &options, &interrupt, &render::tell);
+        let contact = reaching.await?;
+        let listed = tokio::select! {
+            listed = client::list(contact.lane(), &path) => listed,
+            () = interrupt.wait() => Err(transfer::TransferError::Cancelled),
+        };
+        contact.part().await;
+        Ok(listed?)
+    })?;
+    let text = if arguments.json {
+        entries.iter().map(|entry| json::listed(entry) + "\n").collect()
+    } else if arguments.long {
+        table::long(&entries)
+    } else {
+        table::names(&entries)
+    };
+    if !text.is_empty() {
+        render::print_line(text.trim_end_matches('\n'));
+    }
+    Ok(Code::Done)
+}
+
+/// `HOST` alone asks for the exports, and so does `HOST:`; a folder is asked for by its path. Without a
+/// path behind it a number is a port, because a host may stand alone here.
+fn place(arguments: &ListArguments) -> Result<(Target, Vec<u8>), Failure> {
+    let word = &arguments.place;
+    let wrong = |why: String| {
+        let shown = files::escape(word.as_bytes());
+        Failure::new(Code::Usage, format!("'{shown}' is no HOST or HOST:PATH: {why}"))
+    };
+    match Address::parse(word) {
+        Ok(Address::Far { host, path }) => match Target::parse(&word.to_string_lossy()) {
+            Ok(with_port) if !path.is_empty() => Ok((with_port, Vec::new())),
+            _ => Ok((host, path)),
+        },
+        Ok(Address::Pipe) => Err(wrong("it is standard input".to_owned())),
+        Ok(Address::Local(path)) => {
+            let text = path.to_string_lossy().into_owned();
+            Ok((Target::parse(&text).map_err(|error| wrong(error.to_string()))?, Vec::new()))
+        }
+        // A bare address in brackets has no colon behind it.
+        Err(error) => {
+            let text = word.to_string_lossy();
+            Ok((Target::parse(&text).map_err(|_| wrong(error.to_string()))?, Vec::new()))
+        }
+    }
+}

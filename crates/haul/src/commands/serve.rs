@@ -1,0 +1,146 @@
+//! `haul serve`: from arguments and configuration to a daemon that runs until a signal.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use events::{Event, Sink};
+use link::DEFAULT_PORT;
+
+use crate::args::ServeArguments;
+use crate::config::Config;
+use crate::daemon::{Daemon, DaemonOptions};
+use crate::exports::{Export, ExportSpec, Exports, Mode};
+use crate::interrupt::Interrupt;
+use crate::render;
+use crate::report::{Code, Failure};
+use crate::state::{AUTHORIZED_KEYS, Places};
+use crate::trust::{LiveKeys, Log};
+
+/// Carries the command out.
+pub fn run(arguments: ServeArguments) -> Result<Code> {
+    let (listen, specs) = settle(&arguments)?;
+    let exports = open(specs)?;
+    let places = Places::from_environment()?;
+    let identity = Arc::new(places.identity()?);
+    let interrupt = Interrupt::listen()?;
+    let quiet = arguments.quiet;
+    let log: Log = Arc::new(move |text| {
+        if !quiet {
+            let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ");
+            render::tell(&format!("{now} {}", render::clean(text)));
+        }
+    });
+    let keys = Arc::new(LiveKeys::new(places.config()?, log.clone()));
+    let host = Arc::new(Exports::new(exports, identity.clone()).with_log(log.clone()));
+    super::block_on(async {
+        let options = DaemonOptions {
+            listen,
+            identity: identity.clone(),
+            host: host.clone(),
+            sink: sink(log.clone()),
+        };
+        let daemon = Daemon::bind_live(options, keys.clone(), log.clone())?;
+        log(&format!("listening on {}", daemon.local_addr()));
+        log(&format!("this machine is {}", identity.public_key().fingerprint()));
+        for export in host.list() {
+            let mode = if export.mode == Mode::Ro { "read-only" } else { "read and write" };
+            log(&format!(
+                "exports {} ({}), {mode}",
+                export.name,
+                files::escape_path(export.path())
+            ));
+        }
+        for warning in daemon.warnings() {
+            log(&format!("warning: {warning}"));
+        }
+        if keys.count() == 0 {
+            log(&format!(
+                "nobody may connect yet: {} holds no key; run `haul key show` on the other machine, \
+                 and here: haul key allow 'LINE'",
+                places.shown(AUTHORIZED_KEYS)
+            ));
+        }
+        daemon.run(interrupt.wait()).await;
+        log("stopped");
+        Ok(())
+    })?;
+    Ok(Code::Done)
+}
+
+/// Arguments win over the configuration for the address and add to it for exports.
+fn settle(arguments: &ServeArguments) -> Result<(SocketAddr, Vec<ExportSpec>)> {
+    let config = match &arguments.config {
+        Some(path) => Config::read(path)
+            .map_err(|error| Failure::new(Code::Usage, crate::report::explain(&error).line()))?,
+        None => Config::default(),
+    };
+    let listen = match (arguments.listen, &config.listen) {
+        (Some(listen), _) => listen,
+        (None, Some(text)) => text.parse().map_err(|_| {
+            let text = files::escape(text.as_bytes());
+            Failure::new(Code::Usage, format!("listen = \"{text}\" is not ADDRESS:PORT"))
+        })?,
+        (None, None) => (Ipv6Addr::UNSPECIFIED, DEFAULT_PORT).into(),
+    };
+    let mut specs = config.exports;
+    for word in &arguments.export {
+        use std::os::unix::ffi::OsStrExt;
+        let spec = ExportSpec::parse(word).map_err(|error| {
+            let shown = files::escape(word.as_bytes());
+            Failure::new(Code::Usage, format!("--export {shown}: {error}"))
+        })?;
+        specs.push(spec);
+    }
+    if specs.is_empty() {
+        return Err(Failure::new(Code::Usage, "there is nothing to serve")
+            .hint("name a folder with --export PATH, or a file with --config")
+            .into());
+    }
+    for (at, spec) in specs.iter().enumerate() {
+        if specs[..at].iter().any(|other| other.name == spec.name) {
+            let text = format!("two exports are called {}", spec.name);
+            return Err(Failure::new(Code::Usage, text)
+                .hint("give one of them another name: --export PATH=NAME")
+                .into());
+        }
+    }
+    Ok((listen, specs))
+}
+
+fn open(specs: Vec<ExportSpec>) -> Result<Vec<Export>> {
+    let open = |spec: ExportSpec| {
+        let name = spec.name.clone();
+        Export::open(spec.name, &spec.path, spec.mode)
+            .with_context(|| format!("cannot export {name}"))
+    };
+    specs.into_iter().map(open).collect()
+}
+
+/// What the operator is told of the jobs of peers. Files are too many for a log; their sums are in the
+/// receipts.
+fn sink(log: Log) -> Sink {
+    Sink::new(move |event| match event {
+        Event::Started { source, target, .. } => log(&format!("{source} -> {target}: began")),
+        Event::Finished { outcome, totals, elapsed, .. } => {
+            let word = match outcome {
+                events::Outcome::Complete => "done".to_owned(),
+                events::Outcome::Partial => format!("done, {} failed", totals.files_failed),
+                events::Outcome::Failed { reason } => format!("ended: {reason}"),
+                _ => "ended".to_owned(),
+            };
+            log(&format!(
+                "{word}: {}, {} in {}",
+                crate::units::count(totals.files_done, "file"),
+                crate::units::bytes(totals.bytes_acknowledged),
+                crate::units::duration(*elapsed)
+            ));
+        }
+        Event::FileFailed { path, reason } => {
+            log(&format!("failed: {}: {reason}", files::escape(path)));
+        }
+        Event::LinkLost { reason } => log(reason),
+        Event::Warning { text } => log(&format!("warning: {text}")),
+        _ => {}
+    })
+}

@@ -1,0 +1,153 @@
+//! A daemon: a listener, the server of what peers ask, and the watch over lanes whose key has lost its
+//! right to be there. `haul serve` runs one until it is stopped; `haul try` runs one for a moment.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use events::Sink;
+use link::{
+    Denied, Gatekeeper, Identity, Lane, LinkError, ListenOptions, Listener, Permissions, Warning,
+    close_code,
+};
+use tokio::task::{Id, JoinSet};
+use transfer::host::Host;
+use transfer::serve::Server;
+
+use crate::trust::{LiveKeys, Log};
+
+/// How often the lanes are looked at.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+/// How long peers are given to hear that the daemon goes.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What a daemon needs.
+pub struct DaemonOptions {
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who it is, and who signs.
+    pub identity: Arc<Identity>,
+    /// Which folders, and who may what in them.
+    pub host: Arc<dyn Host>,
+    /// Told what happens.
+    pub sink: Sink,
+}
+
+/// A daemon that listens.
+pub struct Daemon {
+    listener: Listener,
+    server: Arc<Server>,
+    keys: Option<Arc<LiveKeys>>,
+    log: Log,
+}
+
+impl Daemon {
+    /// Opens the socket; peers are served once [`Daemon::run`] is polled. Must be called within a
+    /// tokio runtime.
+    pub fn bind(
+        options: DaemonOptions,
+        gatekeeper: Arc<dyn Gatekeeper>,
+    ) -> Result<Self, LinkError> {
+        Self::open(options, gatekeeper, None, Arc::new(|_| {}))
+    }
+
+    /// The same with keys that may be revoked while their lanes are open.
+    pub(crate) fn bind_live(
+        options: DaemonOptions,
+        keys: Arc<LiveKeys>,
+        log: Log,
+    ) -> Result<Self, LinkError> {
+        Self::open(options, keys.clone(), Some(keys), log)
+    }
+
+    fn open(
+        options: DaemonOptions,
+        gatekeeper: Arc<dyn Gatekeeper>,
+        keys: Option<Arc<LiveKeys>>,
+        log: Log,
+    ) -> Result<Self, LinkError> {
+        let DaemonOptions { listen, identity, host, sink } = options;
+        let listener = Listener::bind(listen, &identity, gatekeeper, ListenOptions::default())?;
+        Ok(Self { listener, server: Server::new(host, sink), keys, log })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listener.local_addr()
+    }
+
+    /// What the operator should know about the socket.
+    pub fn warnings(&self) -> &[Warning] {
+        self.listener.warnings()
+    }
+
+    /// Serves until `stop` is done; then peers are told, and what has arrived is kept.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let mut guests = Guests::default();
+        let mut watch = tokio::time::interval(WATCH_EVERY);
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            tokio::select! {
+                lane = self.listener.accept() => match lane {
+                    Ok(lane) => guests.welcome(lane, &self.server, &self.log),
+                    Err(_closed) => break,
+                },
+                Some(ended) = guests.tasks.join_next_with_id() => guests.part(ended, &self.log),
+                _ = watch.tick() => if let Some(keys) = &self.keys {
+                    guests.check(|peer, remote| keys.check(peer, remote.ip()));
+                },
+                () = &mut stop => break,
+            }
+        }
+        self.listener.close("the daemon is being stopped", FAREWELL).await;
+        // Whoever is still at the disk may finish what it holds; the link is gone for all of them.
+        let last = async { while guests.tasks.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(FAREWELL, last).await;
+    }
+}
+
+/// The lanes that are being served.
+#[derive(Default)]
+struct Guests {
+    tasks: JoinSet<()>,
+    lanes: HashMap<Id, Lane>,
+}
+
+impl Guests {
+    fn welcome(&mut self, lane: Lane, server: &Arc<Server>, log: &Log) {
+        let comment =
+            lane.permissions().map(|allowed| allowed.comment.as_str()).unwrap_or_default();
+        log(&format!("{} connected ({})", lane.peer_name(), files::escape(comment.as_bytes())));
+        let task = self.tasks.spawn(Arc::clone(server).serve(lane.clone()));
+        self.lanes.insert(task.id(), lane);
+    }
+
+    fn part(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>, log: &Log) {
+        let id = match &ended {
+            Ok((id, ())) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(lane) = self.lanes.remove(&id) else { return };
+        match ended {
+            Err(error) if error.is_panic() => {
+                log(&format!("{}: the lane ended by a fault of this program", lane.peer_name()));
+            }
+            _ => log(&format!("{} left", lane.peer_name())),
+        }
+    }
+
+    /// Closes lanes whose key may no longer do what they were opened for. Where it may do something
+    /// else now, the peer comes back by itself and finds that in force.
+    fn check(&self, allowed: impl Fn(&link::PublicKey, SocketAddr) -> Result<Permissions, Denied>) {
+        for lane in self.lanes.values() {
+            match allowed(lane.peer(), lane.remote_address()) {
+                Err(denied) => lane.close(close_code::REFUSED, &denied.reason),
+                Ok(now) if lane.permissions().is_some_and(|then| *then != now) => {
+                    lane.close(close_code::GOING_AWAY, "the permissions of this key were changed");
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Paths of this machine as sources and targets, opened once and never used as paths again. A link that
+//! the user names is followed, as scp does; links found below it are copied as links.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Result;
+use files::{Kind, Name, RelPath};
+use link::{Identity, Lane};
+use transfer::host::{AdmitAll, Host, Landing, Refusal, SourceRoot};
+use transfer::message::{Listed, Order, RefuseCode};
+
+use crate::exports::typed_name;
+use crate::landing::{self, Wish, refusal};
+use crate::report::{Code, Failure};
+
+/// A source of this machine, ready to be offered.
+pub fn source(path: &Path) -> Result<SourceRoot> {
+    let shown = files::escape_path(path);
+    let bytes = path.as_os_str().as_bytes();
+    // `folder/.`, and what has no name of its own, stands for what is in it.
+    let name = typed_name(bytes);
+    let missing = || Failure::new(Code::Usage, format!("{shown} does not exist"));
+    let (root, path) = match landing::ambient(path) {
+        Err(error) if error.is_not_found() => return Err(missing().into()),
+        found => found?,
+    }
+    .into_place(name.is_some());
+    let kind = match root.attributes_of(&path) {
+        Err(error) if error.is_not_found() => return Err(missing().into()),
+        found => found?.kind,
+    };
+    if kind != Kind::Directory && (name.is_none() || bytes.ends_with(b"/")) {
+        let text = format!("{shown} is {kind}, not a folder");
+        return Err(Failure::new(Code::Usage, text).into());
+    }
+    if kind == Kind::Other {
+        let text = format!("{shown} is {kind}: haul copies files, folders and links");
+        return Err(Failure::new(Code::Usage, text)
+            .hint("to copy what a pipe gives, use - as SOURCE")
+            .into());
+    }
+    Ok(SourceRoot { root, path, name, max_rate_bytes_per_s: None })
+}
+
+/// Where a copy to a path of this machine lands.
+pub fn landing(path: &Path, wish: Wish) -> Result<Landing> {
+    let shown = files::escape_path(path).to_string();
+    let (root, path) = match landing::ambient(path) {
+        Err(error) if error.is_not_found() => {
+            let text =
+                format!("cannot make {shown}: the folder that it should lie in does not exist");
+            return Err(refusal(RefuseCode::NotFound, text).into());
+        }
+        found => found?.into_place(false),
+    };
+    let place = landing::place(&root, &path, wish, &shown)?;
+    Ok(Landing {
+        root,
+        folder: place.folder,
+        make: place.make,
+        rename_top: place.rename_top,
+        shown,
+        max_rate_bytes_per_s: None,
+        admission: Arc::new(AdmitAll),
+    })
+}
+
+/// A landing in a private folder, under a name that was chosen.
+pub fn landing_in(dir: &files::Dir, name: Name, shown: &str) -> Landing {
+    Landing {
+        root: dir.clone(),
+        folder: RelPath::root(),
+        make: false,
+        rename_top: Some(name),
+        shown: shown.to_owned(),
+        max_rate_bytes_per_s: None,
+        admission: Arc::new(AdmitAll),
+    }
+}
+
+/// The policy of a daemon that takes one copy, from its own process.
+pub struct OneLanding {
+    /// Where it lands.
+    pub landing: Landing,
+    /// Who signs.
+    pub identity: Arc<Identity>,
+}
+
+impl Host for OneLanding {
+    fn landing(&self, _lane: &Lane, _order: &Order) -> Result<Landing, Refusal> {
+        Ok(self.landing.clone())
+    }
+
+    fn sources(&self, _: &Lane, _: &[Vec<u8>], _: &Order) -> Result<Vec<SourceRoot>, Refusal> {
+        Err(refusal(RefuseCode::Denied, "this daemon only takes one copy"))
+    }
+
+    fn list(&self, _lane: &Lane, _path: &[u8]) -> Result<Vec<Listed>, Refusal> {
+        Err(refusal(RefuseCode::Denied, "this daemon only takes one copy"))
+    }
+
+    fn identity(&self) -> Arc<Identity> {
+        self.identity.clone()
+    }
+}

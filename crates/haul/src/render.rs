@@ -1,0 +1,279 @@
+//! What a job looks like while it runs. A thread of its own takes events and draws, so that a slow
+//! terminal holds up nothing but itself; data goes to standard output, all else to standard error.
+
+use std::io::{IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use events::{Counters, Event, How, Rate, Sink};
+
+use crate::units;
+
+pub mod bar;
+pub mod json;
+pub mod table;
+
+/// Events that may wait for the drawing thread; then the job waits, so that no line is lost.
+const WAITING: usize = 4096;
+
+/// In which form a job is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// A line that is redrawn, on a terminal.
+    Bar,
+    /// A plain line now and then.
+    Lines,
+    /// One event per line on standard output.
+    Json,
+    /// Errors only.
+    Quiet,
+}
+
+impl Style {
+    /// What suits the options and where standard error goes.
+    pub fn choose(json: bool, quiet: bool) -> Self {
+        if json {
+            Self::Json
+        } else if quiet {
+            Self::Quiet
+        } else if std::io::stderr().is_terminal() {
+            Self::Bar
+        } else {
+            Self::Lines
+        }
+    }
+
+    fn every(self) -> Duration {
+        match self {
+            Self::Bar => Duration::from_millis(100),
+            Self::Json => Duration::from_secs(1),
+            Self::Lines => Duration::from_secs(10),
+            Self::Quiet => Duration::from_secs(3600),
+        }
+    }
+}
+
+enum Note {
+    Event(Box<Event>),
+    Say(String),
+    End,
+}
+
+/// How a job is shown.
+#[derive(Debug, Clone)]
+pub struct RenderOptions {
+    /// In which form.
+    pub style: Style,
+    /// A line for each file, and what the link does.
+    pub verbose: bool,
+    /// Nothing is changed, so nothing is said to be.
+    pub dry_run: bool,
+    /// Warnings that only a verbose job tells: those about sockets come with every lane.
+    pub hushed: Vec<String>,
+}
+
+/// A job that is being shown; dropping it ends the drawing.
+pub struct Render {
+    notes: SyncSender<Note>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Render {
+    /// Begins to draw.
+    pub fn start(options: RenderOptions, counters: Arc<Counters>) -> Self {
+        let (notes, received) = sync_channel(WAITING);
+        let painter = Painter {
+            options,
+            counters,
+            began: Instant::now(),
+            rate: Rate::default(),
+            is_drawn: false,
+            was_cut: false,
+        };
+        let thread = std::thread::Builder::new().name("render".to_owned());
+        // Without the thread the job still runs, and is merely not seen.
+        let thread = thread.spawn(move || painter.run(&received)).ok();
+        Self { notes, thread }
+    }
+
+    /// Where the job tells its events.
+    pub fn sink(&self) -> Sink {
+        let notes = self.notes.clone();
+        Sink::new(move |event| {
+            // After the end nobody listens any more.
+            let _ = notes.send(Note::Event(Box::new(event.clone())));
+        })
+    }
+
+    /// Shows a line that is no event.
+    pub fn say(&self, text: impl Into<String>) {
+        let _ = self.notes.send(Note::Say(text.into()));
+    }
+}
+
+impl Drop for Render {
+    fn drop(&mut self) {
+        let _ = self.notes.send(Note::End);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Painter {
+    options: RenderOptions,
+    counters: Arc<Counters>,
+    began: Instant,
+    rate: Rate,
+    is_drawn: bool,
+    was_cut: bool,
+}
+
+impl Painter {
+    fn run(mut self, notes: &Receiver<Note>) {
+        let every = self.options.style.every();
+        let mut next = Instant::now() + every;
+        loop {
+            match notes.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(Note::Event(event)) => self.event(&event),
+                Ok(Note::Say(text)) if self.options.style != Style::Quiet => self.line(&text),
+                Ok(Note::Say(_)) => {}
+                Ok(Note::End) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= next {
+                self.tick();
+                next = Instant::now() + every;
+            }
+        }
+        self.clear();
+    }
+
+    fn tick(&mut self) {
+        let snapshot = self.counters.snapshot();
+        let now = self.began.elapsed();
+        self.rate.observe(now, snapshot.bytes_acknowledged);
+        let figures = bar::Figures {
+            rate: self.rate.bytes_per_s(now),
+            left: snapshot.bytes_left().and_then(|left| self.rate.time_left(now, left)),
+            snapshot,
+        };
+        match self.options.style {
+            Style::Bar => {
+                let line = bar::line(&figures, bar::width());
+                self.put(&format!("\r{line}\x1b[K"));
+                self.is_drawn = true;
+            }
+            Style::Lines => {
+                let line = bar::line(&figures, usize::MAX);
+                self.line(&line);
+            }
+            Style::Json => print_line(&json::progress(&figures, now)),
+            Style::Quiet => {}
+        }
+    }
+
+    fn event(&mut self, event: &Event) {
+        if self.options.style == Style::Json
+            && let Some(line) = json::event(event)
+        {
+            print_line(&line);
+        }
+        let talks = !matches!(self.options.style, Style::Quiet | Style::Json);
+        match event {
+            // A failure is named whatever the style, for it decides the exit code.
+            Event::FileFailed { path, reason } => {
+                let reason = files::escape(reason.as_bytes());
+                self.line(&format!("haul: {}: {reason}", files::escape(path)));
+            }
+            Event::FileDone { path, size, how, .. } if talks && self.names(*how) => {
+                let done = self.done_word(*how);
+                self.line(&format!("{done} {} ({})", files::escape(path), units::bytes(*size)));
+            }
+            Event::LinkLost { reason } if talks => {
+                self.was_cut = true;
+                let reason = files::escape(reason.as_bytes());
+                self.line(&format!("link lost: {reason}; connecting again"));
+            }
+            Event::LinkRetry { after } if talks && self.options.verbose => {
+                self.line(&format!("next try in {}", units::duration(*after)));
+            }
+            Event::LinkUp { peer, address } if talks => {
+                if std::mem::take(&mut self.was_cut) {
+                    self.line("link is back; going on");
+                } else if self.options.verbose {
+                    let peer = files::escape(peer.as_bytes());
+                    self.line(&format!("connected to {peer} at {address}"));
+                }
+            }
+            Event::Warning { text }
+                if talks && (self.options.verbose || !self.options.hushed.contains(text)) =>
+            {
+                self.line(&format!("warning: {}", clean(text)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a file that is done gets a line: what a dry run would do is all that it has to say.
+    fn names(&self, how: How) -> bool {
+        self.options.verbose || (self.options.dry_run && how != How::Unchanged)
+    }
+
+    fn done_word(&self, how: How) -> &'static str {
+        match how {
+            How::Unchanged => "unchanged",
+            _ if self.options.dry_run => "would copy",
+            How::Copied => "copied",
+            How::Resumed => "resumed",
+            How::Linked => "linked",
+            _ => "done",
+        }
+    }
+
+    /// A whole line on standard error, in place of the one that is redrawn.
+    fn line(&mut self, text: &str) {
+        self.clear();
+        self.put(&format!("{text}\n"));
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.is_drawn) {
+            self.put("\r\x1b[K");
+        }
+    }
+
+    fn put(&self, text: &str) {
+        // Where standard error is gone there is nobody to tell.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// Text of several lines, each of them safe to show.
+pub fn clean(text: &str) -> String {
+    let lines: Vec<String> =
+        text.lines().map(|line| files::escape(line.as_bytes()).to_string()).collect();
+    lines.join("\n")
+}
+
+/// Writes a line of data to standard output. A reader that went away ends the program quietly, as it
+/// would end any other.
+pub fn print_line(text: &str) {
+    let result = {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{text}").and_then(|()| out.flush())
+    };
+    if let Err(error) = result
+        && error.kind() == std::io::ErrorKind::BrokenPipe
+    {
+        std::process::exit(141);
+    }
+}
+
+/// Tells the user something on standard error.
+pub fn tell(text: &str) {
+    let end = if text.ends_with(' ') { "" } else { "\n" };
+    let _ = std::io::stderr().write_all(format!("{text}{end}").as_bytes());
+}

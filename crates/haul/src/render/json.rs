@@ -1,0 +1,140 @@
+//! Events as lines of JSON (`docs/formats/events.md`). Paths are escaped, because JSON holds no bytes.
+
+use std::time::Duration;
+
+use events::{Event, How};
+use serde_json::{Value, json};
+
+use super::bar::Figures;
+use crate::report::Report;
+
+/// What a finished job came to.
+#[derive(Debug, Clone, Default)]
+pub struct Finished {
+    /// Files copied.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Payload bytes put on the link.
+    pub bytes_sent: u64,
+    /// Files that were there already.
+    pub unchanged: u64,
+    /// Entries left alone because something different exists.
+    pub skipped: u64,
+    /// Entries that failed.
+    pub failed: u64,
+    /// From start to end.
+    pub elapsed: Duration,
+    /// Where the receipt is.
+    pub receipt: Option<String>,
+}
+
+/// The job as it is now.
+pub fn progress(figures: &Figures, elapsed: Duration) -> String {
+    let now = &figures.snapshot;
+    json!({
+        "event": "progress",
+        "seconds": seconds(elapsed),
+        "files": now.files_done,
+        "files_total": now.files_total,
+        "bytes": now.bytes_acknowledged,
+        "bytes_total": now.bytes_total,
+        "bytes_sent": now.bytes_sent,
+        "total_is_final": now.walk_finished,
+        "bytes_per_second": figures.rate as u64,
+        "seconds_left": figures.left.map(seconds),
+        "loss": now.link.loss(),
+        "rtt_ms": now.link.rtt.as_micros() as f64 / 1000.0,
+        "current": now.current.as_deref().map(shown),
+    })
+    .to_string()
+}
+
+/// The line of an event; none for those that are told otherwise.
+pub fn event(event: &Event) -> Option<String> {
+    let value = match event {
+        Event::FileDone { path, size, how, digest } => json!({
+            "event": "file",
+            "path": shown(path),
+            "bytes": size,
+            "how": how_word(*how),
+            "digest": digest.map(|digest| files::Digest::from_bytes(digest).to_string()),
+        }),
+        Event::FileFailed { path, reason } => {
+            json!({ "event": "file_failed", "path": shown(path), "reason": reason })
+        }
+        Event::LinkUp { peer, address } => {
+            json!({ "event": "link_up", "peer": peer, "address": address.to_string() })
+        }
+        Event::LinkLost { reason } => json!({ "event": "link_lost", "reason": reason }),
+        Event::LinkRetry { after } => json!({ "event": "link_retry", "seconds": seconds(*after) }),
+        Event::Warning { text } => json!({ "event": "warning", "text": text }),
+        // The command tells beginning and end itself, for it knows the receipt's place.
+        _ => return None,
+    };
+    Some(value.to_string())
+}
+
+/// The beginning of a job.
+pub fn started(sources: &[String], target: &str) -> String {
+    json!({ "event": "started", "sources": sources, "target": target }).to_string()
+}
+
+/// The end of a job that was carried out.
+pub fn finished(end: &Finished) -> String {
+    json!({
+        "event": "finished",
+        "files": end.files,
+        "bytes": end.bytes,
+        "bytes_sent": end.bytes_sent,
+        "unchanged": end.unchanged,
+        "skipped": end.skipped,
+        "failed": end.failed,
+        "seconds": seconds(end.elapsed),
+        "receipt": end.receipt,
+    })
+    .to_string()
+}
+
+/// The end of a job that was not carried out.
+pub fn failed(report: &Report) -> String {
+    json!({
+        "event": "error",
+        "code": report.code as u8,
+        "text": report.line(),
+        "hint": report.hint,
+    })
+    .to_string()
+}
+
+/// One line of a listing.
+pub fn listed(entry: &transfer::message::Listed) -> String {
+    let kind = super::table::kind_word(entry.kind);
+    json!({
+        "kind": kind,
+        "name": shown(entry.name.as_bytes()),
+        "bytes": entry.size,
+        "mode": format!("{:04o}", entry.mode),
+        "mtime": entry.mtime.seconds,
+    })
+    .to_string()
+}
+
+fn how_word(how: How) -> &'static str {
+    match how {
+        How::Copied => "copied",
+        How::Resumed => "resumed",
+        How::Unchanged => "unchanged",
+        How::Linked => "made",
+        _ => "done",
+    }
+}
+
+fn shown(path: &[u8]) -> Value {
+    files::escape(path).to_string().into()
+}
+
+/// Milliseconds are exact enough, and more digits only look so.
+fn seconds(duration: Duration) -> f64 {
+    duration.as_millis() as f64 / 1000.0
+}

@@ -1,0 +1,257 @@
+//! From an error to what the user sees: an exit code, the chain of causes, and a hint that says what to
+//! do. The codes are a promise to scripts (`docs/guide/cp.md`).
+
+use std::process::ExitCode;
+
+use files::FilesError;
+use link::{HostRefused, LinkError};
+use transfer::TransferError;
+use transfer::host::Refusal;
+use transfer::message::RefuseCode;
+
+/// How the program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// All of it is done.
+    Done = 0,
+    /// Some files failed, or what was checked is not so.
+    Partial = 1,
+    /// The command cannot work as it was given.
+    Usage = 2,
+    /// A key or a permission is in the way.
+    Refused = 3,
+    /// The link did not come, or did not come back.
+    Link = 4,
+    /// The disk is full or failing.
+    Disk = 5,
+    /// The user ended it.
+    Interrupted = 130,
+}
+
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        Self::from(code as u8)
+    }
+}
+
+/// An error that a command words itself.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Failure {
+    code: Code,
+    text: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure with these words.
+    pub fn new(code: Code, text: impl Into<String>) -> Self {
+        Self { code, text: text.into(), hint: None }
+    }
+
+    /// The same, with what to do about it.
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// An error of another crate, with a hint that only the command can give.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct Hinted {
+    /// What went wrong.
+    pub error: anyhow::Error,
+    /// What to do about it.
+    pub hint: String,
+}
+
+/// What the user sees of an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// How the program ends.
+    pub code: Code,
+    /// The error and its causes, the outermost first.
+    pub causes: Vec<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+}
+
+impl Report {
+    /// Prints it; with `json` also as an event on standard output.
+    pub fn print(&self, json: bool) {
+        use std::io::Write;
+        let mut text = format!("haul: {}\n", self.causes.join(": "));
+        if let Some(hint) = &self.hint {
+            text.push_str("hint: ");
+            text.push_str(&hint.replace('\n', "\n      "));
+            text.push('\n');
+        }
+        // Where standard error is gone there is nobody to tell.
+        let _ = std::io::stderr().write_all(text.as_bytes());
+        if json {
+            crate::render::print_line(&crate::render::json::failed(self));
+        }
+    }
+
+    /// The whole error in one line.
+    pub fn line(&self) -> String {
+        self.causes.join(": ")
+    }
+}
+
+/// Maps an error to what the user sees.
+///
+/// The first cause that means something decides, seen from outside.
+pub fn explain(error: &anyhow::Error) -> Report {
+    if let Some(hinted) = error.chain().find_map(|cause| cause.downcast_ref::<Hinted>()) {
+        let inner = explain(&hinted.error);
+        return Report { hint: Some(hinted.hint.clone()), ..inner };
+    }
+    let mut causes: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        // Some errors repeat their source in their own words.
+        if !causes.iter().any(|known| known.contains(&text)) {
+            causes.push(text);
+        }
+    }
+    let (code, hint) = error.chain().find_map(judge).unwrap_or((Code::Partial, None));
+    Report { code, causes, hint }
+}
+
+/// What one cause means, if it is of a kind that means something.
+fn judge(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<String>)> {
+    if let Some(failure) = cause.downcast_ref::<Failure>() {
+        return Some((failure.code, failure.hint.clone()));
+    }
+    if let Some(error) = cause.downcast_ref::<TransferError>() {
+        return of_transfer(error);
+    }
+    if let Some(error) = cause.downcast_ref::<LinkError>() {
+        return Some(of_link(error));
+    }
+    if let Some(error) = cause.downcast_ref::<FilesError>() {
+        return Some(of_files(error));
+    }
+    if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+        // It is this machine's own, so a hint at another one would lead astray.
+        let hint = (refusal.code == RefuseCode::NotFound)
+            .then(|| "make the folder first, or name one that exists".to_owned());
+        return Some((of_refusal(refusal.code).0, hint));
+    }
+    if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+        return Some(of_io(error));
+    }
+    None
+}
+
+fn of_transfer(error: &TransferError) -> Option<(Code, Option<String>)> {
+    let hint = |text: &str| Some(text.to_owned());
+    Some(match error {
+        // Their sources say more.
+        TransferError::Link(_) | TransferError::Files(_) | TransferError::Here(_) => return None,
+        TransferError::GaveUp { .. } => (
+            Code::Link,
+            hint(
+                "what has arrived is kept: run the same command again when the link is back, or \
+                 allow more time with --give-up-after",
+            ),
+        ),
+        TransferError::Stalled { .. } => {
+            (Code::Link, hint("what has arrived is kept: run the same command again to go on"))
+        }
+        TransferError::Refused { code, .. } => of_refusal(*code),
+        TransferError::Violation { .. } | TransferError::Unreadable { .. } => {
+            (Code::Link, hint("install the same version of haul on both sides"))
+        }
+        TransferError::BadReceipt { .. } => {
+            (Code::Partial, hint("do not rely on this copy: run the same command again"))
+        }
+        TransferError::Cancelled => (Code::Interrupted, None),
+    })
+}
+
+fn of_refusal(code: RefuseCode) -> (Code, Option<String>) {
+    let hint = |text: &str| Some(text.to_owned());
+    match code {
+        RefuseCode::Denied => (Code::Refused, None),
+        RefuseCode::NotFound => (
+            Code::Usage,
+            hint("`haul ls HOST` shows what a machine exports; folders are not made on the way"),
+        ),
+        RefuseCode::NotAFolder | RefuseCode::Exists => (Code::Usage, None),
+        RefuseCode::Disk => {
+            (Code::Disk, hint("make room or mend the disk there, then run the same command again"))
+        }
+        RefuseCode::Busy | RefuseCode::UnknownTransfer | RefuseCode::Cancelled => {
+            (Code::Link, hint("run the same command again in a while"))
+        }
+        RefuseCode::Version | RefuseCode::Protocol => {
+            (Code::Link, hint("install the same version of haul on both sides"))
+        }
+        RefuseCode::Corrupt => (Code::Partial, hint("run the same command again")),
+    }
+}
+
+fn of_link(error: &LinkError) -> (Code, Option<String>) {
+    let code = match error {
+        LinkError::HostKey { .. } | LinkError::Refused { .. } => Code::Refused,
+        LinkError::Socket { .. } => Code::Usage,
+        _ => Code::Link,
+    };
+    let hint = match error {
+        LinkError::NoAnswer { peer, .. } => Some(format!(
+            "is `haul serve` running there, and does every firewall on the way let UDP through to {}?",
+            peer.address()
+        )),
+        LinkError::Socket { source, local, .. }
+            if source.kind() == std::io::ErrorKind::AddrInUse =>
+        {
+            Some(format!(
+                "another program has UDP port {}; stop it, or choose another port with --listen",
+                local.port()
+            ))
+        }
+        LinkError::HostKey { refused: HostRefused::Other { .. }, .. } => None,
+        error => error.hint(),
+    };
+    (code, hint)
+}
+
+fn of_files(error: &FilesError) -> (Code, Option<String>) {
+    let hint = |text: &str| Some(text.to_owned());
+    if error.is_disk_full() {
+        return (
+            Code::Disk,
+            hint("make room, then run the same command again: what has arrived is kept"),
+        );
+    }
+    if error.is_read_only() {
+        return (Code::Disk, hint("the filesystem is mounted read-only"));
+    }
+    if error.is_permission_denied() {
+        return (Code::Refused, hint("check who owns the file and the folders above it"));
+    }
+    if error.is_not_found()
+        || error.is_not_a_directory()
+        || matches!(error, FilesError::NotAFile { .. })
+    {
+        return (Code::Usage, hint("check how the path is spelled"));
+    }
+    (Code::Disk, None)
+}
+
+fn of_io(error: &std::io::Error) -> (Code, Option<String>) {
+    use std::io::ErrorKind;
+    match error.kind() {
+        ErrorKind::PermissionDenied => (Code::Refused, None),
+        ErrorKind::NotFound => (Code::Usage, None),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            (Code::Disk, Some("make room".to_owned()))
+        }
+        _ => (Code::Disk, None),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Sizes, rates and durations as people write and read them. Pure. Thousands are 1000, as on the
+//! labels of disks and links; what is read here is also what an `authorized_keys` line may say.
+
+use std::time::Duration;
+
+/// Why a text is no rate, size or duration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum UnitError {
+    /// Not a number of bytes.
+    #[error("write a number of bytes such as 10MB, 500k or 1.5GB")]
+    Bytes,
+    /// Nothing would ever move.
+    #[error("it is zero, which would carry nothing")]
+    Zero,
+    /// Not a duration.
+    #[error("write a duration such as 30s, 5m, 2h or 1d")]
+    Duration,
+}
+
+/// Reads bytes per second: `10MB`, `10MB/s`, `500k`, `1.5G`.
+pub fn parse_rate(text: &str) -> Result<u64, UnitError> {
+    match parse_bytes(text.strip_suffix("/s").unwrap_or(text))? {
+        0 => Err(UnitError::Zero),
+        rate => Ok(rate),
+    }
+}
+
+/// Reads a number of bytes: `10MB`, `500k`, `1.5G`; KiB, MiB and GiB are 1024-based.
+pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor: u64 = match unit.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "t" | "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return Err(UnitError::Bytes),
+    };
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor).ok_or(UnitError::Bytes);
+    }
+    let value = number.parse::<f64>().map_err(|_| UnitError::Bytes)? * factor as f64;
+    // Above 2^53 a fraction means nothing any more, and nobody writes one there.
+    if !value.is_finite() || value >= 9e15 {
+        return Err(UnitError::Bytes);
+    }
+    Ok(value as u64)
+}
+
+/// Reads a duration: `90`, `30s`, `5m`, `2h`, `1d`; a bare number is seconds.
+pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor: u64 = match unit {
+        "" | "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(UnitError::Duration),
+    };
+    let number: u64 = number.parse().map_err(|_| UnitError::Duration)?;
+    let seconds = number.checked_mul(factor).ok_or(UnitError::Duration)?;
+    // A century is as good as for ever, and cannot overflow any clock.
+    Ok(Duration::from_secs(seconds.min(100 * 366 * 86_400)))
+}
+
+/// Shows bytes with three digits or so: `999 B`, `1.5 kB`, `23.4 MB`.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
+    if bytes < 1000 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    value /= 1000.0;
+    while value >= 999.95 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Shows a rate.
+pub fn rate(bytes_per_s: f64) -> String {
+    format!("{}/s", bytes(bytes_per_s.max(0.0) as u64))
+}
+
+/// Shows a duration: `0.4 s`, `12.0 s`, `3m07s`, `2h05m`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// `1 file`, `2 files`.
+pub fn count(number: u64, one: &str) -> String {
+    if number == 1 { format!("1 {one}") } else { format!("{number} {one}s") }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! A hostile machine that is dialled: it admits everybody, speaks the opening like an honest daemon, and
+//! then does what a test wants with the lane.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use link::{
+    ControlReceiver, ControlSender, Denied, Gatekeeper, Identity, Lane, LinkError, ListenOptions,
+    Listener, MAX_FRAME, Permissions, PublicKey,
+};
+use tokio::task::JoinHandle;
+use transfer::message::{MAX_WINDOW, Opening, SourceMessage, TargetMessage};
+
+/// What a host does with a lane once it has answered the request.
+pub type Act =
+    Arc<dyn Fn(Guest) -> Pin<Box<dyn Future<Output = Result<(), LinkError>> + Send>> + Send + Sync>;
+
+struct Everybody;
+
+impl Gatekeeper for Everybody {
+    fn admit(&self, _: &PublicKey, _: SocketAddr) -> Result<Permissions, Denied> {
+        Ok(Permissions::unrestricted())
+    }
+}
+
+/// A lane of somebody who has dialled.
+pub struct Guest {
+    /// The lane.
+    pub lane: Lane,
+    /// What was asked for.
+    pub request: Opening,
+    sender: ControlSender,
+    receiver: ControlReceiver,
+}
+
+impl Guest {
+    /// Sends bytes as one frame.
+    pub async fn frame(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        self.sender.send(bytes).await
+    }
+
+    /// Says something as a target.
+    pub async fn say(&mut self, message: TargetMessage) -> Result<(), LinkError> {
+        self.frame(&message.encode()).await
+    }
+
+    /// Says something as a source.
+    pub async fn offer(&mut self, message: SourceMessage) -> Result<(), LinkError> {
+        self.frame(&message.encode()).await
+    }
+
+    /// The next frame.
+    pub async fn hear(&mut self) -> Result<Vec<u8>, LinkError> {
+        let frame = self.receiver.recv(MAX_FRAME).await?;
+        frame.ok_or(LinkError::CutShort { peer: self.lane.peer_name().clone() })
+    }
+
+    /// Reads until the source has said its end; gives how many entries it has offered.
+    pub async fn hear_all(&mut self) -> Result<u64, LinkError> {
+        loop {
+            if let Ok(SourceMessage::End { entries, .. }) =
+                SourceMessage::decode(&self.hear().await?)
+            {
+                return Ok(entries);
+            }
+        }
+    }
+}
+
+/// The host.
+pub struct Host {
+    address: SocketAddr,
+    serving: JoinHandle<()>,
+}
+
+impl Host {
+    /// Listens on the loopback. Must be called within a tokio runtime.
+    pub fn start(identity: &Identity, act: Act) -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let listener =
+            Listener::bind(any, identity, Arc::new(Everybody), ListenOptions::default())
+                .expect("a socket on the loopback");
+        let address = listener.local_addr();
+        let serving = tokio::spawn(async move {
+            while let Ok(lane) = listener.accept().await {
+                let act = act.clone();
+                tokio::spawn(async move {
+                    // The guest leaves when it has had enough, which is what tests look at.
+                    if let Ok(guest) = welcome(lane.clone()).await {
+                        let _ = act(guest).await;
+                        lane.closed().await;
+                    }
+                });
+            }
+        });
+        Self { address, serving }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn welcome(lane: Lane) -> Result<Guest, LinkError> {
+    let (mut sender, mut receiver) = lane.accept_control().await?;
+    receiver.recv(MAX_FRAME).await?;
+    let short = || LinkError::CutShort { peer: lane.peer_name().clone() };
+    let request = receiver.recv(MAX_FRAME).await?.ok_or_else(short)?;
+    let request = Opening::decode(&request).map_err(|_| short())?;
+    let software = "hostile".to_owned();
+    sender.send(&Opening::Welcome { version: 1, software }.encode()).await?;
+    let accept = Opening::Accept { resumed: false, seen: 0, window: MAX_WINDOW };
+    sender.send(&accept.encode()).await?;
+    Ok(Guest { lane, request, sender, receiver })
+}

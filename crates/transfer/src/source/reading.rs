@@ -1,0 +1,186 @@
+//! Which reading job comes next, and what its result means for the entries it was for.
+
+use files::{CHUNK, ChunkHash, Digest};
+
+use super::large::Large;
+use super::{
+    Failure, Found, Job, JobResult, MAX_ATTEMPTS, MAX_BUNDLE, MAX_JOBS, Output, ReadItem, Source,
+    Withdrawn,
+};
+use crate::message::SourceMessage;
+
+impl Source {
+    /// The next thing to do, or nothing until there is more input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if !self.offers.is_empty() {
+            self.send_offers();
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        self.next_job().map(Output::Read)
+    }
+
+    fn next_job(&mut self) -> Option<Job> {
+        if !self.ready || self.jobs >= MAX_JOBS {
+            return None;
+        }
+        if let Some((index, have)) = self.compare.pop_front() {
+            let live = self.live.get(&index)?;
+            self.jobs += 1;
+            let read = ReadItem::of(index, live.found.place.clone(), &live.found.attributes);
+            return Some(Job::Compare { read, have, epoch: self.epoch });
+        }
+        self.big_turn = !self.big_turn;
+        let job = if self.big_turn {
+            self.next_chunk().or_else(|| self.next_bundle())
+        } else {
+            self.next_bundle().or_else(|| self.next_chunk())
+        }?;
+        self.jobs += 1;
+        Some(job)
+    }
+
+    fn next_bundle(&mut self) -> Option<Job> {
+        let mut items = Vec::new();
+        let mut total = 0;
+        while let Some(index) = self.small.front() {
+            let Some(live) = self.live.get(index) else {
+                self.small.pop_front();
+                continue;
+            };
+            let size = live.found.attributes.size;
+            let full = total + size > CHUNK || items.len() >= MAX_BUNDLE;
+            if full || self.used + total + size > self.allowed {
+                break;
+            }
+            total += size;
+            items.push(ReadItem::of(*index, live.found.place.clone(), &live.found.attributes));
+            self.small.pop_front();
+        }
+        self.used += total;
+        (!items.is_empty()).then_some(Job::Bundle { items, epoch: self.epoch })
+    }
+
+    fn next_chunk(&mut self) -> Option<Job> {
+        while let Some(index) = self.big.front().copied() {
+            let Some(live) = self.live.get_mut(&index) else {
+                self.big.pop_front();
+                continue;
+            };
+            let large = live.large.as_mut()?;
+            let read = ReadItem::of(index, live.found.place.clone(), &live.found.attributes);
+            if let Some((chunk, len, send)) = large.next(self.allowed - self.used) {
+                self.used += if send { len } else { 0 };
+                return Some(Job::Chunk { read, chunk, send, epoch: self.epoch });
+            }
+            if !large.all_asked() {
+                return None; // It waits for credit, and the files behind it wait with it.
+            }
+            self.big.pop_front();
+            if large.is_read() {
+                return Some(Job::Close { read, epoch: self.epoch });
+            }
+        }
+        None
+    }
+
+    /// Takes the result of a reading job.
+    pub fn job_done(&mut self, result: JobResult) {
+        self.jobs -= 1;
+        let stale = result.epoch() != self.epoch;
+        if !stale {
+            self.used -= result.unsent();
+        }
+        match result {
+            JobResult::Bundle { read, failed, .. } => {
+                if stale {
+                    return;
+                }
+                for (index, hash, _) in read {
+                    if let Some(live) = self.live.get_mut(&index) {
+                        live.digest = Some(Digest::from_bytes(*hash.as_bytes()));
+                    }
+                }
+                for (index, failure) in failed {
+                    self.read_failed(index, failure);
+                }
+            }
+            JobResult::Chunk { index, chunk, hash, .. } => {
+                self.chunk_read(index, chunk, hash, stale)
+            }
+            JobResult::Closed { index, .. } => self.closed(index, stale),
+            JobResult::Compared { index, same, digest, .. } => {
+                if !stale {
+                    self.compared(index, same, digest);
+                }
+            }
+            JobResult::Failed { index, failure, .. } => {
+                if !stale {
+                    self.read_failed(index, failure);
+                }
+            }
+        }
+    }
+
+    fn chunk_read(&mut self, index: u64, chunk: u64, hash: ChunkHash, stale: bool) {
+        let Some(live) = self.live.get_mut(&index) else { return };
+        let Some(large) = &mut live.large else { return };
+        large.hashed(chunk, hash, stale);
+        let withdrawn = live.withdrawn.is_some();
+        if stale || withdrawn || !large.is_read() || self.big.contains(&index) {
+            return;
+        }
+        // All was asked for before the last hash came: only now can the file be closed.
+        self.big.push_front(index);
+    }
+
+    fn closed(&mut self, index: u64, stale: bool) {
+        let Some(live) = self.live.get_mut(&index) else { return };
+        let digest = live.large.as_ref().and_then(Large::digest);
+        live.digest = digest;
+        if let (Some(digest), false) = (digest, stale) {
+            self.send(SourceMessage::Sum { index, digest });
+        }
+    }
+
+    fn compared(&mut self, index: u64, same: bool, digest: Digest) {
+        let Some(live) = self.live.get_mut(&index) else { return };
+        if same {
+            live.digest = Some(digest);
+            self.send(SourceMessage::Same { index });
+            return;
+        }
+        // Another digest than the one that was named says that the content is to be asked for.
+        self.send(SourceMessage::Sum { index, digest });
+    }
+
+    /// A file that changed is offered anew, under a new index, before the old offer is taken back: so
+    /// its folder always has an unfinished child and cannot be finished in between.
+    fn read_failed(&mut self, index: u64, failure: Failure) {
+        let Some(live) = self.live.get_mut(&index).filter(|live| live.withdrawn.is_none()) else {
+            return; // Several chunks of one file fail together, and the first has said it.
+        };
+        let room = self.live_cost + live.cost <= self.window;
+        let again = failure.changed_to.filter(|_| room && live.attempts + 1 < MAX_ATTEMPTS);
+        let reason = match (failure.changed_to, again) {
+            (Some(_), None) => "it changed each time that it was read".to_owned(),
+            _ => failure.reason,
+        };
+        live.withdrawn = Some(Withdrawn { reason: reason.clone(), replaced: again.is_some() });
+        let (parent, found, attempts) = (live.entry.parent, live.found.clone(), live.attempts + 1);
+        // Nothing of it is to be read any more.
+        self.big.retain(|big| *big != index);
+        self.small.retain(|small| *small != index);
+        self.compare.retain(|(compared, _)| *compared != index);
+        if let Some(now) = again {
+            let found = Found { attributes: now, ..found };
+            self.offer(found, Some(parent), attempts);
+            self.send_offers();
+        }
+        self.send(SourceMessage::Withdraw { index, reason });
+        if self.finished_walk {
+            self.send_end();
+        }
+    }
+}

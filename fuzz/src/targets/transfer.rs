@@ -1,0 +1,275 @@
+//! Targets for the readers of `transfer`, and one that drives a whole target machine.
+
+use std::collections::{HashMap, HashSet};
+
+use files::{ChunkHash, Digest, chunk_count, chunk_len};
+use transfer::message::{
+    MAX_MESSAGE, MIN_WINDOW, Opening, Order, Outcome, ParcelHead, RefuseCode, SourceMessage,
+    TargetMessage,
+};
+use transfer::receipt::Receipt;
+use transfer::target::{Failed, Found, Job, JobResult, Output, Target, TargetOptions};
+
+/// The first words of a peer. What is read has one form only; Hello alone may be followed by more.
+pub fn opening(data: &[u8]) {
+    let Ok(message) = Opening::decode(data) else { return };
+    let again = message.encode();
+    if let Opening::Hello { .. } = message {
+        assert!(data.starts_with(&again));
+    } else {
+        assert_eq!(again, data);
+    }
+}
+
+/// What a source says.
+pub fn source_message(data: &[u8]) {
+    let Ok(message) = SourceMessage::decode(data) else { return };
+    assert_eq!(message.encode(), data);
+    if let SourceMessage::Offer(entries) = message {
+        for entry in entries {
+            assert!(entry.parent < entry.index, "an entry lies in one offered before");
+            assert!(!entry.name.as_bytes().contains(&b'/'), "a name cannot climb");
+        }
+    }
+}
+
+/// What a target says.
+pub fn target_message(data: &[u8]) {
+    if let Ok(message) = TargetMessage::decode(data) {
+        assert_eq!(message.encode(), data);
+    }
+}
+
+/// The head of a parcel; the first four bytes are the length of its body.
+pub fn parcel_head(data: &[u8]) {
+    let Some((body, head)) = data.split_first_chunk::<4>() else { return };
+    let body = u32::from_be_bytes(*body);
+    let Ok(read) = ParcelHead::decode(head, body as usize) else { return };
+    assert_eq!(read.encode(), head);
+    if let ParcelHead::Bundle(items) = read {
+        assert_eq!(items.iter().map(|item| item.len).sum::<u64>(), u64::from(body));
+    }
+}
+
+/// A receipt, which anybody may have written.
+pub fn receipt(data: &[u8]) {
+    if let Ok(receipt) = Receipt::verify(data) {
+        let again = receipt.json.to_string();
+        let again = Receipt::verify(again.as_bytes()).expect("the layout is not signed");
+        assert_eq!(again.statement, receipt.statement);
+    }
+}
+
+/// A target machine under a hostile source. The input is a stream of steps: a message or a parcel of the
+/// source, or a job that the disk has done, well or badly. Whatever comes, every job is asked for once,
+/// every entry ends once and in a folder that is not finished, and nothing is published that lacks a
+/// chunk.
+pub fn target_machine(data: &[u8]) {
+    let mut input = Input(data);
+    let options = TargetOptions::of(&Order::default(), None, MIN_WINDOW);
+    let mut world = World {
+        target: Target::new(options, 6 << 20),
+        jobs: Vec::new(),
+        missing: HashMap::new(),
+        finished: HashSet::new(),
+        ended: HashSet::new(),
+        outcomes: 0,
+    };
+    world.target.link_up(0).expect("a new transfer has seen nothing");
+    while let Some(step) = input.u8() {
+        world.drain();
+        let taken = match step % 8 {
+            0..=2 => world.message(&mut input),
+            3 | 4 => world.parcel(&mut input),
+            5 | 6 => {
+                world.finish_job(usize::from(step / 8), step >= 0xe0);
+                true
+            }
+            _ => {
+                world.target.link_lost();
+                world.target.link_up(world.outcomes).is_ok()
+            }
+        };
+        if !taken {
+            // The peer broke a rule: its link is closed, and what the disk does is still answered.
+            break;
+        }
+    }
+    world.target.link_lost();
+    while !world.jobs.is_empty() {
+        world.finish_job(0, false);
+        world.drain();
+    }
+}
+
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn u8(&mut self) -> Option<u8> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn bytes(&mut self) -> &'a [u8] {
+        let length = usize::from(self.u8().unwrap_or(0)).min(self.0.len());
+        let (bytes, rest) = self.0.split_at(length);
+        self.0 = rest;
+        bytes
+    }
+}
+
+struct World {
+    target: Target,
+    jobs: Vec<Job>,
+    /// Chunks that an open file lacks.
+    missing: HashMap<u64, HashSet<u64>>,
+    finished: HashSet<u64>,
+    ended: HashSet<u64>,
+    outcomes: u64,
+}
+
+impl World {
+    fn message(&mut self, input: &mut Input<'_>) -> bool {
+        match SourceMessage::decode(input.bytes()) {
+            Ok(message) => self.target.message(message).is_ok(),
+            Err(_) => true,
+        }
+    }
+
+    fn parcel(&mut self, input: &mut Input<'_>) -> bool {
+        let body = u64::from(input.u8().unwrap_or(0));
+        let Ok(head) = ParcelHead::decode(input.bytes(), body as usize) else { return true };
+        match self.target.parcel(&head, body) {
+            Ok(job) => {
+                self.jobs.extend(job);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.target.poll_output() {
+            match output {
+                Output::Do(job) => {
+                    assert!(self.jobs.len() < 10_000, "jobs are bounded by the window");
+                    if let Job::FinishFolder { placed, .. } = &job {
+                        let index = placed.as_ref().map_or(0, |placed| placed.entry.index);
+                        assert!(self.finished.insert(index), "a folder is finished once");
+                    }
+                    self.jobs.push(job);
+                }
+                Output::Send(message) => {
+                    assert!(message.encode().len() <= MAX_MESSAGE, "what is said fits a frame");
+                }
+                Output::Ended { entry, outcome, .. } => {
+                    assert!(self.ended.insert(entry.index), "an entry ends once");
+                    let failed = matches!(outcome, Outcome::Failed { .. });
+                    let late = self.finished.contains(&entry.parent);
+                    assert!(failed || !late, "nothing but failures ends in a finished folder");
+                    assert_ne!(outcome, Outcome::Planned, "this is no dry run");
+                }
+            }
+        }
+        assert!(self.target.stored() <= self.target.received());
+    }
+
+    fn finish_job(&mut self, which: usize, bad: bool) {
+        if self.jobs.is_empty() {
+            return;
+        }
+        let job = self.jobs.remove(which % self.jobs.len());
+        let result = self.result(job, bad);
+        self.target.job_done(result);
+    }
+
+    fn result(&mut self, job: Job, bad: bool) -> JobResult {
+        fn or<T>(bad: bool, good: T) -> Result<T, Failed> {
+            match bad {
+                true => Err(Failed { code: RefuseCode::Disk, text: "bad".to_owned() }),
+                false => Ok(good),
+            }
+        }
+        let digest = Digest::from_bytes([1; 32]);
+        match job {
+            Job::Examine(list) => JobResult::Examined(
+                list.iter()
+                    .map(|placed| {
+                        let made = placed.entry.size().is_none();
+                        let found = match (made, bad, placed.entry.mode % 3) {
+                            (true, false, _) => Found::Made,
+                            (false, false, 0) => Found::SameStamp,
+                            (_, false, 1) => Found::Nothing,
+                            (_, false, _) => Found::Different { same_size: true },
+                            (_, true, _) => {
+                                Found::Failed(or(true, ()).expect_err("this one is bad"))
+                            }
+                        };
+                        (placed.entry.index, found)
+                    })
+                    .collect(),
+            ),
+            Job::HashExisting { placed, adopt } => JobResult::Hashed {
+                index: placed.entry.index,
+                result: or(bad, digest),
+                adopted: adopt,
+            },
+            Job::Adopt(placed) => {
+                JobResult::Adopted { index: placed.entry.index, result: or(bad, ()) }
+            }
+            Job::Open(placed) => {
+                let index = placed.entry.index;
+                let count = chunk_count(placed.entry.size().unwrap_or(0));
+                // A file of a petabyte would need as many numbers here as its map has on disk.
+                let result = or(bad || count > 1000, vec![(0, count)]);
+                if result.is_ok() {
+                    self.missing.insert(index, (0..count).collect());
+                }
+                JobResult::Opened { index, result }
+            }
+            Job::WriteSmall(list) => JobResult::Small(
+                list.into_iter()
+                    .map(|(placed, len, hash)| {
+                        let digest = Digest::from_bytes(*ChunkHash::as_bytes(&hash));
+                        assert_eq!(placed.entry.size(), Some(len), "what was offered is written");
+                        (placed.entry.index, len, or(bad, digest))
+                    })
+                    .collect(),
+            ),
+            Job::WriteChunk { index, chunk, len, .. } => {
+                self.write(index, chunk, 1);
+                JobResult::Chunks { index, first: chunk, count: 1, len, result: or(bad, ()) }
+            }
+            Job::WriteZeros { index, first, count } => {
+                self.write(index, first, count);
+                JobResult::Chunks { index, first, count, len: 0, result: or(bad, ()) }
+            }
+            Job::Publish { placed, digest } => {
+                let index = placed.entry.index;
+                let lacks = self.missing.get(&index).expect("only an open file is published");
+                assert!(lacks.is_empty(), "a file is published that lacks chunks");
+                let size = placed.entry.size().unwrap_or(0);
+                assert!(chunk_len(size, 0).is_some(), "small files are published as they come");
+                JobResult::Published { index, result: or(bad, Some(digest)) }
+            }
+            Job::Link { placed, .. } => {
+                JobResult::Linked { index: placed.entry.index, result: or(bad, ()) }
+            }
+            Job::FinishFolder { placed, .. } => {
+                let index = placed.map(|placed| placed.entry.index);
+                JobResult::FolderFinished { index, result: or(bad, ()) }
+            }
+            Job::Finish { .. } => JobResult::Finished(Ok(b"{}".to_vec())),
+            Job::Discard { .. } => JobResult::Discarded,
+        }
+    }
+
+    fn write(&mut self, index: u64, first: u64, count: u64) {
+        // Of a file that was given up, nothing may be open any more.
+        let Some(missing) = self.missing.get_mut(&index) else { return };
+        for chunk in first..first + count {
+            assert!(missing.remove(&chunk), "a chunk is written that was not missing");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What is copied: one large file of noise, and many small ones; and whether it arrived. The noise comes
+//! from a seed, so that every run of the bench copies the same bytes.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::warden::{Folder, Warden};
+
+/// What one measurement copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// One file.
+    Large {
+        /// Its length.
+        bytes: u64,
+    },
+    /// Folders of files of 4 KiB.
+    Many {
+        /// How many folders.
+        folders: u32,
+        /// How many files in each.
+        each: u32,
+    },
+}
+
+const SMALL_BYTES: u64 = 4096;
+const SEED: u64 = 0x6861_756c;
+
+impl Load {
+    /// The name of the file or folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Large { .. } => "large",
+            Self::Many { .. } => "many",
+        }
+    }
+
+    /// What it is, for people.
+    pub fn describe(self) -> String {
+        match self {
+            Self::Large { bytes } => format!("one file of {} MiB", bytes >> 20),
+            Self::Many { folders, each } => {
+                format!("{} files of 4 KiB in {folders} folders", folders * each)
+            }
+        }
+    }
+
+    /// How many bytes it has.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Large { bytes } => bytes,
+            Self::Many { folders, each } => u64::from(folders * each) * SMALL_BYTES,
+        }
+    }
+
+    /// What is counted per second, and how many of it there are.
+    pub fn unit(self) -> (&'static str, f64) {
+        match self {
+            Self::Large { bytes } => ("MB/s", bytes as f64 / 1e6),
+            Self::Many { folders, each } => ("files/s", f64::from(folders * each)),
+        }
+    }
+
+    /// Writes it into a folder.
+    pub fn write(self, folder: &Path) -> Result<()> {
+        let path = folder.join(self.name());
+        let mut noise = Noise(SEED);
+        match self {
+            Self::Large { bytes } => noise.write(&path, bytes),
+            Self::Many { folders, each } => {
+                for folder in 0..folders {
+                    let folder = path.join(format!("folder-{folder:03}"));
+                    fs::create_dir_all(&folder)
+                        .with_context(|| format!("make {}", folder.display()))?;
+                    for file in 0..each {
+                        noise.write(&folder.join(format!("file-{file:03}")), SMALL_BYTES)?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Where the data is: a folder for what is copied, one for where to, and one for keys and logs.
+#[derive(Debug)]
+pub struct Place {
+    folder: Folder,
+}
+
+impl Place {
+    /// Takes memory for disk where there is room for `bytes` of source and of target, else the folder for
+    /// temporary files.
+    pub fn find(warden: &Warden, bytes: u64) -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        // The programs need memory too, and other programs are not to be pushed out of theirs.
+        let wanted = bytes * 2 + (1 << 30);
+        let base = if room(memory) >= wanted && memory_available() >= wanted {
+            memory.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
+        if base != memory && room(&base) < wanted {
+            bail!("neither {} nor {} has room for the copies", memory.display(), base.display());
+        }
+        let name = format!("haul-bench-{}", std::process::id());
+        let place = Self { folder: warden.folder(&base.join(name))? };
+        for folder in [place.source(), place.target(), place.private()] {
+            fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        }
+        Ok(place)
+    }
+
+    /// What is copied.
+    pub fn source(&self) -> PathBuf {
+        self.folder.path().join("source")
+    }
+
+    /// Where to.
+    pub fn target(&self) -> PathBuf {
+        self.folder.path().join("target")
+    }
+
+    /// Keys, configuration and logs.
+    pub fn private(&self) -> PathBuf {
+        self.folder.path().join("private")
+    }
+
+    /// All of it.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The kind of file system and where it is mounted.
+    pub fn describe(&self) -> String {
+        let kind = df(self.folder.path(), "fstype").unwrap_or_else(|| "unknown".to_owned());
+        let mount = df(self.folder.path(), "target").unwrap_or_else(|| "?".to_owned());
+        format!("{kind} at {mount}")
+    }
+
+    /// Compares a copy with its source, byte by byte, and removes it.
+    pub fn check_and_clear(&self, load: Load) -> Result<()> {
+        let (source, copy) = (self.source().join(load.name()), self.target().join(load.name()));
+        let files = compare(&source, &copy)?;
+        if files == 0 {
+            bail!("{} holds no file", copy.display());
+        }
+        self.clear()
+    }
+
+    /// Empties the target.
+    pub fn clear(&self) -> Result<()> {
+        let target = self.target();
+        for entry in fs::read_dir(&target).with_context(|| format!("list {}", target.display()))? {
+            let path = entry?.path();
+            let removed = match path.is_dir() {
+                true => fs::remove_dir_all(&path),
+                false => fs::remove_file(&path),
+            };
+            removed.with_context(|| format!("remove {}", path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Compares two trees by names and content; how many files there are.
+fn compare(source: &Path, copy: &Path) -> Result<u64> {
+    if !source.is_dir() {
+        compare_files(source, copy)?;
+        return Ok(1);
+    }
+    let names = |folder: &Path| -> Result<Vec<_>> {
+        let list = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
+        let mut names =
+            list.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>, std::io::Error>>()?;
+        names.sort_unstable();
+        Ok(names)
+    };
+    let expected = names(source)?;
+    if names(copy)? != expected {
+        bail!("{} does not hold what {} holds", copy.display(), source.display());
+    }
+    let mut files = 0;
+    for name in expected {
+        files += compare(&source.join(&name), &copy.join(&name))?;
+    }
+    Ok(files)
+}
+
+fn compare_files(source: &Path, copy: &Path) -> Result<()> {
+    let open = |path: &Path| File::open(path).with_context(|| format!("open {}", path.display()));
+    let (mut one, mut other) = (open(source)?, open(copy)?);
+    if one.metadata()?.len() != other.metadata()?.len() {
+        bail!("{} has not the length of {}", copy.display(), source.display());
+    }
+    let (mut left, mut right) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+    loop {
+        let read = one.read(&mut left)?;
+        if read == 0 {
+            return Ok(());
+        }
+        other.read_exact(&mut right[..read])?;
+        if left[..read] != right[..read] {
+            bail!("{} is not {}", copy.display(), source.display());
+        }
+    }
+}
+
+/// Xorshift64: fast, from a seed, and nothing that a program could compress.
+struct Noise(u64);
+
+impl Noise {
+    fn write(&mut self, path: &Path, bytes: u64) -> Result<()> {
+        let file = File::create(path).with_context(|| format!("make {}", path.display()))?;
+        let mut file = BufWriter::with_capacity(1 << 20, file);
+        for _ in 0..bytes / 8 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            file.write_all(&self.0.to_le_bytes())?;
+        }
+        file.flush().with_context(|| format!("write {}", path.display()))
+    }
+}
+
+/// How many bytes a file system has room for; none where that is not known.
+fn room(path: &Path) -> u64 {
+    let kibibytes = df(path, "avail").and_then(|text| text.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+fn df(path: &Path, column: &str) -> Option<String> {
+    let mut command = Command::new("df");
+    let output = command.arg(format!("--output={column}")).arg(path).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some(text.lines().nth(1)?.trim().to_owned())
+}
+
+fn memory_available() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+#[cfg(test)]
+mod tests;

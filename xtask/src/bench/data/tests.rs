@@ -1,0 +1,35 @@
+use super::*;
+
+fn check(change: impl Fn(&Path), identical: bool) {
+    let folder = std::env::temp_dir().join(format!(
+        "haul-bench-test-{}-{:?}",
+        std::process::id(),
+        std::thread::current().id()
+    ));
+    let (one, other) = (folder.join("one"), folder.join("other"));
+    let load = Load::Many { folders: 2, each: 3 };
+    for side in [&one, &other] {
+        fs::create_dir_all(side).unwrap();
+        load.write(side).unwrap();
+    }
+    change(&other.join("many/folder-001"));
+    let result = compare(&one.join("many"), &other.join("many"));
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(result.is_ok(), identical, "{result:?}");
+    if identical {
+        assert_eq!(result.unwrap(), 6);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    check(|_| {}, true);
+}
+
+#[test]
+fn a_missing_an_extra_a_shorter_and_a_changed_file_are_seen() {
+    check(|folder| fs::remove_file(folder.join("file-000")).unwrap(), false);
+    check(|folder| fs::write(folder.join("file-003"), "x").unwrap(), false);
+    check(|folder| fs::write(folder.join("file-000"), "x").unwrap(), false);
+    check(|folder| fs::write(folder.join("file-002"), [7; 4096]).unwrap(), false);
+}

@@ -1,0 +1,91 @@
+//! What the figures were taken on and with: the machine, and the versions of the programs. It also finds
+//! programs, because the folders of system programs are not in every user's PATH.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Where a program is.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path)
+        .chain(system)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
+
+/// What a command prints, without the blanks around it; a failure is an error.
+pub fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().with_context(|| format!("start {program}"))?;
+    if !output.status.success() {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        bail!("{program}: {}: {}", output.status, errors.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Processor, memory and kernel, one line each.
+pub fn describe() -> Vec<String> {
+    let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = field(&cpus, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned());
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kibibytes = field(&memory, "MemTotal")
+        .and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok())
+        .unwrap_or(0);
+    let buffers = ["rmem_max", "wmem_max"].map(|name| {
+        let text = fs::read_to_string(format!("/proc/sys/net/core/{name}"));
+        text.map_or_else(|_| "?".to_owned(), |text| text.trim().to_owned())
+    });
+    let flags = field(&cpus, "flags").unwrap_or_default();
+    let virtual_machine = flags.split_whitespace().any(|flag| flag == "hypervisor");
+    vec![
+        format!(
+            "Processor: {model}, {cores} cores{}",
+            if virtual_machine { ", a virtual machine" } else { "" }
+        ),
+        format!("Memory: {:.0} GiB", kibibytes as f64 / (1 << 20) as f64),
+        format!("Kernel: {}", first_line(Command::new("uname").arg("-sr"))),
+        format!("UDP buffers that the kernel grants: {} / {}", buffers[0], buffers[1]),
+    ]
+}
+
+/// The versions of the programs that are there.
+pub fn versions(haul: &std::path::Path) -> Vec<String> {
+    let mut versions = vec![first_line(Command::new(haul).arg("--version"))];
+    let commit = first_line(Command::new("git").args(["rev-parse", "--short", "HEAD"]));
+    if !commit.is_empty() {
+        let changed = output(Command::new("git").args(["status", "--porcelain"]));
+        let changed = changed.is_ok_and(|text| !text.is_empty());
+        versions[0] += &format!(" ({commit}{})", if changed { " and changes" } else { "" });
+    }
+    versions.push(first_line(Command::new("rustc").arg("--version")));
+    // ssh prints its version to standard error.
+    versions.push(first_line(Command::new("ssh").arg("-V")));
+    for program in ["rsync", "cp"] {
+        versions.push(first_line(Command::new(program).arg("--version")));
+    }
+    versions.retain(|version| !version.is_empty());
+    versions
+}
+
+/// The first line of what a program prints; nothing when it is not there.
+fn first_line(command: &mut Command) -> String {
+    let Ok(output) = command.current_dir(crate::steps::root()).output() else {
+        return String::new();
+    };
+    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let text = String::from_utf8_lossy(&text);
+    // The blanks in a version's line are for alignment.
+    text.lines().next().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The value of a line such as `model name : …` or `MemTotal: …`.
+fn field(text: &str, name: &str) -> Option<String> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim_start().strip_prefix(':')?.trim().to_owned())
+}
