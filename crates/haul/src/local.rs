@@ -21,7 +21,10 @@ pub fn source(path: &Path) -> Result<SourceRoot> {
     let bytes = path.as_os_str().as_bytes();
     // `folder/.`, and what has no name of its own, stands for what is in it.
     let name = typed_name(bytes);
-    let missing = || Failure::new(Code::Usage, format!("{shown} does not exist"));
+    let missing = || {
+        Failure::new(Code::Usage, format!("{shown} does not exist"))
+            .hint("check how the path is spelled")
+    };
     let (root, path) = match landing::ambient(path) {
         Err(error) if error.is_not_found() => return Err(missing().into()),
         found => found?,

@@ -119,6 +119,24 @@ pub fn explain(error: &anyhow::Error) -> Report {
     Report { code, causes, hint }
 }
 
+/// What to do about a file that failed, if its reason speaks of the disk: full, over quota, read-only
+/// or failing. Of an error at the far end only words are left, so the system's number in them tells.
+pub fn disk_hint(reason: &str) -> Option<&'static str> {
+    use rustix::io::Errno;
+    let full = "the disk is full: make room, then run the same command again";
+    let hints = [
+        (Errno::NOSPC, full),
+        (Errno::DQUOT, full),
+        (
+            Errno::ROFS,
+            "the filesystem is mounted read-only: choose another target, or mount it anew",
+        ),
+        (Errno::IO, "the disk fails: look into the system's log before you rely on it"),
+    ];
+    let names = |error: &Errno| reason.contains(&format!("(os error {})", error.raw_os_error()));
+    hints.iter().find(|(error, _)| names(error)).map(|(_, hint)| *hint)
+}
+
 /// What one cause means, if it is of a kind that means something.
 fn judge(cause: &(dyn std::error::Error + 'static)) -> Option<(Code, Option<String>)> {
     if let Some(failure) = cause.downcast_ref::<Failure>() {
@@ -157,8 +175,20 @@ fn of_transfer(error: &TransferError) -> Option<(Code, Option<String>)> {
                  allow more time with --give-up-after",
             ),
         ),
-        TransferError::Stalled { .. } => {
+        TransferError::Stalled { .. } | TransferError::Abandoned { .. } => {
             (Code::Link, hint("what has arrived is kept: run the same command again to go on"))
+        }
+        // The guard of --delete-extra says itself what to do.
+        TransferError::Refused { code: RefuseCode::Denied, text, .. }
+            if !text.contains("--delete-extra") =>
+        {
+            (
+                Code::Refused,
+                hint(
+                    "whoever runs that machine decides: its exports may be read-only, and \
+                     `haul key list` shows there what this key may do",
+                ),
+            )
         }
         TransferError::Refused { code, .. } => of_refusal(*code),
         TransferError::Violation { .. } | TransferError::Unreadable { .. } => {

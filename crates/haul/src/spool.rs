@@ -1,6 +1,7 @@
 //! Private folders for what is under way: a pipe that is being copied, a trial run. Each bears a name
 //! that nobody can guess, is open to its owner alone, and goes with all it holds when it is dropped.
 
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -85,7 +86,7 @@ pub fn fill(dir: &Dir, name: &str, mut input: impl Read) -> Result<u64> {
         rustix::fs::openat(dir, name, flags, mode).map_err(std::io::Error::from).with_context(
             || format!("cannot create a spool file in {}", files::escape_path(dir.path())),
         )?;
-    let mut file = std::fs::File::from(fd);
+    let mut file = File::from(fd);
     let mut block = vec![0; BLOCK];
     let mut total = 0;
     loop {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, Endpoint, Incoming, ServerConfig, TokioRuntime, VarInt};
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioRuntime, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
+use ring::hmac;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
@@ -91,7 +93,8 @@ impl Listener {
         let config = server_config(identity, &options)?;
         let (socket, warnings) = socket::open(address, options.transport.socket_buffer_bytes)?;
         let failed = |source| LinkError::Socket { action: "listen on", local: address, source };
-        let endpoint_config = options.transport.to_endpoint_config()?;
+        let mut endpoint_config = options.transport.to_endpoint_config()?;
+        outlive_restarts(&mut endpoint_config, identity);
         let endpoint = Endpoint::new(endpoint_config, Some(config), socket, Arc::new(TokioRuntime))
             .map_err(failed)?;
         let local = endpoint.local_addr().map_err(failed)?;
@@ -138,6 +141,17 @@ impl Drop for Listener {
         self.endpoint.close(VarInt::from_u32(close_code::GOING_AWAY), b"");
         self.doorman.abort();
     }
+}
+
+/// Lets a listener that was restarted recognise the connections of the one before, which it knows
+/// nothing of, and tell their peers so at once (stateless reset, RFC 9000, 10.3). With keys of chance
+/// they would wait for their idle timeout.
+fn outlive_restarts(config: &mut EndpointConfig, identity: &Identity) {
+    // A signature is the same each time, and nobody else can make it; it is never sent.
+    let secret = identity.sign(b"haul: key of stateless resets\0");
+    let cids = secret.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    config.reset_key(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &secret[8..])));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(cids)));
 }
 
 fn server_config(identity: &Identity, options: &ListenOptions) -> Result<ServerConfig, LinkError> {

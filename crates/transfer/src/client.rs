@@ -60,9 +60,10 @@ pub async fn put(
     order: Order,
     options: JobOptions,
 ) -> Result<JobReport, TransferError> {
+    let job = job_of(&sources, &order);
     let sender = start_sender(&sources, &order, &options);
     let putting =
-        Putting { sources, order, options: options.clone(), id: new_id(), begun: false, sender };
+        Putting { sources, order, options: options.clone(), id: new_id(job), begun: false, sender };
     drive(connect, &options, putting).await
 }
 
@@ -81,7 +82,7 @@ pub async fn get(
         order,
         identity,
         options: options.clone(),
-        id: new_id(),
+        id: new_id(random()),
         receiver: None,
     };
     drive(connect, &options, getting).await
@@ -253,7 +254,7 @@ impl Job for Putting {
     }
 
     fn begin_anew(&mut self) {
-        self.id = new_id();
+        self.id = new_id(job_of(&self.sources, &self.order));
         self.begun = false;
         let counters = &self.options.counters;
         for count in [&counters.entries, &counters.files_total, &counters.bytes_total] {
@@ -355,17 +356,35 @@ impl Job for Getting {
     }
 
     fn begin_anew(&mut self) {
-        self.id = new_id();
+        self.id = new_id(random());
         self.receiver = None;
     }
 }
 
-/// Names a transfer; only its own peer can resume it, so it need not be secret.
-fn new_id() -> [u8; 16] {
+/// Names a transfer: 8 bytes for the job, the same for every run of the same copy, and 8 for the run.
+/// Only its own peer can resume it, so it need not be secret.
+fn new_id(job: u64) -> [u8; 16] {
     let mut id = [0; 16];
-    id[..8].copy_from_slice(&random().to_le_bytes());
+    id[..8].copy_from_slice(&job.to_le_bytes());
     id[8..].copy_from_slice(&random().to_le_bytes());
     id
+}
+
+/// What makes two runs the same copy: the same sources, by what they are on the disk, to the same path.
+fn job_of(sources: &[SourceRoot], order: &Order) -> u64 {
+    let mut bytes = Vec::new();
+    for source in sources {
+        let of_root = source.root.attributes().map(|found| (found.device, found.inode));
+        let (device, inode) = of_root.unwrap_or_default();
+        bytes.extend_from_slice(&device.to_le_bytes());
+        bytes.extend_from_slice(&inode.to_le_bytes());
+        bytes.extend_from_slice(source.path.as_bytes());
+        bytes.push(0);
+    }
+    bytes.extend_from_slice(&order.target);
+    let digest = files::Digest::of(&bytes);
+    let first = digest.as_bytes().first_chunk().expect("a digest has 32 bytes");
+    u64::from_le_bytes(*first)
 }
 
 /// The standard library keys its hash maps with the system's randomness.

@@ -73,6 +73,12 @@ pub enum TransferError {
         /// How long.
         seconds: u64,
     },
+    /// The peer ended the transfer before it was done, and means it.
+    #[error("{peer} ended the transfer before it was done")]
+    Abandoned {
+        /// Who.
+        peer: PeerName,
+    },
     /// The user or the daemon's operator ended it.
     #[error("interrupted")]
     Cancelled,
@@ -97,7 +103,7 @@ impl TransferError {
             Self::Violation { .. } | Self::Unreadable { .. } | Self::BadReceipt { .. } => {
                 Fault::Corrupt
             }
-            Self::Here(_) => Fault::Permanent,
+            Self::Here(_) | Self::Abandoned { .. } => Fault::Permanent,
             Self::GaveUp { .. } | Self::Stalled { .. } | Self::Cancelled => Fault::Transient,
         }
     }

@@ -1,7 +1,9 @@
 //! A lane's control stream as two queues, so that the loop of a shell waits for neither the peer nor a
 //! half-sent frame. The tasks behind them end with the handle.
 
-use link::{ControlReceiver, ControlSender, LinkError};
+use std::time::Duration;
+
+use link::{ControlReceiver, ControlSender, Lane, LinkError};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -75,5 +77,14 @@ impl Incoming {
     /// The next frame, nothing when the peer has finished, or why there is none. Cancel-safe.
     pub(crate) async fn recv(&mut self) -> Result<Option<Vec<u8>>, LinkError> {
         self.frames.recv().await.unwrap_or(Ok(None))
+    }
+}
+
+/// Why a control stream has ended: the lane ends in the same moment and says it, or the peer ended the
+/// stream alone, which it must not.
+pub(crate) async fn why_ended(lane: &Lane) -> LinkError {
+    match tokio::time::timeout(Duration::from_secs(2), lane.closed()).await {
+        Ok(error) => error,
+        Err(_) => LinkError::CutShort { peer: lane.peer_name().clone() },
     }
 }

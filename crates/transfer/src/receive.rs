@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::client::hex;
 use crate::host::{Landing, Refusal};
-use crate::lane_io::{Incoming, Outgoing, queues};
+use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
 use crate::message::{
     Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, ParcelHead, SourceMessage,
 };
@@ -194,8 +194,8 @@ impl Receiver {
                     match frame {
                         Ok(None) if self.is_over() => return Ok(()),
                         // Why the lane ended is known better below.
-                        Err(_) => return self.ended(lane.closed().await),
-                        frame => self.message(lane, frame)?,
+                        Ok(None) | Err(_) => return self.ended(why_ended(lane).await),
+                        Ok(Some(frame)) => self.message(lane, &frame)?,
                     }
                 }
                 Some(arrived) = parcels.recv() => {
@@ -233,6 +233,7 @@ impl Receiver {
     fn ended(&self, error: LinkError) -> Result<(), TransferError> {
         match error {
             LinkError::Closed { code: 0, .. } if self.is_over() => Ok(()),
+            LinkError::Closed { peer, code: 0, .. } => Err(TransferError::Abandoned { peer }),
             error => Err(error.into()),
         }
     }
@@ -248,16 +249,9 @@ impl Receiver {
         self.machine.job_done(result);
     }
 
-    fn message(
-        &mut self,
-        lane: &Lane,
-        frame: Result<Option<Vec<u8>>, LinkError>,
-    ) -> Result<(), TransferError> {
+    fn message(&mut self, lane: &Lane, frame: &[u8]) -> Result<(), TransferError> {
         let peer = || lane.peer_name().clone();
-        let Some(frame) = frame? else {
-            return Err(LinkError::Closed { peer: peer(), code: 0, reason: String::new() }.into());
-        };
-        let message = SourceMessage::decode(&frame)
+        let message = SourceMessage::decode(frame)
             .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
         if let SourceMessage::Offer(entries) = &message {
             self.note_offers(entries);

@@ -18,7 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tree::{TreeDigest, TreeDigests};
 
 use crate::host::SourceRoot;
-use crate::lane_io::{Incoming, Outgoing, queues};
+use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
 use crate::message::{Order, Outcome, TargetMessage};
 use crate::record::add_record;
 use crate::source::{Job, JobResult, Output, Place, Source, Walked};
@@ -161,7 +161,10 @@ impl Sender {
             tokio::select! {
                 frame = incoming.recv() => {
                     heard = Instant::now();
-                    self.message(lane, frame)?;
+                    match frame {
+                        Ok(Some(frame)) => self.message(lane, &frame)?,
+                        Ok(None) | Err(_) => return Err(ended(why_ended(lane).await)),
+                    }
                 }
                 count = self.steps.recv_many(&mut walked, room), if room > 0 => {
                     if count == 0 {
@@ -182,7 +185,7 @@ impl Sender {
                     }
                 }
                 () = outgoing.room(), if !outgoing.has_room() => {}
-                error = lane.closed() => return Err(error.into()),
+                error = lane.closed() => return Err(ended(error)),
                 _ = tick.tick() => {
                     self.report(lane);
                     if told.elapsed() > ALIVE {
@@ -206,16 +209,9 @@ impl Sender {
         }
     }
 
-    fn message(
-        &mut self,
-        lane: &Lane,
-        frame: Result<Option<Vec<u8>>, LinkError>,
-    ) -> Result<(), TransferError> {
+    fn message(&mut self, lane: &Lane, frame: &[u8]) -> Result<(), TransferError> {
         let peer = || lane.peer_name().clone();
-        let Some(frame) = frame? else {
-            return Err(LinkError::Closed { peer: peer(), code: 0, reason: String::new() }.into());
-        };
-        let message = TargetMessage::decode(&frame)
+        let message = TargetMessage::decode(frame)
             .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
         self.machine
             .message(message)
@@ -349,6 +345,14 @@ impl Sender {
         };
         // A path that is too long is refused by the target and has no record.
         below.unwrap_or_default()
+    }
+}
+
+/// A lane that the peer closed in peace before the receipt came is not to be dialled again.
+fn ended(error: LinkError) -> TransferError {
+    match error {
+        LinkError::Closed { peer, code: 0, .. } => TransferError::Abandoned { peer },
+        error => error.into(),
     }
 }
 

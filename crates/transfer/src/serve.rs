@@ -45,7 +45,10 @@ impl Server {
                 self.sink.emit(&Event::LinkLost {
                     reason: format!("{}: {}", lane.peer_name(), chain(error)),
                 });
-                if error.fault() == files::Fault::Corrupt {
+                if matches!(error, TransferError::Here(_)) {
+                    // Not to be tried again.
+                    lane.close(close_code::FIRST_FREE, &chain(error));
+                } else if error.fault() == files::Fault::Corrupt {
                     lane.close(close_code::PROTOCOL, &chain(error));
                 } else {
                     lane.close(close_code::GOING_AWAY, &chain(error));
@@ -93,6 +96,10 @@ impl Server {
             () = slot.taken_over() => Err(TransferError::Cancelled),
         };
         if matches!(result, Err(TransferError::Cancelled)) {
+            if slot.is_superseded() {
+                let text = "another run of the same copy has taken over".to_owned();
+                return Err(Refusal { code: RefuseCode::Cancelled, text }.into());
+            }
             kept.link_lost();
             return result;
         }

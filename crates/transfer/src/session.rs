@@ -49,6 +49,9 @@ pub(crate) async fn answer(lane: &Lane) -> Result<(Control, Opening), TransferEr
              update the older one"
         );
         refuse(&mut control, RefuseCode::Version, text).await?;
+        // The dialler closes the lane when it has read the words; closed from here, it might not get
+        // them.
+        let _ = timeout(DEADLINE, lane.closed()).await;
         return Err(unexpected(
             lane,
             Opening::Refuse {

@@ -104,6 +104,8 @@ pub struct Source {
     next_index: u64,
     /// Steps of the walk that wait until there is room for them.
     steps: VecDeque<Walked>,
+    /// How many folders deep the walk is in what is left out.
+    skipping: usize,
     /// Files and links among the unfinished entries.
     leaves: usize,
     /// The folders that the walk is in, outermost first; 0 is the target folder.
@@ -147,6 +149,7 @@ impl Source {
             window: MIN_WINDOW,
             next_index: 1,
             steps: VecDeque::new(),
+            skipping: 0,
             leaves: 0,
             stack: Vec::new(),
             contents_left: None,

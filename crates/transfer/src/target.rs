@@ -30,7 +30,7 @@ const MAX_JOBS: usize = 6;
 /// Files remembered for hard links, and the bytes that their paths may take.
 const MAX_SHARED: usize = 65_536;
 const MAX_SHARED_BYTES: usize = 8 << 20;
-/// Bytes that the names of one folder may take while extras are looked for.
+/// Bytes that the names of all unfinished folders may take while extras are looked for.
 const MAX_NAMES_BYTES: usize = 64 << 20;
 /// How often a large file whose digest was wrong is asked for again.
 const MAX_REPEATS: u8 = 1;
@@ -100,6 +100,8 @@ pub struct Target {
     /// Published files that hard links may refer to.
     shared: HashMap<u64, (RelPath, Digest)>,
     shared_bytes: usize,
+    /// What the names kept in folders take.
+    names_bytes: usize,
     /// Hard links that wait for the file they refer to.
     waiting_links: HashMap<u64, Vec<u64>>,
     outcomes: OutcomeLog,
@@ -145,6 +147,7 @@ impl Target {
             contents_left: false,
             shared: HashMap::new(),
             shared_bytes: 0,
+            names_bytes: 0,
             waiting_links: HashMap::new(),
             outcomes: OutcomeLog::default(),
             ended_at: None,

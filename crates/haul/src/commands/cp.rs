@@ -2,11 +2,11 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use events::Counters;
+use events::{Counters, Event};
 use files::Name;
 use link::{Identity, Target};
 use tokio::task::spawn_blocking;
@@ -23,7 +23,7 @@ use crate::interrupt::Interrupt;
 use crate::landing::Wish;
 use crate::local::{self, OneLanding};
 use crate::render::{self, Render, RenderOptions, Style, json};
-use crate::report::{Code, Failure};
+use crate::report::{self, Code, Failure};
 use crate::spool::{self, Scratch};
 use crate::state::{self, Places, own_name};
 use crate::trust::{OneKey, Pinned};
@@ -221,10 +221,19 @@ impl Copy {
         let began = Instant::now();
         let shown = RenderOptions { style, verbose: a.verbose, dry_run: a.dry_run, hushed };
         let render = Render::start(shown, self.counters.clone());
+        let disk_failed = Arc::new(OnceLock::new());
+        let noted = disk_failed.clone();
         let options = JobOptions {
             give_up_after: a.give_up_after.unwrap_or(GIVE_UP_AFTER),
             limit_bytes_per_s: a.limit,
-            sink: render.sink(),
+            sink: render.sink().and(move |event| {
+                if let Event::FileFailed { reason, .. } = event
+                    && let Some(hint) = report::disk_hint(reason)
+                {
+                    // The first one is told; the disk that is full once stays so.
+                    let _ = noted.set(hint);
+                }
+            }),
             counters: self.counters.clone(),
         };
         let ended = tokio::select! {
@@ -240,6 +249,12 @@ impl Copy {
         };
         let receipt = self.keep_receipt(report.receipt.as_deref())?;
         self.conclude(style, &report, began.elapsed(), receipt);
+        if report.totals.failed > 0
+            && let Some(hint) = disk_failed.get()
+        {
+            render::tell(&format!("hint: {hint}"));
+            return Ok(Code::Disk);
+        }
         Ok(if report.totals.failed > 0 { Code::Partial } else { Code::Done })
     }
 

@@ -42,6 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Without a folder named, these are left out: they are made by tools and can be many gigabytes.
 const LEFT_OUT: [&str; 2] = ["target", "node_modules"];
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+/// The folder that is copied to.
+const ARRIVED: &str = "arrived";
 
 /// Carries the command out.
 pub fn run(arguments: &TryArguments) -> Result<Code> {
@@ -92,9 +94,9 @@ impl Trial<'_> {
             LOSS * 100.0,
             CUT.as_secs()
         ));
-        let landed = self.scratch.folder("arrived")?;
+        let landed = self.scratch.folder(ARRIVED)?;
         let copied = tokio::select! {
-            copied = self.copy(&landed, bytes) => copied?,
+            copied = self.copy(bytes) => copied?,
             () = self.interrupt.wait() => return Err(interrupted()),
         };
         self.tell_link(&copied);
@@ -131,11 +133,10 @@ impl Trial<'_> {
     }
 
     /// A daemon, a bad link and a copy, all with keys that nobody else has.
-    async fn copy(&self, landed: &Dir, bytes: u64) -> Result<Copied> {
+    async fn copy(&self, bytes: u64) -> Result<Copied> {
         let (host, guest) = (Arc::new(Identity::generate()?), Arc::new(Identity::generate()?));
-        let export = Export::open(own_name("arrived"), landed.path(), Mode::Rw).or_else(|_| {
-            Export::open(own_name("arrived"), &self.scratch.path().join("arrived"), Mode::Rw)
-        })?;
+        let path = self.scratch.path().join(ARRIVED);
+        let export = Export::open(own_name(ARRIVED), &path, Mode::Rw)?;
         let options = DaemonOptions {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             identity: host.clone(),

@@ -35,7 +35,7 @@ fn errors_become_codes_and_hints() {
         Code::Link,
         "run the same command again",
     );
-    check(refused(RefuseCode::Denied).into(), Code::Refused, "");
+    check(refused(RefuseCode::Denied).into(), Code::Refused, "haul key list");
     check(refused(RefuseCode::Disk).into(), Code::Disk, "make room");
     check(refused(RefuseCode::NotFound).into(), Code::Usage, "haul ls");
     check(TransferError::Cancelled.into(), Code::Interrupted, "");
@@ -55,4 +55,17 @@ fn causes_are_told_once() {
     assert!(line.starts_with("cannot copy: the link failed: cannot bind a udp socket"), "{line}");
     let twice = Err::<(), _>(anyhow!("the same")).context("it is the same").unwrap_err();
     assert_eq!(explain(&twice).line(), "it is the same");
+}
+
+#[test]
+fn reasons_of_the_disk_are_told_apart() {
+    for (number, expected) in
+        [(28, Some("full")), (30, Some("read-only")), (5, Some("fails")), (13, None), (2, None)]
+    {
+        let reason = std::io::Error::from_raw_os_error(number).to_string();
+        let hint = disk_hint(&reason);
+        assert_eq!(hint.is_some(), expected.is_some(), "{reason}");
+        assert!(hint.unwrap_or_default().contains(expected.unwrap_or_default()), "{hint:?}");
+    }
+    assert_eq!(disk_hint("a file called (os error 285)"), None);
 }

@@ -19,7 +19,7 @@ fn entry(index: u64, kind: EntryKind) -> Entry {
         kind,
         mode: 0o4755,
         mtime: Timestamp { seconds: -2, nanos: 999_999_999 },
-        owner: (index % 2 == 0).then_some((1000, u32::MAX)),
+        owner: index.is_multiple_of(2).then_some((1000, u32::MAX)),
         xattrs: vec![Xattr { name: b"user.a".to_vec(), value: vec![0, 255] }],
     }
 }

@@ -3,6 +3,7 @@
 //! and so is the oldest that waits when a peer has too many.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,11 @@ const KEEP: Duration = Duration::from_secs(600);
 const PER_PEER: usize = 16;
 /// Transfers of all peers.
 const IN_ALL: usize = 512;
+/// A transfer that has waited for this long when its peer begins another one is dropped: who can begin
+/// one could have come back.
+const COME_BACK: Duration = Duration::from_secs(10);
+/// The part of a transfer's id that is the same for every run of the same copy.
+const JOB: usize = 8;
 /// How long a lane that is taken over has to let go.
 const LET_GO: Duration = Duration::from_secs(10);
 
@@ -44,6 +50,7 @@ impl Kept {
 pub(super) struct Slot {
     kept: Arc<Baton<Kept>>,
     take_over: Notify,
+    superseded: AtomicBool,
     parked: Mutex<Option<Instant>>,
 }
 
@@ -51,6 +58,11 @@ impl Slot {
     /// Waits until the transfer is wanted on another lane.
     pub(super) async fn taken_over(&self) {
         self.take_over.notified().await;
+    }
+
+    /// Whether it was another run of the same copy that wants it to end.
+    pub(super) fn is_superseded(&self) -> bool {
+        self.superseded.load(Ordering::Acquire)
     }
 
     /// The lane is gone; the transfer waits from now on.
@@ -91,6 +103,17 @@ impl Registry {
         kept: Kept,
     ) -> Result<Owned, Refusal> {
         let mut slots = self.slots();
+        slots.retain(|(owner, other), slot| {
+            // Somebody has started the same copy again: the earlier run was killed, or is to end now,
+            // for they would be in each other's way.
+            let same = owner == peer && other[..JOB] == id[..JOB];
+            if same {
+                slot.superseded.store(true, Ordering::Release);
+                slot.take_over.notify_one();
+            }
+            let left = owner == peer && slot.parked_for().is_some_and(|waited| waited > COME_BACK);
+            !same && !left
+        });
         let of_peer = slots.keys().filter(|(owner, _)| owner == peer).count();
         if of_peer >= PER_PEER || slots.len() >= IN_ALL {
             let oldest = slots
@@ -104,13 +127,14 @@ impl Registry {
             };
             slots.remove(&key);
         }
-        if slots.contains_key(&(*peer, *id)) {
-            let text = "a transfer of this id is running".to_owned();
-            return Err(Refusal { code: RefuseCode::Busy, text });
-        }
         let kept = Arc::new(Baton::new(kept));
         let guard = kept.clone().try_lock_owned().expect("nobody else knows of it yet");
-        let slot = Arc::new(Slot { kept, take_over: Notify::new(), parked: Mutex::new(None) });
+        let slot = Arc::new(Slot {
+            kept,
+            take_over: Notify::new(),
+            superseded: AtomicBool::new(false),
+            parked: Mutex::new(None),
+        });
         slots.insert((*peer, *id), slot.clone());
         Ok((slot, guard))
     }

@@ -77,12 +77,39 @@ impl Source {
     }
 
     pub(super) fn take_steps(&mut self) {
-        while let Some(step) = self.steps.front()
-            && self.has_room(step)
-        {
-            if let Some(step) = self.steps.pop_front() {
-                self.take_step(step);
+        while let Some(step) = self.steps.front() {
+            let fits = self.skipping > 0 || self.has_room(step);
+            // Where all that is unfinished are the folders around this step, nothing will ever end.
+            let never =
+                !fits && self.live.len() == self.stack.iter().filter(|at| **at != 0).count();
+            if !fits && !never {
+                return;
             }
+            match self.steps.pop_front() {
+                Some(step) if never || self.skipping > 0 => self.skip(step, never),
+                Some(step) => self.take_step(step),
+                None => return,
+            }
+        }
+    }
+
+    /// Leaves out what the target's window can never take, and all that lies in it.
+    fn skip(&mut self, step: Walked, tell: bool) {
+        let place = match step {
+            Walked::Enter(found) => {
+                self.skipping += 1;
+                found.place
+            }
+            Walked::Leaf(found) => found.place,
+            Walked::Leave { .. } => {
+                self.skipping -= 1;
+                return;
+            }
+            other => return self.take_step(other),
+        };
+        if tell {
+            let reason = "it lies too deep for the memory that the target grants now".to_owned();
+            self.problem(place.path.to_string(), reason);
         }
     }
 

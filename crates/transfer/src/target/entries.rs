@@ -6,7 +6,6 @@ use std::sync::Arc;
 use files::{CHUNK, Digest, Name, RelPath};
 
 use super::{Failed, Placed};
-use crate::Violation;
 use crate::message::{MAX_RANGES, Need};
 
 /// A folder that is being filled. Folder 0 is the target folder, which no entry stands for.
@@ -29,7 +28,8 @@ pub(super) struct Folder {
     pub(super) finished: bool,
     /// Names that the source has in it, when extras are to be removed.
     pub(super) names: Option<HashSet<Name>>,
-    names_bytes: usize,
+    /// What they take.
+    pub(super) names_bytes: usize,
 }
 
 impl Folder {
@@ -64,15 +64,14 @@ impl Folder {
 
     /// Remembers a name that the source has. A folder with more names than `cap` bytes is kept whole:
     /// without all names nothing in it can be called an extra.
-    pub(super) fn keep_name(&mut self, name: &Name, cap: usize) -> Result<(), Violation> {
+    pub(super) fn keep_name(&mut self, name: &Name, cap: usize) {
+        let Some(names) = &mut self.names else { return };
         self.names_bytes += name.as_bytes().len() + 64;
+        names.insert(name.clone());
         if self.names_bytes > cap {
             self.names = None;
+            self.names_bytes = 0;
         }
-        if let Some(names) = &mut self.names {
-            names.insert(name.clone());
-        }
-        Ok(())
     }
 }
 

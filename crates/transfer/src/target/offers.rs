@@ -36,10 +36,14 @@ impl Target {
             return self.refuse_late(entry);
         }
         self.highest = entry.index;
+        // Many peers have smaller windows, and less room for names.
+        let names_cap = MAX_NAMES_BYTES.min(32 * self.options.window as usize);
         let parent =
             self.folders.get_mut(&entry.parent).ok_or(Violation("offer in an unknown folder"))?;
         parent.pending += 1;
-        parent.keep_name(&entry.name, MAX_NAMES_BYTES)?;
+        let others = self.names_bytes - parent.names_bytes;
+        parent.keep_name(&entry.name, names_cap.saturating_sub(others));
+        self.names_bytes = others + parent.names_bytes;
         let path = parent.source_path.join(&entry.name);
         let name = match (&self.options.rename_top, entry.parent) {
             (Some(name), 0) => name.clone(),

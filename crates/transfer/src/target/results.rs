@@ -298,7 +298,10 @@ impl Target {
     /// Ends an entry: forgets it, tells the source, lets its folder and its hard links go on.
     pub(super) fn end_entry(&mut self, index: u64, outcome: Outcome) {
         let (placed, cost) = match self.folders.remove(&index) {
-            Some(folder) => (folder.placed, folder.cost),
+            Some(folder) => {
+                self.names_bytes -= folder.names_bytes;
+                (folder.placed, folder.cost)
+            }
             None => match self.files.remove(&index) {
                 Some(file) => (Some(file.placed), file.cost),
                 None => return,
@@ -340,7 +343,8 @@ impl Target {
 
     fn remember_shared(&mut self, index: u64, path: files::RelPath, digest: Digest) {
         let bytes = path.as_bytes().len() + 128;
-        if self.shared.len() < MAX_SHARED && self.shared_bytes + bytes <= MAX_SHARED_BYTES {
+        let room = MAX_SHARED_BYTES.min(4 * self.options.window as usize);
+        if self.shared.len() < MAX_SHARED && self.shared_bytes + bytes <= room {
             self.shared_bytes += bytes;
             self.shared.insert(index, (path, digest));
         }

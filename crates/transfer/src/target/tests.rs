@@ -1,1 +1,177 @@
+//! What a target machine says to a source that breaks a rule, and what such a source can make it keep.
 
+use files::Timestamp;
+
+use super::*;
+use crate::message::{MIN_WINDOW, RefuseCode};
+
+fn entry(index: u64, parent: u64, name: &str, kind: EntryKind) -> Entry {
+    Entry {
+        index,
+        parent,
+        name: Name::new(name).unwrap(),
+        kind,
+        mode: 0o644,
+        mtime: Timestamp::default(),
+        owner: None,
+        xattrs: Vec::new(),
+    }
+}
+
+fn file(index: u64, name: &str, size: u64) -> Entry {
+    entry(index, 0, name, EntryKind::File { size, sparse: false, shared: false })
+}
+
+fn target(order: &Order) -> Target {
+    let mut target = Target::new(TargetOptions::of(order, None, MIN_WINDOW), 2 << 20);
+    target.link_up(0).unwrap();
+    target
+}
+
+/// Takes everything out; gives the jobs and the needs.
+fn drain(target: &mut Target) -> (Vec<Job>, Vec<Need>) {
+    let (mut jobs, mut needs) = (Vec::new(), Vec::new());
+    while let Some(output) = target.poll_output() {
+        match output {
+            Output::Do(job) => jobs.push(job),
+            Output::Send(TargetMessage::Need(list)) => needs.extend(list),
+            Output::Send(_) | Output::Ended { .. } => {}
+        }
+    }
+    (jobs, needs)
+}
+
+fn offer(target: &mut Target, entries: Vec<Entry>) -> Result<(), Violation> {
+    target.message(SourceMessage::Offer(entries))
+}
+
+/// Answers the one examination that is under way.
+fn examined(target: &mut Target, found: &Found) {
+    let (jobs, _) = drain(target);
+    let [Job::Examine(list)] = jobs.as_slice() else { panic!("{jobs:?}") };
+    let list = list.iter().map(|placed| (placed.entry.index, found.clone())).collect();
+    target.job_done(JobResult::Examined(list));
+}
+
+#[test]
+fn content_is_asked_for_once_on_each_link() {
+    let mut target = target(&Order::default());
+    offer(&mut target, vec![file(1, "a", 5)]).unwrap();
+    examined(&mut target, &Found::Nothing);
+    assert_eq!(drain(&mut target).1.len(), 1);
+    offer(&mut target, vec![file(1, "a", 5)]).unwrap();
+    assert_eq!(drain(&mut target).1.len(), 0);
+    target.link_lost();
+    target.link_up(0).unwrap();
+    offer(&mut target, vec![file(1, "a", 5)]).unwrap();
+    assert_eq!(drain(&mut target).1.len(), 1);
+}
+
+/// A disk job may end while there is no link: nothing is asked before the source has offered again.
+#[test]
+fn nothing_is_asked_between_two_links() {
+    let mut target = target(&Order::default());
+    offer(&mut target, vec![file(1, "a", 5)]).unwrap();
+    let (jobs, _) = drain(&mut target);
+    assert_eq!(jobs.len(), 1);
+    target.link_lost();
+    target.job_done(JobResult::Examined(vec![(1, Found::Nothing)]));
+    target.link_up(0).unwrap();
+    assert_eq!(drain(&mut target).1.len(), 0);
+    offer(&mut target, vec![file(1, "a", 5)]).unwrap();
+    assert_eq!(drain(&mut target).1.len(), 1);
+}
+
+/// What the disk still writes for a link that is gone is no news on the next one.
+#[test]
+fn bytes_of_an_earlier_link_are_not_counted_on_the_next() {
+    let mut target = target(&Order::default());
+    offer(&mut target, vec![file(1, "a", 5)]).unwrap();
+    examined(&mut target, &Found::Nothing);
+    drain(&mut target);
+    let hash = files::ChunkHash::from_bytes([1; 32]);
+    let item = crate::message::BundleItem { index: 1, len: 5, hash };
+    target.parcel(&ParcelHead::Bundle(vec![item]), 5).unwrap().expect("it is to be written");
+    target.link_lost();
+    target.link_up(0).unwrap();
+    let failed = Failed { code: RefuseCode::Disk, text: String::new() };
+    target.job_done(JobResult::Small(vec![(1, 5, Err(failed))]));
+    assert_eq!((target.received(), target.stored()), (0, 0));
+}
+
+/// A dry run must not take content, also not after a comparison.
+#[test]
+fn a_dry_run_asks_for_nothing() {
+    let order = Order { dry_run: true, checksum: true, ..Order::default() };
+    let mut target = target(&order);
+    offer(&mut target, vec![file(1, "a", 5), file(2, "b", 5 << 20)]).unwrap();
+    examined(&mut target, &Found::Different { same_size: true });
+    let digest = Digest::from_bytes([1; 32]);
+    for index in 1..=2 {
+        let result = Ok(digest);
+        target.job_done(JobResult::Hashed { index, result, adopted: false });
+    }
+    let (jobs, needs) = drain(&mut target);
+    assert_eq!(needs.iter().map(|need| need.have).collect::<Vec<_>>(), [Some(digest); 2]);
+    assert_eq!(jobs.len(), 2, "two files are hashed: {jobs:?}");
+    let hash = files::ChunkHash::from_bytes([1; 32]);
+    let item = crate::message::BundleItem { index: 1, len: 5, hash };
+    let refused = target.parcel(&ParcelHead::Bundle(vec![item]), 5);
+    assert_eq!(refused, Err(Violation("data that was not asked for")));
+    for index in 1..=2 {
+        let other = Digest::from_bytes([2; 32]);
+        target.message(SourceMessage::Sum { index, digest: other }).unwrap();
+    }
+    assert_eq!(target.totals().planned, 2);
+}
+
+/// Paths that are too long for this side cost as much of the window as others.
+#[test]
+fn endless_folders_too_deep_are_a_breach() {
+    let mut target = target(&Order::default());
+    let long = "n".repeat(255);
+    let breach = (1..10_000).find_map(|index| {
+        let parent = u64::min(index - 1, 20);
+        let name = if index <= 20 { long.clone() } else { format!("{index}") };
+        let result = offer(&mut target, vec![entry(index, parent, &name, EntryKind::Folder)]);
+        drain(&mut target);
+        result.err()
+    });
+    assert_eq!(breach, Some(Violation("too many unfinished entries")));
+    assert!(target.folders.len() < 2000);
+}
+
+/// The names that deletion needs are bounded over all folders, and a folder that exceeds it is kept whole.
+#[test]
+fn names_kept_for_deletion_are_bounded() {
+    let mut target = target(&Order { deletion: Deletion::All, ..Order::default() });
+    let long = "n".repeat(200);
+    let cap = 32 * MIN_WINDOW as usize;
+    for index in 1..60_000u64 {
+        let kind = EntryKind::Symlink { target: b"x".to_vec() };
+        offer(&mut target, vec![entry(index, 0, &format!("{index}{long}"), kind)]).unwrap();
+        examined(&mut target, &Found::Made);
+        drain(&mut target);
+        target.message(SourceMessage::Seen { outcomes: index }).unwrap();
+        assert!(target.names_bytes <= cap);
+    }
+    assert!(target.folders[&0].names.is_none(), "too many names to call anything an extra");
+}
+
+#[test]
+fn what_has_ended_is_not_taken_twice() {
+    let mut target = target(&Order::default());
+    offer(&mut target, vec![file(1, "a", 5)]).unwrap();
+    let failed = Failed { code: RefuseCode::Denied, text: String::new() };
+    examined(&mut target, &Found::Failed(failed));
+    drain(&mut target);
+    let before = *target.totals();
+    // All of this may be on the way when the entry ends.
+    offer(&mut target, vec![file(1, "a", 5)]).unwrap();
+    let digest = Digest::from_bytes([1; 32]);
+    target.message(SourceMessage::Sum { index: 1, digest }).unwrap();
+    target.message(SourceMessage::Withdraw { index: 1, reason: String::new() }).unwrap();
+    assert_eq!((*target.totals(), drain(&mut target)), (before, (Vec::new(), Vec::new())));
+    let unknown = target.message(SourceMessage::Withdraw { index: 2, reason: String::new() });
+    assert_eq!(unknown, Err(Violation("unknown entry withdrawn")));
+}

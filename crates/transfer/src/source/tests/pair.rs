@@ -26,6 +26,8 @@ pub struct Plan {
     pub trouble: u64,
     /// Entries have long names and targets and many attributes.
     pub dear: bool,
+    /// So many folders lie in each other.
+    pub chain: u64,
     pub window: u64,
     pub credit: u64,
     pub options: TargetOptions,
@@ -41,6 +43,7 @@ impl Plan {
             cuts: rng.below(5) as u32,
             trouble: [0, 0, 1, 3][rng.below(4) as usize],
             dear: false,
+            chain: 0,
             window,
             credit: (2 + rng.below(8)) << 20,
             options: TargetOptions {
@@ -322,6 +325,7 @@ impl Pair {
         };
         assert_eq!(counts(ours), counts(theirs));
         assert_eq!(ours.failed, theirs.failed + self.problems + given_up);
+        assert_eq!(self.problems > 0, self.plan.chain > 0 || self.tree.has_problems);
         assert_eq!(self.source.live_cost, 0, "nothing is left of ended entries");
     }
 }

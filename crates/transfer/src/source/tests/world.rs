@@ -59,20 +59,33 @@ pub struct SourceDisk {
     inodes: HashMap<u64, Attributes>,
     steps: Vec<Walked>,
     trouble: u64,
+    /// The walk met something that is not copied.
+    pub has_problems: bool,
 }
 
 impl SourceDisk {
     pub fn grow(rng: &mut Rng, plan: &Plan) -> Self {
-        let mut disk = Self { inodes: HashMap::new(), steps: Vec::new(), trouble: plan.trouble };
-        let top = RelPath::root();
+        let mut disk = Self {
+            inodes: HashMap::new(),
+            steps: Vec::new(),
+            trouble: plan.trouble,
+            has_problems: false,
+        };
+        let mut top = RelPath::root();
+        for number in 0..plan.chain {
+            top = top.join(&Name::new(format!("a folder, number {number}")).unwrap()).unwrap();
+            let found = disk.found(rng, plan, &top, Kind::Directory);
+            disk.steps.push(Walked::Enter(found));
+        }
         let mut room = plan.entries;
-        if plan.contents {
+        if plan.contents && plan.chain == 0 {
             disk.steps.push(Walked::EnterContents);
             disk.fill(rng, plan, &top, &mut room, 0);
             disk.steps.push(Walked::Leave { complete: !rng.percent(plan.trouble) });
         } else {
             disk.fill(rng, plan, &top, &mut room, 0);
         }
+        (0..plan.chain).for_each(|_| disk.steps.push(Walked::Leave { complete: true }));
         disk.steps.push(Walked::Finished);
         disk.steps.reverse();
         disk
@@ -94,6 +107,7 @@ impl SourceDisk {
             } else if kind < 25 && depth > 0 {
                 return;
             } else if kind < 28 {
+                self.has_problems = true;
                 self.steps.push(Walked::Problem { path: "p".into(), reason: "r".into() });
             } else {
                 let symlink = kind < if plan.dear { 60 } else { 35 };
