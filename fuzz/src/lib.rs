@@ -10,8 +10,24 @@ mod targets;
 pub type Target = fn(&[u8]);
 
 /// Every target under the name of its corpus folder; `README.md` says what each one holds.
-pub const TARGETS: &[(&str, Target)] =
-    &[("files_path", targets::files::path), ("link_wire", targets::link::wire)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("files_path", targets::files::path),
+    ("files_staging_map", targets::files::staging_map),
+    ("haul_address", targets::haul::address),
+    ("link_authorized_keys", targets::link::authorized_keys),
+    ("link_dial_target", targets::link::dial_target),
+    ("link_identity_pem", targets::link::identity_pem),
+    ("link_key_line", targets::link::key_line),
+    ("link_known_hosts", targets::link::known_hosts),
+    ("link_wire", targets::link::wire),
+    ("transfer_opening", targets::transfer::opening),
+    ("transfer_parcel_head", targets::transfer::parcel_head),
+    ("transfer_receipt", targets::transfer::receipt),
+    ("transfer_source_message", targets::transfer::source_message),
+    ("transfer_target_machine", targets::transfer::target_machine),
+    ("transfer_target_message", targets::transfer::target_message),
+    ("tree_filter_patterns", targets::tree::filter_patterns),
+];
 
 /// The target of that name.
 pub fn target(name: &str) -> Option<Target> {

@@ -2,4 +2,7 @@
 //! of panics where it can: what was read and is written again must be the same bytes.
 
 pub mod files;
+pub mod haul;
 pub mod link;
+pub mod transfer;
+pub mod tree;

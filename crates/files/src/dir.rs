@@ -75,6 +75,13 @@ impl Dir {
         Ok(Dir(Arc::new(Inner { fd, path: self.0.path.clone(), resolution })))
     }
 
+    /// How many bytes its filesystem has free for users without privileges.
+    pub fn free_bytes(&self) -> Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.0.fd)
+            .map_err(|error| self.error(Action::ReadAttributes, error))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// The path it was opened by, for messages; it may have been renamed since.
     pub fn path(&self) -> &Path {
         &self.0.path

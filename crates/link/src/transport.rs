@@ -110,9 +110,10 @@ impl TransportOptions {
             .max_concurrent_uni_streams(VarInt::from_u32(parcels))
             .max_concurrent_bidi_streams(VarInt::from_u32(CONTROL_STREAMS))
             .datagram_receive_buffer_size(None)
-            // Old parcels go first anyway, so that their memory is freed; turns within one priority
-            // would only cut packets smaller.
-            .send_fairness(false)
+            // Each parcel has a priority of its own, so no two take turns. Without fairness the library
+            // finishes the stream that it has begun, and neither a control frame nor what is missing of
+            // an older parcel would overtake it.
+            .send_fairness(true)
             // With 3 packets, reordering by a few milliseconds counts as loss and halves the rate. The
             // time threshold, 9/8 of a round trip, finds real losses almost as soon. Beyond 128 the
             // peer's duplicate filter throws late packets away, so waiting longer gains nothing.

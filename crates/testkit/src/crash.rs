@@ -1,8 +1,10 @@
 //! What a crash may leave in a target: under every final name the whole new file, the whole old one, or
 //! nothing, and nothing else anywhere. It looks at the disk alone and knows nothing of how haul works.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::tree::entries;
 
@@ -46,12 +48,20 @@ impl Between {
             if !meta.is_file() {
                 return Err(format!("{shown}: neither a file nor a folder"));
             }
-            let at_target = fs::read(target.join(&path)).map_err(|error| format!("{shown}: {error}"))?;
+            // The other side may live and publish what it has while this looks: content and time must be
+            // those of one file, whatever has its name a moment later.
+            let read = || -> io::Result<(Vec<u8>, SystemTime)> {
+                let mut file = File::open(target.join(&path))?;
+                let mut bytes = Vec::new();
+                file.read_to_end(&mut bytes)?;
+                Ok((bytes, file.metadata()?.modified()?))
+            };
+            let (at_target, time) = read().map_err(|error| format!("{shown}: {error}"))?;
             let same = |tree: &Path| fs::read(tree).is_ok_and(|bytes| bytes == at_target);
             if same(&new) {
                 let wanted = fs::metadata(&new).map_err(|error| format!("{shown}: {error}"))?;
                 // A file of its final name has its final time too, or the next run would not know it.
-                if !same(&old) && wanted.modified().ok() != meta.modified().ok() {
+                if !same(&old) && wanted.modified().ok() != Some(time) {
                     return Err(format!("{shown}: the new content with another time"));
                 }
                 found.new += 1;
@@ -59,7 +69,9 @@ impl Between {
                 found.old += 1;
             } else {
                 let len = at_target.len();
-                return Err(format!("{shown}: {len} bytes that are neither the old file nor the new"));
+                return Err(format!(
+                    "{shown}: {len} bytes that are neither the old file nor the new"
+                ));
             }
         }
         Ok(found)

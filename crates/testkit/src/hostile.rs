@@ -53,7 +53,7 @@ pub enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// The other side closed the lane, with this code and these words.
-    Closed(u32, String),
+    Closed(u64, String),
     /// The other side said no.
     Refused(RefuseCode, String),
     /// The other side signed that it has everything.
@@ -96,6 +96,12 @@ impl Peer {
     /// Sends bytes as one frame.
     pub async fn frame(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
         self.sender.send(bytes).await
+    }
+
+    /// The next frame, whatever it says.
+    pub async fn receive(&mut self) -> Result<Vec<u8>, LinkError> {
+        let frame = self.receiver.recv(MAX_FRAME).await?;
+        frame.ok_or(LinkError::CutShort { peer: self.lane.peer_name().clone() })
     }
 
     /// Says that nothing follows on the control stream.
@@ -166,8 +172,7 @@ impl Peer {
 
     /// Sends a parcel; one that the other side does not take is no error.
     async fn parcel(&mut self, head: Vec<u8>, body: Vec<u8>) -> Result<(), LinkError> {
-        let sending = self.lane.send_parcel(Bytes::from(head), Bytes::from(body), 0);
-        match timeout(PATIENCE, sending).await {
+        match timeout(PATIENCE, send_parcel(self.lane.clone(), head, body)).await {
             Ok(Err(LinkError::StreamStopped { .. })) | Err(_) => Ok(()),
             Ok(result) => result,
         }
@@ -209,10 +214,15 @@ impl Peer {
     pub async fn closed(&self) -> End {
         match timeout(PATIENCE, self.lane.closed()).await {
             Ok(LinkError::Closed { code, reason, .. }) => End::Closed(code, reason),
-            Ok(error) => End::Closed(u32::MAX, error.to_string()),
+            Ok(error) => End::Closed(u64::MAX, error.to_string()),
             Err(_) => End::Silence,
         }
     }
+}
+
+/// Sends these bytes as a parcel, and returns when they have arrived.
+pub async fn send_parcel(lane: Lane, head: Vec<u8>, body: Vec<u8>) -> Result<(), LinkError> {
+    lane.send_parcel(Bytes::from(head), Bytes::from(body), 0).await
 }
 
 /// A regular file as an honest source would offer it.

@@ -138,7 +138,11 @@ impl Growth {
             if self.odd {
                 set_mode(&path, random.below(0o1000) as u32);
             }
-            set_time(&path, 1_000_000_000 + random.below(700_000_000) as i64, random.below(1_000_000_000) as u32);
+            set_time(
+                &path,
+                1_000_000_000 + random.below(700_000_000) as i64,
+                random.below(1_000_000_000) as u32,
+            );
         }
         for (number, size) in self.large.iter().enumerate() {
             write(&root.join(format!("large-{number}")), &random.bytes(*size as usize));
@@ -318,7 +322,8 @@ pub fn entries(root: &Path) -> Vec<(PathBuf, Metadata)> {
     let mut all = Vec::new();
     let mut pending = vec![root.to_owned()];
     while let Some(folder) = pending.pop() {
-        let listing = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+        let listing =
+            fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         for entry in listing {
             let path = entry.expect("list a folder").path();
             if path.file_name() == Some(OsStr::new(".haul")) {

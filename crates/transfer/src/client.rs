@@ -37,6 +37,21 @@ pub struct JobOptions {
 }
 
 impl JobOptions {
+    /// Everything is found and counted again; what was sent was sent.
+    fn begin_anew(&self) {
+        let counters = &self.counters;
+        for count in [
+            &counters.entries,
+            &counters.files_total,
+            &counters.bytes_total,
+            &counters.files_done,
+            &counters.files_skipped,
+            &counters.files_failed,
+        ] {
+            count.set(0);
+        }
+    }
+
     fn watch(&self) -> Watch {
         Watch { sink: self.sink.clone(), counters: self.counters.clone() }
     }
@@ -256,13 +271,7 @@ impl Job for Putting {
     fn begin_anew(&mut self) {
         self.id = new_id(job_of(&self.sources, &self.order));
         self.begun = false;
-        let counters = &self.options.counters;
-        for count in [&counters.entries, &counters.files_total, &counters.bytes_total] {
-            count.set(0);
-        }
-        for count in [&counters.files_done, &counters.files_skipped, &counters.files_failed] {
-            count.set(0);
-        }
+        self.options.begin_anew();
         let bytes_sent = self.sender.bytes_sent();
         self.sender = start_sender(&self.sources, &self.order, &self.options);
         self.sender.sent_before(bytes_sent);
@@ -335,14 +344,17 @@ impl Job for Getting {
             let text = "too many paths for one request: copy them in several runs".to_owned();
             return Err(Refusal { code: RefuseCode::Protocol, text }.into());
         }
-        let (control, answer) = session::ask(lane, &request).await?;
-        let Opening::Accept { resumed, seen, .. } = answer else {
-            return Err(session::unexpected(lane, answer));
-        };
-        if resumed != resume {
-            return Err(session::unexpected(lane, answer));
+        let is_over = receiver.receipt().is_some() || receiver.failure().is_some();
+        match session::ask(lane, &request).await {
+            // The source forgets a transfer once it has the receipt. Its farewell was lost with the last
+            // lane, and there is nothing left to do.
+            Err(TransferError::Refused { code: RefuseCode::UnknownTransfer, .. }) if is_over => {}
+            Err(error) => return Err(error),
+            Ok((control, Opening::Accept { resumed, seen, .. })) if resumed == resume => {
+                receiver.run(lane, control, seen).await?;
+            }
+            Ok((_, answer)) => return Err(session::unexpected(lane, answer)),
         }
-        receiver.run(lane, control, seen).await?;
         if let Some(refusal) = receiver.failure() {
             return Err(refusal.into());
         }
@@ -357,6 +369,7 @@ impl Job for Getting {
 
     fn begin_anew(&mut self) {
         self.id = new_id(random());
+        self.options.begin_anew();
         self.receiver = None;
     }
 }

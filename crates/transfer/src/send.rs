@@ -32,6 +32,8 @@ const STEPS_AHEAD: usize = 1024;
 pub(crate) const STALL: Duration = Duration::from_secs(120);
 /// How often a side that works and has nothing to say says so.
 pub(crate) const ALIVE: Duration = Duration::from_secs(15);
+/// Payload that may always be read ahead of the link; a peer with a larger share of memory gets more.
+const LEAST_UNSENT: u64 = 2 << 20;
 /// How often link figures are read and silence is checked.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
@@ -61,6 +63,8 @@ pub(crate) struct Sender {
     limit: Option<Arc<Limit>>,
     watch: Watch,
     bytes_sent: u64,
+    /// Payload read for this lane that the peer's transport has not acknowledged.
+    unsent: u64,
     /// Stored on earlier connections.
     stored_before: u64,
     setid: bool,
@@ -103,6 +107,7 @@ impl Sender {
             limit: limit.map(|rate| Arc::new(Limit::new(rate))),
             watch,
             bytes_sent: 0,
+            unsent: 0,
             stored_before: 0,
             setid,
             tree: TreeDigest::new(),
@@ -142,13 +147,16 @@ impl Sender {
         lane: &Lane,
         (outgoing, mut incoming): (Outgoing, Incoming),
     ) -> Result<Vec<u8>, TransferError> {
-        let mut parcels: JoinSet<Result<(), LinkError>> = JoinSet::new();
+        let mut parcels: JoinSet<Result<u64, LinkError>> = JoinSet::new();
         let mut walked = Vec::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut heard = Instant::now();
         let mut told = heard;
         loop {
+            // A target may grant what credit it likes and read nothing.
+            let most = lane.memory_share().max(LEAST_UNSENT);
+            self.machine.hold_reading(self.unsent >= most);
             while outgoing.has_room() {
                 let Some(output) = self.machine.poll_output() else { break };
                 self.carry_out(lane.peer_name(), output, &outgoing)?;
@@ -180,8 +188,10 @@ impl Sender {
                     }
                 }
                 Some(sent) = parcels.join_next(), if !parcels.is_empty() => {
-                    if let Ok(Err(error)) = sent {
-                        return Err(self.lane_error(lane, error).await);
+                    match sent {
+                        Ok(Ok(len)) => self.unsent -= len,
+                        Ok(Err(error)) => return Err(self.lane_error(lane, error).await),
+                        Err(_) => {}
                     }
                 }
                 () = outgoing.room(), if !outgoing.has_room() => {}
@@ -284,11 +294,12 @@ impl Sender {
         &mut self,
         lane: &Lane,
         payload: Payload,
-        parcels: &mut JoinSet<Result<(), LinkError>>,
+        parcels: &mut JoinSet<Result<u64, LinkError>>,
     ) {
         let (head, body) = payload;
         let len = body.len() as u64;
         self.bytes_sent += len;
+        self.unsent += len;
         self.watch.counters.bytes_sent.add(len);
         let order = self.order_number;
         self.order_number += 1;
@@ -297,7 +308,7 @@ impl Sender {
             if let Some(limit) = limit {
                 limit.take(len).await;
             }
-            lane.send_parcel(Bytes::from(head.encode()), body, order).await
+            lane.send_parcel(Bytes::from(head.encode()), body, order).await.map(|()| len)
         });
     }
 
@@ -325,6 +336,7 @@ impl Sender {
     pub(crate) fn link_lost(&mut self) {
         self.stored_before += self.machine.stored();
         self.machine.link_lost();
+        self.unsent = 0;
         self.epoch += 1;
     }
 

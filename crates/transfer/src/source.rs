@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use files::{Attributes, CHUNK, Digest};
 
 use crate::message::{
-    Entry, EntryKind, MIN_WINDOW, Need, Outcome, RefuseCode, SourceMessage, TargetMessage, pack,
+    Entry, EntryKind, MAX_WINDOW, MIN_WINDOW, Need, Outcome, RefuseCode, SourceMessage,
+    TargetMessage, pack,
 };
 use crate::{Totals, Violation};
 use large::Large;
@@ -117,6 +118,7 @@ pub struct Source {
     finished_walk: bool,
     problems: u64,
     ready: bool,
+    held: bool,
     /// Raised with each cut, so that a late reading job is known to be for the link before.
     epoch: u64,
     seen: u64,
@@ -158,6 +160,7 @@ impl Source {
             finished_walk: false,
             problems: 0,
             ready: false,
+            held: false,
             epoch: 0,
             seen: 0,
             seen_told: 0,
@@ -177,7 +180,13 @@ impl Source {
 
     /// What the target grants for unfinished entries.
     pub fn set_window(&mut self, window: u64) {
-        self.window = window;
+        // Whatever a target says, what is kept for it here is bounded.
+        self.window = window.clamp(MIN_WINDOW, MAX_WINDOW);
+    }
+
+    /// Whether to read no more for now: what was read has not yet left.
+    pub fn hold_reading(&mut self, held: bool) {
+        self.held = held;
     }
 
     /// How many outcomes have been processed; told to the target when a cut link is resumed.

@@ -65,6 +65,10 @@ pub fn receipt(data: &[u8]) {
 /// every entry ends once and in a folder that is not finished, and nothing is published that lacks a
 /// chunk.
 pub fn target_machine(data: &[u8]) {
+    play(data);
+}
+
+fn play(data: &[u8]) -> World {
     let mut input = Input(data);
     let options = TargetOptions::of(&Order::default(), None, MIN_WINDOW);
     let mut world = World {
@@ -100,6 +104,7 @@ pub fn target_machine(data: &[u8]) {
         world.finish_job(0, false);
         world.drain();
     }
+    world
 }
 
 struct Input<'a>(&'a [u8]);
@@ -273,3 +278,6 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

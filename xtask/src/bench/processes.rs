@@ -57,9 +57,14 @@ pub fn forget_peak(id: u32) {
 
 /// Ends a process at once.
 pub fn kill(id: u32) {
+    signal(id, "-KILL");
+}
+
+/// Sends a signal, as `kill` names it.
+pub fn signal(id: u32, signal: &str) {
     let mut command = Command::new("kill");
     // It fails when the process has ended already.
-    let _ = command.args(["-KILL", &id.to_string()]).stderr(Stdio::null()).status();
+    let _ = command.args([signal, &id.to_string()]).stderr(Stdio::null()).status();
 }
 
 /// Watches the memory of two families of processes, and ends the first when it takes too long.

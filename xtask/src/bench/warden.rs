@@ -219,3 +219,6 @@ pub fn watch(told: impl BufRead) {
         let _ = removal.remove(&folder);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,9 +249,10 @@ impl Copy {
         };
         let receipt = self.keep_receipt(report.receipt.as_deref())?;
         self.conclude(style, &report, began.elapsed(), receipt);
-        if report.totals.failed > 0
-            && let Some(hint) = disk_failed.get()
-        {
+        let by_disk = report.totals.failed_by_disk > 0;
+        if report.totals.failed > 0 && (by_disk || disk_failed.get().is_some()) {
+            let otherwise = "make room or mend the disk, then run the same command again";
+            let hint = disk_failed.get().copied().unwrap_or(otherwise);
             render::tell(&format!("hint: {hint}"));
             return Ok(Code::Disk);
         }

@@ -226,6 +226,8 @@ impl Assembly {
         }
         let (head, body) = (head as usize, body as usize);
         self.known = Some((head, body));
+        // Address space and no more: what does not arrive is never touched and takes no memory.
+        self.body.reserve_exact(body);
         let early = std::mem::take(&mut self.early);
         self.copy(0, &early, head, body)
     }
@@ -258,6 +260,10 @@ fn write_at(buffer: &mut Vec<u8>, offset: usize, bytes: &[u8], length: usize) {
         return;
     }
     let end = offset + bytes.len();
+    if offset == buffer.len() && end <= buffer.capacity() {
+        // As it mostly comes: in order, and then nothing need be zeroed first.
+        return buffer.extend_from_slice(bytes);
+    }
     if end > buffer.len() {
         if end > buffer.capacity() {
             let wanted = (buffer.capacity() * 2).max(end).min(length);

@@ -78,9 +78,8 @@ impl Host {
     /// Listens on the loopback. Must be called within a tokio runtime.
     pub fn start(identity: &Identity, act: Act) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let listener =
-            Listener::bind(any, identity, Arc::new(Everybody), ListenOptions::default())
-                .expect("a socket on the loopback");
+        let listener = Listener::bind(any, identity, Arc::new(Everybody), ListenOptions::default())
+            .expect("a socket on the loopback");
         let address = listener.local_addr();
         let serving = tokio::spawn(async move {
             while let Ok(lane) = listener.accept().await {

@@ -87,7 +87,7 @@ impl Disk {
                 JobResult::Adopted { index: placed.entry.index, result }
             }
             Job::Open(placed) => {
-                let result = self.open_partial(&placed).map_err(|e| failed(&e));
+                let result = self.open_checked(&placed);
                 JobResult::Opened { index: placed.entry.index, result }
             }
             Job::WriteSmall(files) => {
@@ -112,9 +112,13 @@ impl Disk {
                 let result = self.publish(&placed, digest).map_err(|e| failed(&e));
                 JobResult::Published { index: placed.entry.index, result }
             }
-            Job::Discard { index } => {
-                // Kept on disk: a later try of the same file goes on with it.
-                self.partials().remove(&index);
+            Job::Discard { index, remove } => {
+                let shared = self.partials().remove(&index);
+                if let (Some(shared), true) = (shared, remove) {
+                    let taken = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    // What cannot be removed now is swept one day.
+                    let _ = taken.map(Partial::discard);
+                }
                 JobResult::Discarded
             }
             Job::Link { placed, to } => {
@@ -242,6 +246,19 @@ impl Disk {
         Ok(PartialKey { peer: self.peer, path })
     }
 
+    /// A file that cannot fit is refused before it fills the disk for all others.
+    fn check_room(&self, placed: &Placed, present: u64) -> Result<(), Failed> {
+        let size = placed.entry.size().unwrap_or_default();
+        let sparse = matches!(placed.entry.kind, EntryKind::File { sparse: true, .. });
+        let Ok(free) = self.landing.root.free_bytes() else { return Ok(()) };
+        let needed = size.saturating_sub(present);
+        if sparse || needed <= free {
+            return Ok(());
+        }
+        let text = format!("the disk is full: {needed} bytes are needed and {free} are free");
+        Err(Failed { code: RefuseCode::Disk, text })
+    }
+
     fn open_partial(&self, placed: &Placed) -> Result<Vec<(u64, u64)>, FilesError> {
         let size = placed.entry.size().unwrap_or_default();
         let key = self.key(&placed.spot)?;
@@ -259,6 +276,20 @@ impl Disk {
         let missing = missing.collect();
         let shared = Arc::new(Mutex::new(Some(partial)));
         self.partials().insert(placed.entry.index, shared);
+        Ok(missing)
+    }
+
+    fn open_checked(&self, placed: &Placed) -> Result<Vec<(u64, u64)>, Failed> {
+        let missing = self.open_partial(placed).map_err(|error| failed(&error))?;
+        let size = placed.entry.size().unwrap_or_default();
+        let lacking: u64 = missing.iter().map(|(_, count)| count * CHUNK).sum();
+        self.check_room(placed, size.saturating_sub(lacking)).inspect_err(|_| {
+            if let Some(shared) = self.partials().remove(&placed.entry.index) {
+                let taken = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+                // Nothing of it has arrived, or as much as there was room for.
+                let _ = taken.filter(|partial| partial.bytes_present() == 0).map(Partial::discard);
+            }
+        })?;
         Ok(missing)
     }
 

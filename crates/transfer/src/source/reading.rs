@@ -22,7 +22,7 @@ impl Source {
     }
 
     fn next_job(&mut self) -> Option<Job> {
-        if !self.ready || self.jobs >= MAX_JOBS {
+        if !self.ready || self.held || self.jobs >= MAX_JOBS {
             return None;
         }
         if let Some((index, have)) = self.compare.pop_front() {

@@ -79,10 +79,12 @@ pub enum Job {
         /// The source's digest.
         digest: Digest,
     },
-    /// The source took a large file back: what is staged of it is of no use.
+    /// A large file was taken back, or failed.
     Discard {
         /// The entry.
         index: u64,
+        /// Also remove what is staged of it: the disk is full, and others may still fit.
+        remove: bool,
     },
     /// Give a published file a further name.
     Link {

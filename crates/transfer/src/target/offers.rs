@@ -176,7 +176,7 @@ impl Target {
         match std::mem::replace(&mut file.state, State::Withdrawn) {
             State::Withdrawn => Ok(()),
             State::Receiving { .. } => {
-                self.jobs.push_back(Job::Discard { index });
+                self.jobs.push_back(Job::Discard { index, remove: false });
                 self.close_large();
                 self.end_entry(index, Outcome::Withdrawn);
                 Ok(())

@@ -186,7 +186,7 @@ impl Target {
         let Some(file) = self.files.get_mut(&index) else { return };
         match result {
             Ok(_) if file.withdrawn => {
-                self.jobs.push_back(Job::Discard { index });
+                self.jobs.push_back(Job::Discard { index, remove: false });
                 self.close_large();
                 self.end_entry(index, Outcome::Withdrawn);
             }
@@ -210,8 +210,9 @@ impl Target {
         match result {
             Ok(()) => self.publish_if_complete(index),
             Err(failed) => {
-                // What has been staged stays for another try, unless it was found corrupt.
-                self.jobs.push_back(Job::Discard { index });
+                // What has been staged stays for another try, unless others need the room.
+                let remove = failed.code == RefuseCode::Disk;
+                self.jobs.push_back(Job::Discard { index, remove });
                 self.close_large();
                 self.entry_failed(index, failed);
             }
@@ -234,7 +235,7 @@ impl Target {
                 self.ask(Need { index, have: None, ranges });
             }
             Ok(None) => {
-                self.jobs.push_back(Job::Discard { index });
+                self.jobs.push_back(Job::Discard { index, remove: false });
                 self.close_large();
                 let text = "what arrived does not have the digest that the source named".to_owned();
                 self.entry_failed(index, Failed { code: RefuseCode::Corrupt, text });

@@ -316,7 +316,7 @@ impl TargetDisk {
                 let result = self.publish(rng, &placed, digest);
                 JobResult::Published { index: placed.entry.index, result }
             }
-            Job::Discard { index } => {
+            Job::Discard { index, .. } => {
                 self.staged.remove(&index);
                 JobResult::Discarded
             }

@@ -1,0 +1,270 @@
+//! Hosts that break the protocol with those who dial them: a target that asks, answers and signs what it
+//! must not, and a source that sends what it must not. The copy fails in words, and nothing is left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use haul::events::{Counters, Sink};
+use haul::files::{Digest, Dir, RelPath};
+use haul::link::{DialOptions, Identity, LinkError, Target, dial};
+use haul::transfer::client::{Connect, JobOptions, get, put};
+use haul::transfer::host::{AdmitAll, Landing, SourceRoot};
+use haul::transfer::message::{
+    Need, Opening, Order, Outcome, RefuseCode, SourceMessage, TargetMessage,
+};
+use haul::transfer::receipt::{Receipt, Statement};
+use haul::transfer::{Totals, TransferError};
+use haul::tree::TreeDigests;
+use testkit::hostile::host::{Act, Guest, Host};
+use testkit::hostile::{AnyHost, file};
+use testkit::tree::{Scratch, entries};
+
+use super::runtime;
+
+/// A job that is misled for longer than this hangs.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn act<F, R>(act: F) -> Act
+where
+    F: Fn(Guest) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<(), LinkError>> + Send + 'static,
+{
+    Arc::new(move |guest| Box::pin(act(guest)))
+}
+
+fn connect(host: &Host) -> Connect {
+    let address = host.address();
+    let identity = Arc::new(Identity::generate().unwrap());
+    Arc::new(move || {
+        let identity = identity.clone();
+        Box::pin(async move {
+            let target = Target::new(&address.ip().to_string(), address.port()).unwrap();
+            dial(&target, &identity, &AnyHost, &DialOptions::default()).await
+        })
+    })
+}
+
+fn options() -> JobOptions {
+    JobOptions {
+        give_up_after: Duration::from_secs(5),
+        limit_bytes_per_s: None,
+        sink: Sink::default(),
+        counters: Counters::new(),
+    }
+}
+
+fn told(error: &TransferError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Copies one small file to the host and gives what the copy says of it.
+fn put_to(identity: &Identity, name: &str, act: Act) -> String {
+    let scratch = Scratch::new(&format!("hostile-host-{}", name.replace(' ', "-")));
+    std::fs::write(scratch.join("a"), b"hello").unwrap();
+    let root = Dir::open_ambient(scratch.path()).unwrap();
+    let path = RelPath::parse(b"a").unwrap();
+    let source = SourceRoot { root, name: path.file_name(), path, max_rate_bytes_per_s: None };
+    runtime().block_on(async {
+        let host = Host::start(identity, act);
+        let putting = put(connect(&host), vec![source], Order::default(), options());
+        let result = tokio::time::timeout(PATIENCE, putting).await;
+        let result = result.unwrap_or_else(|_| panic!("{name}: the copy hangs"));
+        told(&result.expect_err(name))
+    })
+}
+
+#[test]
+fn a_target_that_asks_and_answers_what_it_must_not() {
+    let identity = Identity::generate().unwrap();
+    let need = |index, ranges: Vec<(u64, u64)>| {
+        TargetMessage::Need(vec![Need { index, have: None, ranges }])
+    };
+    let outcomes = |first, list: Vec<(u64, Outcome)>| TargetMessage::Outcomes { first, list };
+    let failed = || Outcome::Failed { code: RefuseCode::Disk, text: "\u{1b}[2J".to_owned() };
+    let credit = |allowed, stored| TargetMessage::Credit { allowed, stored };
+    let wrong = Digest::from_bytes([1; 32]);
+    let cases: Vec<(&str, Vec<TargetMessage>, &str)> = vec![
+        ("ready twice", vec![TargetMessage::Ready], "ready twice"),
+        ("need of nothing", vec![need(2, vec![])], "unknown entry"),
+        ("ranges of a small file", vec![need(1, vec![(0, 1)])], "small file"),
+        (
+            "an outcome twice",
+            vec![outcomes(0, vec![(1, failed()), (1, failed())])],
+            "unknown entry",
+        ),
+        ("an outcome of nothing", vec![outcomes(0, vec![(7, failed())])], "unknown entry"),
+        ("an outcome is left out", vec![outcomes(1, vec![(1, failed())])], "missing"),
+        (
+            "withdrawn by itself",
+            vec![outcomes(0, vec![(1, Outcome::Withdrawn)])],
+            "without being asked",
+        ),
+        ("credit that shrinks", vec![credit(9, 0), credit(8, 0)], "credit"),
+        ("more stored than sent", vec![credit(9, 1)], "credit"),
+        ("a receipt too early", vec![TargetMessage::Receipt(b"{}".to_vec())], "before the end"),
+        (
+            "a receipt that is none",
+            vec![outcomes(0, vec![(1, failed())]), TargetMessage::Receipt(vec![255; 9])],
+            "receipt",
+        ),
+        (
+            "given up",
+            vec![TargetMessage::Abort { code: RefuseCode::Disk, text: "a\u{1b}b".to_owned() }],
+            "a\\x1bb",
+        ),
+    ];
+    for (name, messages, words) in cases {
+        let act = act(move |mut guest: Guest| {
+            let messages = messages.clone();
+            async move {
+                guest.say(TargetMessage::Ready).await?;
+                guest.hear_all().await?;
+                for message in messages {
+                    guest.say(message).await?;
+                }
+                Ok(())
+            }
+        });
+        let text = put_to(&identity, name, act);
+        assert!(text.contains(words), "{name}: {text}");
+    }
+    // Content that is not what was sent is found by the digest.
+    let lying = act(move |mut guest: Guest| async move {
+        guest.say(TargetMessage::Ready).await?;
+        guest.say(TargetMessage::Credit { allowed: 1 << 20, stored: 0 }).await?;
+        guest.hear_all().await?;
+        guest.say(TargetMessage::Need(vec![Need { index: 1, have: None, ranges: vec![] }])).await?;
+        let parcel = guest.lane.accept_parcel().await?;
+        drop(parcel.read(64 * 1024, 1 << 20).await);
+        let list = vec![(1, Outcome::Copied(wrong))];
+        guest.say(TargetMessage::Outcomes { first: 0, list }).await
+    });
+    let text = put_to(&identity, "another content", lying);
+    assert!(text.contains("another content"), "{text}");
+    let noise = act(|mut guest: Guest| async move { guest.frame(&[99, 1, 2]).await });
+    let text = put_to(&identity, "no message", noise);
+    assert!(text.contains("cannot be read"), "{text}");
+}
+
+/// What a receipt claims in place of the truth.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lie {
+    Signer,
+    Transfer,
+    Content,
+    Durability,
+    Signature,
+}
+
+#[test]
+fn a_target_that_signs_what_is_not_true() {
+    for (lie, words) in [
+        (Lie::Signer, "signer"),
+        (Lie::Transfer, "transfer"),
+        (Lie::Content, "tree digest"),
+        (Lie::Durability, "durability"),
+        (Lie::Signature, "signature"),
+    ] {
+        let identity = Identity::generate().unwrap();
+        let signer = Arc::new(Identity::from_pem(&identity.to_pem()).unwrap());
+        let signing = act(move |mut guest: Guest| {
+            let signer = signer.clone();
+            async move {
+                guest.say(TargetMessage::Ready).await?;
+                guest.hear_all().await?;
+                let failed = Outcome::Failed { code: RefuseCode::Disk, text: String::new() };
+                let list = vec![(1, failed)];
+                guest.say(TargetMessage::Outcomes { first: 0, list }).await?;
+                let receipt = receipt(&guest, &signer, lie);
+                guest.say(TargetMessage::Receipt(receipt)).await
+            }
+        });
+        let text = put_to(&identity, &format!("{lie:?}"), signing);
+        assert!(text.contains(words), "{lie:?}: {text}");
+    }
+}
+
+/// A receipt for a transfer of which nothing arrived, true but for one thing.
+fn receipt(guest: &Guest, signer: &Identity, lie: Lie) -> Vec<u8> {
+    let Opening::Put { id, order, .. } = &guest.request else { panic!("this was a put") };
+    let other = Identity::generate().unwrap();
+    let mut id = *id;
+    id[0] ^= u8::from(lie == Lie::Transfer);
+    let empty = haul::tree::TreeDigest::new().finish();
+    let content = if lie == Lie::Content { Digest::from_bytes([3; 32]) } else { empty.content };
+    let key = if lie == Lie::Signer { &other } else { signer };
+    let statement = Statement {
+        transfer: id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        source: *guest.lane.peer(),
+        target: key.public_key(),
+        path: String::new(),
+        began: 0,
+        ended: 0,
+        durable: order.durable ^ (lie == Lie::Durability),
+        roots: vec!["a".to_owned()],
+        root_count: 1,
+        tree: TreeDigests { content, ..empty },
+        totals: Totals::default(),
+        removed: 0,
+    };
+    let signed = statement.sign(if lie == Lie::Signature { &other } else { key });
+    assert_eq!(Receipt::verify(&signed).is_ok(), lie != Lie::Signature);
+    signed
+}
+
+#[test]
+fn a_source_that_sends_what_it_must_not() {
+    let identity = Identity::generate().unwrap();
+    let end = |entries| SourceMessage::End { entries, problems: 0 }.encode();
+    let offers = |entries| SourceMessage::Offer(entries).encode();
+    let cases: Vec<(&str, Vec<Vec<u8>>, &str)> = vec![
+        ("no message", vec![vec![99]], "cannot be read"),
+        ("a wrong count", vec![end(3)], "the end does not fit"),
+        ("a gap", vec![offers(vec![file(2, 0, "a", 5)])], "left out"),
+        (
+            "an unknown folder",
+            vec![offers(vec![file(1, 0, "a", 5), file(2, 1, "b", 5)])],
+            "unknown folder",
+        ),
+        ("the same index", vec![offers(vec![file(1, 0, "a", 5), file(1, 0, "b", 5)])], "twice"),
+        ("a message of a target", vec![TargetMessage::Ready.encode()], "cannot be read"),
+    ];
+    for (name, frames, words) in cases {
+        let scratch = Scratch::new(&format!("hostile-source-{}", name.replace(' ', "-")));
+        let act = act(move |mut guest: Guest| {
+            let frames = frames.clone();
+            async move {
+                for frame in &frames {
+                    guest.frame(frame).await?;
+                }
+                Ok(())
+            }
+        });
+        let landing = Landing {
+            root: Dir::open_ambient(scratch.path()).unwrap(),
+            folder: RelPath::root(),
+            make: false,
+            rename_top: None,
+            shown: "here".to_owned(),
+            max_rate_bytes_per_s: None,
+            admission: Arc::new(AdmitAll),
+        };
+        let text = runtime().block_on(async {
+            let host = Host::start(&identity, act);
+            let me = Arc::new(Identity::generate().unwrap());
+            let paths = vec![b"a".to_vec()];
+            let getting = get(connect(&host), paths, landing, Order::default(), me, options());
+            let result = tokio::time::timeout(PATIENCE, getting).await;
+            let result = result.unwrap_or_else(|_| panic!("{name}: the copy hangs"));
+            told(&result.expect_err(name))
+        });
+        assert!(text.contains(words), "{name}: {text}");
+        assert_eq!(entries(scratch.path()).len(), 0, "{name}: something stands");
+    }
+}

@@ -1,0 +1,13 @@
+//! The real program, end to end: copies between machines of their own on the loopback, every error that a
+//! user can meet, links that misbehave, and crashes. One program, because linking is what costs.
+
+mod copy;
+mod crash;
+mod errors;
+mod folders;
+mod hostile;
+mod keys;
+mod links;
+mod names;
+mod options;
+mod pair;
