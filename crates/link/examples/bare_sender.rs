@@ -9,6 +9,8 @@
 //! bare_sender receive nowhere       drops what arrives
 //! bare_sender send ADDRESS memory BYTES
 //! ```
+//!
+//! With `stock` as the first word, at both ends, the library's own default settings are used instead.
 
 use std::error::Error;
 use std::fs::File;
@@ -47,27 +49,61 @@ const HEAD: usize = 16;
 /// The code with which the receiver says that it has everything.
 const DONE: VarInt = VarInt::from_u32(0);
 
-const USAGE: &str =
-    "usage: bare_sender receive [nowhere] | bare_sender send ADDRESS [memory BYTES]";
+const USAGE: &str = "usage: bare_sender [stock] receive [nowhere] | bare_sender [stock] send ADDRESS [memory BYTES]";
+
+/// Whose settings are used.
+#[derive(Clone, Copy)]
+enum Settings {
+    /// Those of haul's lanes.
+    Lane,
+    /// The library's defaults.
+    Stock,
+}
+
+impl Settings {
+    fn transport(self) -> Result<Arc<quinn::TransportConfig>> {
+        Ok(Arc::new(match self {
+            Self::Lane => TransportOptions::default().to_config(LARGEST_SHARE, STREAMS)?,
+            Self::Stock => quinn::TransportConfig::default(),
+        }))
+    }
+
+    fn endpoint(self, server: Option<quinn::ServerConfig>) -> Result<Endpoint> {
+        let options = TransportOptions::default();
+        let local = (Ipv4Addr::LOCALHOST, 0).into();
+        let (socket, config) = match self {
+            Self::Lane => {
+                let (socket, _warnings) = socket::open(local, options.socket_buffer_bytes)?;
+                (socket, options.to_endpoint_config()?)
+            }
+            Self::Stock => (std::net::UdpSocket::bind(local)?, quinn::EndpointConfig::default()),
+        };
+        Ok(Endpoint::new(config, server, socket, Arc::new(TokioRuntime))?)
+    }
+}
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (settings, words) = match &words[..] {
+        ["stock", rest @ ..] => (Settings::Stock, rest),
+        all => (Settings::Lane, all),
+    };
     match words[..] {
         ["receive"] => {
             let file = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
-            runtime.block_on(receive(Some(file)))
+            runtime.block_on(receive(settings, Some(file)))
         }
-        ["receive", "nowhere"] => runtime.block_on(receive(None)),
+        ["receive", "nowhere"] => runtime.block_on(receive(settings, None)),
         ["send", address] => {
             let file = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
             let length = file.metadata()?.len();
-            runtime.block_on(send(address.parse()?, Source::File(file), length))
+            runtime.block_on(send(settings, address.parse()?, Source::File(file), length))
         }
         ["send", address, "memory", length] => {
             let source = Source::Memory(Bytes::from(vec![0x5a; CHUNK]));
-            runtime.block_on(send(address.parse()?, source, length.parse()?))
+            runtime.block_on(send(settings, address.parse()?, source, length.parse()?))
         }
         _ => Err(USAGE.into()),
     }
@@ -93,12 +129,11 @@ impl Source {
     }
 }
 
-async fn send(address: SocketAddr, source: Source, total: u64) -> Result<()> {
-    let endpoint = endpoint(None)?;
+async fn send(settings: Settings, address: SocketAddr, source: Source, total: u64) -> Result<()> {
+    let endpoint = settings.endpoint(None)?;
     let crypto = QuicClientConfig::try_from(tls::client()?)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    let options = TransportOptions::default();
-    config.transport_config(Arc::new(options.to_config(LARGEST_SHARE, STREAMS)?));
+    config.transport_config(settings.transport()?);
     let connection = endpoint.connect_with(config, address, "bench")?.await?;
     let mut offset = 0;
     while offset < total {
@@ -119,12 +154,11 @@ async fn send(address: SocketAddr, source: Source, total: u64) -> Result<()> {
     }
 }
 
-async fn receive(file: Option<File>) -> Result<()> {
+async fn receive(settings: Settings, file: Option<File>) -> Result<()> {
     let crypto = QuicServerConfig::try_from(tls::server()?)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    let options = TransportOptions::default();
-    config.transport_config(Arc::new(options.to_config(LARGEST_SHARE, STREAMS)?));
-    let endpoint = endpoint(Some(config))?;
+    config.transport_config(settings.transport()?);
+    let endpoint = settings.endpoint(Some(config))?;
     writeln!(std::io::stderr(), "{}", endpoint.local_addr()?)?;
     let connection = endpoint.accept().await.ok_or("the endpoint was closed")?.await?;
     take_all(&connection, file.as_ref()).await?;
@@ -165,14 +199,6 @@ async fn drop_all(stream: &mut RecvStream) -> Result<u64> {
         length += chunk.bytes.len() as u64;
     }
     Ok(length)
-}
-
-fn endpoint(server: Option<quinn::ServerConfig>) -> Result<Endpoint> {
-    let options = TransportOptions::default();
-    let local = (Ipv4Addr::LOCALHOST, 0).into();
-    let (socket, _warnings) = socket::open(local, options.socket_buffer_bytes)?;
-    let config = options.to_endpoint_config()?;
-    Ok(Endpoint::new(config, server, socket, Arc::new(TokioRuntime))?)
 }
 
 /// The cipher of a lane, and a key that nobody checks.

@@ -28,6 +28,8 @@ pub enum Contender {
     RsyncDaemon,
     /// The QUIC library alone, from file to file.
     BareFile,
+    /// The same with the library's own default settings.
+    BareStock,
     /// The QUIC library alone, from memory to nowhere.
     BareMemory,
     /// `cp` on the same file system.
@@ -35,13 +37,14 @@ pub enum Contender {
 }
 
 /// All of them, in the order of the tables.
-const ALL: [Contender; 8] = [
+const ALL: [Contender; 9] = [
     Contender::Haul,
     Contender::Scp,
     Contender::ScpAes,
     Contender::RsyncSsh,
     Contender::RsyncDaemon,
     Contender::BareFile,
+    Contender::BareStock,
     Contender::BareMemory,
     Contender::Cp,
 ];
@@ -55,8 +58,9 @@ impl Contender {
             Self::ScpAes => "scp, aes128-gcm",
             Self::RsyncSsh => "rsync over ssh",
             Self::RsyncDaemon => "rsync daemon, not encrypted",
-            Self::BareFile => "bare QUIC, file to file",
-            Self::BareMemory => "bare QUIC, memory to nowhere",
+            Self::BareFile => "bare QUIC, haul's settings, file to file",
+            Self::BareStock => "bare QUIC, its defaults, file to file",
+            Self::BareMemory => "bare QUIC, haul's settings, memory to nowhere",
             Self::Cp => "cp, no network",
         }
     }
@@ -64,7 +68,9 @@ impl Contender {
     /// Those that can copy a load. The bare sender knows no files, only one stream of bytes.
     pub fn of(load: Load) -> impl Iterator<Item = Self> {
         let large = matches!(load, Load::Large { .. });
-        let one_file = |it: &Self| matches!(it, Self::ScpAes | Self::BareFile | Self::BareMemory);
+        let one_file = |it: &Self| {
+            matches!(it, Self::ScpAes | Self::BareFile | Self::BareStock | Self::BareMemory)
+        };
         ALL.into_iter().filter(move |it| large || !one_file(it))
     }
 
@@ -146,8 +152,11 @@ impl Field {
                 command.arg(format!("rsync://127.0.0.1:{}/bench/", daemon.port));
                 Start { command, far: Far::Daemon(daemon.process.id()) }
             }),
-            Contender::BareFile => Some(self.bare(Some(&source), load, warden, place)?),
-            Contender::BareMemory => Some(self.bare(None, load, warden, place)?),
+            Contender::BareFile => Some(self.bare(&[], Some(&source), load, warden, place)?),
+            Contender::BareStock => {
+                Some(self.bare(&["stock"], Some(&source), load, warden, place)?)
+            }
+            Contender::BareMemory => Some(self.bare(&[], None, load, warden, place)?),
             Contender::Cp => {
                 let mut command = client("cp");
                 command.arg("-r").args([&source, &target]);
@@ -168,6 +177,7 @@ impl Field {
     /// Starts the receiver, which says where it listens, and prepares the sender.
     fn bare(
         &self,
+        settings: &[&str],
         source: Option<&Path>,
         load: Load,
         warden: &Warden,
@@ -177,7 +187,7 @@ impl Field {
         // What the last receiver said is not what this one says.
         File::create(&log).with_context(|| format!("make {}", log.display()))?;
         let mut receiver = Command::new(&self.bare);
-        silent(receiver.arg("receive"), &log)?;
+        silent(receiver.args(settings).arg("receive"), &log)?;
         match source {
             Some(_) => {
                 let path = place.target().join(load.name());
@@ -193,7 +203,7 @@ impl Field {
             Some(std::fs::read_to_string(&log).ok()?.split_once('\n')?.0.to_owned())
         })?;
         let mut command = Command::new(&self.bare);
-        command.args(["send", &address]);
+        command.args(settings).args(["send", &address]);
         match source {
             Some(source) => {
                 let file = File::open(source);

@@ -149,13 +149,13 @@ const HOW: &str = "\
 - Memory is the sum of the peak resident sizes of all processes of a side, near + far. It is sampled
   every 20 ms, so the peak of a process that ends may be a little higher.
 - Brackets hold the least and the most of all runs. The ratios are of the median times: above 1 the
-  program took longer than haul, or than the bare sender.
+  program took longer than haul, or than the bare sender with haul's settings.
 - Every copy is compared with its source byte by byte after the run, and then removed.
 - sshd serves with its built-in sftp, a fresh host key and otherwise its defaults. The daemon of rsync
   does not encrypt; haul and ssh do.
 - The bare sender is `crates/link/examples/bare_sender.rs`: the QUIC library with the settings of haul's
-  lanes, one connection, 1 MiB on each stream, one thread on each side. It hashes nothing, verifies
-  nothing and resumes nothing; what haul takes longer is the price of that.
+  lanes or with its own defaults, one connection, 1 MiB on each stream, one thread on each side. It
+  hashes nothing, verifies nothing and resumes nothing; what haul takes longer is the price of that.
 - Nothing calls fsync; haul does with `--fsync`.
 ";
 
