@@ -97,8 +97,11 @@ fn docs() -> Result<()> {
 
 fn tests(counts: &mut Counts, install: bool) -> Result<()> {
     let missing = tools::provide(install)?;
-    for Tool { program, package, marker } in &missing {
-        eprintln!("missing: {program} (Debian: {package}); tests named `{marker}` are skipped");
+    for Tool { program, package, marker, trial } in &missing {
+        let why = if trial.is_empty() { "" } else { ", or the right to use it" };
+        eprintln!(
+            "missing: {program} (Debian: {package}){why}; tests named `{marker}` are skipped"
+        );
     }
     let nextest = steps::cargo(&["nextest", "--version"])
         .output()

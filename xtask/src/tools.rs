@@ -18,22 +18,34 @@ pub struct Tool {
     pub package: &'static str,
     /// The piece of a test's path that says that the test needs it.
     pub marker: &'static str,
+    /// Words with which it succeeds only where it may do what tests ask of it; none if being there is
+    /// enough.
+    pub trial: &'static [&'static str],
 }
 
 /// Everything that tests need. A test that needs one of these has its marker in its name or module.
 pub const TOOLS: &[Tool] = &[
-    Tool { program: "rsync", package: "rsync", marker: "needs_rsync" },
-    Tool { program: "ssh", package: "openssh-client", marker: "needs_ssh" },
-    Tool { program: "sshd", package: "openssh-server", marker: "needs_sshd" },
+    Tool { program: "rsync", package: "rsync", marker: "needs_rsync", trial: &[] },
+    Tool { program: "ssh", package: "openssh-client", marker: "needs_ssh", trial: &[] },
+    Tool { program: "sshd", package: "openssh-server", marker: "needs_sshd", trial: &[] },
+    // Root, and mount namespaces: what is mounted for the trial is seen by nobody else.
+    Tool {
+        program: "unshare",
+        package: "util-linux",
+        marker: "needs_root",
+        trial: &["-m", "mount", "-t", "tmpfs", "none", "/tmp"],
+    },
 ];
 
 /// Installs what is missing where that may be done, and hands back what is missing still.
 pub fn provide(install: bool) -> Result<Vec<Tool>> {
     let missing = missing();
-    if missing.is_empty() || !install || !is_debian_root() {
+    // A program that is there and may not do its work is not mended by a package.
+    let absent = missing.iter().filter(|tool| find(tool.program).is_none());
+    let packages: Vec<&str> = absent.map(|tool| tool.package).collect();
+    if packages.is_empty() || !install || !is_debian_root() {
         return Ok(missing);
     }
-    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     eprintln!("installing {} for the tests", packages.join(", "));
     // Without a network the tests that need these are skipped; the others still tell something.
     if let Err(error) = apt_get(&["update", "-q"]).and_then(|()| {
@@ -47,7 +59,13 @@ pub fn provide(install: bool) -> Result<Vec<Tool>> {
 }
 
 fn missing() -> Vec<Tool> {
-    TOOLS.iter().copied().filter(|tool| find(tool.program).is_none()).collect()
+    TOOLS.iter().copied().filter(|tool| !works(tool)).collect()
+}
+
+fn works(tool: &Tool) -> bool {
+    let Some(program) = find(tool.program) else { return false };
+    let tried = || Command::new(program).args(tool.trial).output();
+    tool.trial.is_empty() || tried().is_ok_and(|output| output.status.success())
 }
 
 /// Where a program is. The folders of system programs are not in every user's PATH.

@@ -108,17 +108,18 @@ pub struct CopyArguments {
     /// first contact]
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, hide_default_value = true)]
     pub give_up_after: Option<Duration>,
-    /// Say done only when every file would survive a power cut.
+    /// Say done only when every file that was copied would survive a power cut.
     #[arg(long)]
     pub fsync: bool,
 
-    /// Carry user and group numbers. The receiving side must be root for it.
+    /// Carry user and group numbers. The receiving side must be root, and a daemon must allow it for the
+    /// export (owner = true).
     #[arg(long)]
     pub owner: bool,
     /// Carry extended attributes of the user.* kind.
     #[arg(long)]
     pub xattrs: bool,
-    /// Carry set-user, set-group and sticky bits.
+    /// Carry set-user, set-group and sticky bits. A daemon must allow it for the export (setid = true).
     #[arg(long)]
     pub setid: bool,
 
@@ -229,6 +230,7 @@ A configuration file says the same:
   [[export]]
   path = \"/srv/data\"
   mode = \"ro\"
+Only there can an export allow peers to set owners (owner = true) and set-id bits (setid = true).
 
 Exit codes: 0 stopped by a signal; 2 wrong arguments, a folder that is missing, a port that is busy;
 3 a key file that others can read.";

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use crate::exports::{ExportSpec, Mode};
+use crate::exports::{ExportSpec, Grants, Mode};
 
 /// The longest configuration that is read.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
@@ -35,6 +35,10 @@ struct Entry {
     path: PathBuf,
     #[serde(default)]
     mode: Mode,
+    #[serde(default)]
+    setid: bool,
+    #[serde(default)]
+    owner: bool,
 }
 
 impl Config {
@@ -52,7 +56,9 @@ impl Config {
         let file: File = toml::from_str(text)?;
         let export = |entry: Entry| {
             let path = base.join(entry.path);
+            let grants = Grants { setid: entry.setid, owner: entry.owner };
             ExportSpec::new(entry.name.as_deref().map(str::as_bytes), path.clone(), entry.mode)
+                .map(|spec| ExportSpec { grants, ..spec })
                 .with_context(|| format!("the export {}", files::escape_path(&path)))
         };
         let exports = file.export.into_iter().map(export).collect::<Result<_>>()?;

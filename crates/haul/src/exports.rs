@@ -8,7 +8,7 @@ use std::sync::Arc;
 use files::{Dir, Follow, Kind, Name, RelPath, Timestamp, is_reserved};
 use link::{Identity, Lane, Permissions};
 use transfer::host::{Admission, AdmitAll, Host, Landing, Refusal, SourceRoot};
-use transfer::message::{Entry, Listed, Order, RefuseCode};
+use transfer::message::{Deletion, Entry, Listed, Order, RefuseCode};
 
 use crate::landing::{self, Wish, from_disk, invalid, refusal};
 use crate::trust::Log;
@@ -36,6 +36,15 @@ pub enum Mode {
     Ro,
 }
 
+/// What the operator lets peers set on files beyond the ordinary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Grants {
+    /// Set-user, set-group and sticky bits.
+    pub setid: bool,
+    /// Owner and group.
+    pub owner: bool,
+}
+
 /// A folder that peers may copy from or to.
 #[derive(Debug, Clone)]
 pub struct Export {
@@ -45,6 +54,8 @@ pub struct Export {
     pub dir: Dir,
     /// What peers may do in it.
     pub mode: Mode,
+    /// What peers may set on files there.
+    pub grants: Grants,
     /// The path that the operator gave, made absolute, and the one without symbolic links.
     paths: Vec<PathBuf>,
 }
@@ -56,7 +67,12 @@ impl Export {
         let mut paths: Vec<PathBuf> = std::path::absolute(path).into_iter().collect();
         paths.extend(real_path(&dir));
         paths.dedup();
-        Ok(Self { name, dir, mode, paths })
+        Ok(Self { name, dir, mode, grants: Grants::default(), paths })
+    }
+
+    /// The same, where peers may set more on files.
+    pub fn granting(self, grants: Grants) -> Self {
+        Self { grants, ..self }
     }
 
     /// The path to show to the operator.
@@ -66,7 +82,7 @@ impl Export {
 }
 
 /// The path of an open folder as the system knows it, where it says so.
-fn real_path(dir: &Dir) -> Option<PathBuf> {
+pub(crate) fn real_path(dir: &Dir) -> Option<PathBuf> {
     use std::os::fd::{AsFd, AsRawFd};
     use std::os::unix::ffi::OsStringExt;
     let link = format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd());
@@ -226,11 +242,9 @@ impl Exports {
             max_rate_bytes_per_s,
         })
     }
-}
 
-impl Host for Exports {
-    fn landing(&self, lane: &Lane, order: &Order) -> Result<Landing, Refusal> {
-        let allowed = permissions(lane)?;
+    /// Where an order of a peer that is allowed so much lands.
+    fn land(&self, allowed: &Permissions, order: &Order) -> Result<Landing, Refusal> {
         if !allowed.write {
             return Err(refusal(RefuseCode::Denied, "this key may only read here"));
         }
@@ -253,21 +267,30 @@ impl Host for Exports {
             Some(name) => [base.as_slice(), name.as_bytes()].join(&b'/'),
             None => base.clone(),
         };
+        check_deletion(allowed, &base, order)?;
         let admission: Arc<dyn Admission> = match allowed.covers(&base) {
             true => Arc::new(AdmitAll),
             false => Arc::new(AdmitCovered { allowed: allowed.clone(), base }),
         };
-        let shown = files::escape(&top).to_string();
-        (self.log)(&format!("{} began a copy to {shown}", lane.peer_name()));
         Ok(Landing {
             root: export.dir.clone(),
             folder: place.folder,
             make: place.make,
             rename_top: place.rename_top,
-            shown,
+            shown: files::escape(&top).to_string(),
             max_rate_bytes_per_s: allowed.max_rate_bytes_per_s,
             admission,
+            allow_setid: export.grants.setid,
+            allow_owner: export.grants.owner,
         })
+    }
+}
+
+impl Host for Exports {
+    fn landing(&self, lane: &Lane, order: &Order) -> Result<Landing, Refusal> {
+        let landing = self.land(permissions(lane)?, order)?;
+        (self.log)(&format!("{} began a copy to {}", lane.peer_name(), landing.shown));
+        Ok(landing)
     }
 
     fn sources(
@@ -339,6 +362,18 @@ fn check_covered(allowed: &Permissions, full: &[u8], shown: &str) -> Result<(), 
     let paths: Vec<String> =
         allowed.paths.iter().map(|path| files::escape(path.as_bytes()).to_string()).collect();
     let text = format!("this key may not use {shown}; it may use {}", paths.join(", "));
+    Err(refusal(RefuseCode::Denied, text))
+}
+
+/// What is in a folder can be called extra only by a key that sees all of it: what lies beside its
+/// paths is not its to remove.
+fn check_deletion(allowed: &Permissions, base: &[u8], order: &Order) -> Result<(), Refusal> {
+    if order.deletion == Deletion::No || allowed.covers(base) {
+        return Ok(());
+    }
+    let shown = files::escape(base);
+    let text =
+        format!("this key may not remove what is extra in {shown}: it may not use all of it");
     Err(refusal(RefuseCode::Denied, text))
 }
 

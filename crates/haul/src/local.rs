@@ -2,16 +2,16 @@
 //! the user names is followed, as scp does; links found below it are copied as links.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-use files::{Kind, Name, RelPath};
+use files::{Dir, Kind, Name, RelPath};
 use link::{Identity, Lane};
 use transfer::host::{AdmitAll, Host, Landing, Refusal, SourceRoot};
 use transfer::message::{Listed, Order, RefuseCode};
 
-use crate::exports::typed_name;
+use crate::exports::{real_path, typed_name};
 use crate::landing::{self, Wish, refusal};
 use crate::report::{Code, Failure};
 
@@ -66,12 +66,50 @@ pub fn landing(path: &Path, wish: Wish) -> Result<Landing> {
         rename_top: place.rename_top,
         shown,
         max_rate_bytes_per_s: None,
+        // Whoever runs the command is the operator of this machine.
+        allow_setid: true,
+        allow_owner: true,
         admission: Arc::new(AdmitAll),
     })
 }
 
+/// Refuses to copy a folder into itself, which would go on until the disk is full. `given` and `shown`
+/// are source and target as the user wrote them.
+pub fn check_apart(
+    given: &[PathBuf],
+    sources: &[SourceRoot],
+    landing: &Landing,
+    shown: &Path,
+) -> Result<()> {
+    let above = folders_above(landing);
+    for (typed, source) in given.iter().zip(sources) {
+        let found = source.root.attributes_of(&source.path)?;
+        if found.kind == Kind::Directory && above.contains(&(found.device, found.inode)) {
+            let (typed, shown) = (files::escape_path(typed), files::escape_path(shown));
+            let text = format!("cannot copy a directory, '{typed}', into itself, '{shown}'");
+            return Err(Failure::new(Code::Usage, text).into());
+        }
+    }
+    Ok(())
+}
+
+/// Device and inode of the folder that entries go into, and of all above it. One that cannot be opened
+/// is passed over: it could not be read as a source either.
+fn folders_above(landing: &Landing) -> Vec<(u64, u64)> {
+    let mut found = Vec::new();
+    let mut path = Some(landing.folder.clone());
+    while let Some(folder) = path {
+        found.extend(landing.root.attributes_of(&folder).ok());
+        path = folder.parent();
+    }
+    let root = real_path(&landing.root);
+    let parents = root.iter().flat_map(|root| root.ancestors().skip(1));
+    found.extend(parents.filter_map(|path| Dir::open_ambient(path).ok()?.attributes().ok()));
+    found.iter().map(|folder| (folder.device, folder.inode)).collect()
+}
+
 /// A landing in a private folder, under a name that was chosen.
-pub fn landing_in(dir: &files::Dir, name: Name, shown: &str) -> Landing {
+pub fn landing_in(dir: &Dir, name: Name, shown: &str) -> Landing {
     Landing {
         root: dir.clone(),
         folder: RelPath::root(),
@@ -79,6 +117,9 @@ pub fn landing_in(dir: &files::Dir, name: Name, shown: &str) -> Landing {
         rename_top: Some(name),
         shown: shown.to_owned(),
         max_rate_bytes_per_s: None,
+        // Whoever runs the command is the operator of this machine.
+        allow_setid: true,
+        allow_owner: true,
         admission: Arc::new(AdmitAll),
     }
 }

@@ -1,18 +1,20 @@
 //! The dialling side of a job: connects, opens a transfer, goes on with it through cuts, and begins anew
 //! when the other end was restarted.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use events::{Counters, Event, Sink};
+use files::{Name, RelPath};
 use link::{Backoff, BackoffOptions, Identity, Lane, LinkError, Outcome, Step, close_code};
 use tokio::time::{Instant, sleep};
 
-use crate::host::{Landing, Refusal, SourceRoot};
-use crate::message::{Listed, Opening, Order, RefuseCode};
+use crate::host::{Admission, Landing, Refusal, SourceRoot};
+use crate::message::{Entry, Listed, Opening, Order, RefuseCode};
 use crate::receipt::{Receipt, ReceiptError};
 use crate::receive::{ReceiveOptions, Receiver};
 use crate::send::{Sender, Watch};
@@ -91,6 +93,8 @@ pub async fn get(
     identity: Arc<Identity>,
     options: JobOptions,
 ) -> Result<JobReport, TransferError> {
+    let asked = Asked::new(&paths, landing.admission.clone());
+    let landing = Landing { admission: Arc::new(asked), ..landing };
     let getting = Getting {
         paths,
         landing,
@@ -371,6 +375,51 @@ impl Job for Getting {
         self.id = new_id(random());
         self.options.begin_anew();
         self.receiver = None;
+    }
+}
+
+/// Admits what was asked for and nothing beside it: a daemon must not choose the names that appear here.
+struct Asked {
+    /// Last names of the paths asked for.
+    names: HashSet<Name>,
+    /// Paths without a last name, such as an export as a whole: the daemon names these.
+    unnamed: usize,
+    /// What the daemon has called them.
+    given: Mutex<HashSet<Name>>,
+    /// `folder/.`: whatever is in it.
+    contents: bool,
+    inner: Arc<dyn Admission>,
+}
+
+impl Asked {
+    fn new(paths: &[Vec<u8>], inner: Arc<dyn Admission>) -> Self {
+        let is_contents = |path: &Vec<u8>| path == b"." || path.ends_with(b"/.");
+        let contents = paths.iter().any(is_contents);
+        let last = |path: &Vec<u8>| {
+            let end = path.iter().rposition(|byte| *byte != b'/')? + 1;
+            Name::new(path[..end].rsplit(|byte| *byte == b'/').next()?).ok()
+        };
+        let names: Vec<Option<Name>> = paths.iter().map(last).collect();
+        let unnamed = names.iter().filter(|name| name.is_none()).count();
+        let names = names.into_iter().flatten().collect();
+        Self { names, unnamed, given: Mutex::default(), contents, inner }
+    }
+}
+
+impl Admission for Asked {
+    fn admit(&self, entry: &Entry, path: &RelPath) -> Result<(), Refusal> {
+        self.inner.admit(entry, path)?;
+        if entry.parent != 0 || self.contents || self.names.contains(&entry.name) {
+            return Ok(());
+        }
+        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_hidden = entry.name.as_bytes().starts_with(b".");
+        if !is_hidden && (given.contains(&entry.name) || given.len() < self.unnamed) {
+            given.insert(entry.name.clone());
+            return Ok(());
+        }
+        let text = "nobody has asked for it".to_owned();
+        Err(Refusal { code: RefuseCode::Denied, text })
     }
 }
 

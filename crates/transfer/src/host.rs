@@ -44,6 +44,10 @@ pub struct Landing {
     pub shown: String,
     /// Payload bytes per second that this peer may send, if limited.
     pub max_rate_bytes_per_s: Option<u64>,
+    /// Whether set-id and sticky bits are kept when the order asks for it.
+    pub allow_setid: bool,
+    /// Whether owner and group are kept when the order asks for it.
+    pub allow_owner: bool,
     /// Decides about each entry as it is offered.
     pub admission: std::sync::Arc<dyn Admission>,
 }

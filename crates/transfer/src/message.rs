@@ -8,7 +8,7 @@ mod parcel;
 
 pub use entry::{ENTRY_COST, Entry, EntryKind, MAX_XATTRS, Xattr};
 pub use opening::{Deletion, Existing, Listed, Opening, Order, RefuseCode};
-pub use parcel::{BundleItem, ParcelHead};
+pub use parcel::{BundleItem, ParcelHead, ZERO_COST};
 
 use files::Digest;
 use link::wire::{Decoder, Encoder, WireError};

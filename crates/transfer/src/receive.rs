@@ -17,7 +17,7 @@ use crate::client::hex;
 use crate::host::{Landing, Refusal};
 use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
 use crate::message::{
-    Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, ParcelHead, SourceMessage,
+    Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, ParcelHead, RefuseCode, SourceMessage,
 };
 use crate::receipt::{MAX_ROOTS, Statement};
 use crate::record::add_record;
@@ -28,11 +28,13 @@ use disk::Disk;
 use tree::TreeDigest;
 
 /// Disk jobs that run at once.
-const DISK_THREADS: usize = 3;
+const DISK_THREADS: usize = 6;
 /// The least and the most payload that may be on its way or waiting for the disk. The least is also
 /// about what is lost when a process is killed.
 const LEAST_CREDIT: u64 = 6 << 20;
 const MOST_CREDIT: u64 = 64 << 20;
+/// What is granted however small the peer's share of the memory: two parcels, or nothing would move.
+const LEAST_SHARE: u64 = 2 << 20;
 /// Parcels that have arrived and wait for the loop.
 const PARCELS_WAITING: usize = 4;
 
@@ -57,8 +59,8 @@ pub(crate) struct Receiver {
     machine: Target,
     disk: Arc<Disk>,
     disk_room: Arc<Semaphore>,
-    results: mpsc::UnboundedReceiver<JobResult>,
-    done: mpsc::UnboundedSender<JobResult>,
+    /// Disk jobs under way or waiting for their turn.
+    running: JoinSet<JobResult>,
     window: u64,
     watch: Watch,
     tree: TreeDigest,
@@ -92,18 +94,22 @@ impl Receiver {
             limit_bytes_per_s,
             watch,
         } = options;
+        // What the one who runs this machine does not allow, the peer's order cannot ask for.
+        let order = Order {
+            setid: order.setid && landing.allow_setid,
+            owner: order.owner && landing.allow_owner,
+            ..order
+        };
         let window = (share / 4).clamp(MIN_WINDOW, MAX_WINDOW);
         let disk = Disk::open(landing.clone(), &order, *source.as_bytes())?;
         let options = TargetOptions::of(&order, landing.rename_top.clone(), window);
-        let (done, results) = mpsc::unbounded_channel();
         let limit = limit_bytes_per_s.into_iter().chain(landing.max_rate_bytes_per_s).min();
         Ok(Self {
             limit,
-            machine: Target::new(options, LEAST_CREDIT),
+            machine: Target::new(options, share.clamp(LEAST_SHARE, LEAST_CREDIT)),
             disk: Arc::new(disk),
             disk_room: Arc::new(Semaphore::new(DISK_THREADS)),
-            results,
-            done,
+            running: JoinSet::new(),
             window,
             watch,
             tree: TreeDigest::new(),
@@ -118,7 +124,7 @@ impl Receiver {
             receipt: None,
             failure: None,
             stored_before: 0,
-            credit: LEAST_CREDIT,
+            credit: share.clamp(LEAST_SHARE, LEAST_CREDIT),
             measured: (Instant::now(), 0),
         })
     }
@@ -157,6 +163,13 @@ impl Receiver {
     pub(crate) fn link_lost(&mut self) {
         self.stored_before += self.machine.stored();
         self.machine.link_lost();
+    }
+
+    /// Ends it before its time: begins nothing more and waits for what is under way on the disk, so that
+    /// nothing of it comes after what another run does.
+    pub(crate) async fn settle(&mut self) {
+        self.disk_room.close();
+        while self.running.join_next().await.is_some() {}
     }
 
     /// Rises whenever something was achieved.
@@ -202,13 +215,18 @@ impl Receiver {
                     heard = Instant::now();
                     self.parcel(lane, arrived)?;
                 }
-                Some(result) = self.results.recv() => self.job_done(result),
+                Some(result) = self.running.join_next(), if !self.running.is_empty() => {
+                    match result {
+                        Ok(result) => self.job_done(result),
+                        Err(error) => return Err(broken(&error).into()),
+                    }
+                }
                 () = outgoing.room(), if !outgoing.has_room() => {}
                 error = lane.closed() => return self.ended(error),
                 _ = tick.tick() => {
                     self.adapt_credit(lane);
                     self.raise_ceiling(began);
-                    if told.elapsed() > ALIVE && self.machine.is_working() {
+                    if told.elapsed() > ALIVE {
                         told = Instant::now();
                         self.machine.say_alive();
                     }
@@ -251,9 +269,15 @@ impl Receiver {
 
     fn message(&mut self, lane: &Lane, frame: &[u8]) -> Result<(), TransferError> {
         let peer = || lane.peer_name().clone();
-        let message = SourceMessage::decode(frame)
+        let mut message = SourceMessage::decode(frame)
             .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
-        if let SourceMessage::Offer(entries) = &message {
+        if let SourceMessage::Offer(entries) = &mut message {
+            for entry in entries.iter_mut() {
+                entry.owner = entry.owner.filter(|_| self.order.owner);
+                if !self.order.xattrs {
+                    entry.xattrs.clear();
+                }
+            }
             self.note_offers(entries);
         }
         self.machine
@@ -261,7 +285,7 @@ impl Receiver {
             .map_err(|violation| TransferError::Violation { peer: peer(), violation })
     }
 
-    /// What a pull's progress and the receipt's list of roots need to know of an offer.
+    /// What a pull's progress needs to know of an offer.
     fn note_offers(&mut self, entries: &[Entry]) {
         let counters = &self.watch.counters;
         for entry in entries {
@@ -326,14 +350,14 @@ impl Receiver {
         }
     }
 
-    fn spawn(&self, job: Job, body: Vec<u8>) {
-        let (disk, done, room) = (self.disk.clone(), self.done.clone(), self.disk_room.clone());
-        // Each ends with its job; the machine counts them and the receipt waits for all.
-        tokio::spawn(async move {
-            let Ok(_permit) = room.acquire_owned().await else { return };
-            let result = tokio::task::spawn_blocking(move || disk.run(job, &body)).await;
-            if let Ok(result) = result {
-                let _ = done.send(result);
+    fn spawn(&mut self, job: Job, body: Vec<u8>) {
+        let (disk, room) = (self.disk.clone(), self.disk_room.clone());
+        self.running.spawn(async move {
+            // Closed when the transfer is over before its time: then nothing more is begun.
+            let Ok(_permit) = room.acquire_owned().await else { return JobResult::Discarded };
+            match tokio::task::spawn_blocking(move || disk.run(job, &body)).await {
+                Ok(result) => result,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
         });
     }
@@ -341,14 +365,14 @@ impl Receiver {
     fn finish(&mut self, failures: bool) {
         let disk = self.disk.clone();
         let statement = self.statement();
-        let (identity, done) = (self.identity.clone(), self.done.clone());
+        let identity = self.identity.clone();
         let dry_run = self.order.dry_run;
-        tokio::task::spawn_blocking(move || {
+        self.running.spawn_blocking(move || {
             let result = disk.finish(failures).map(|removed| {
                 let statement = Statement { removed, ended: now(), ..statement };
                 if dry_run { Vec::new() } else { statement.sign(&identity) }
             });
-            let _ = done.send(JobResult::Finished(result));
+            JobResult::Finished(result)
         });
     }
 
@@ -382,7 +406,7 @@ impl Receiver {
         // The smallest: what is queued on the way would make the window feed on itself.
         let trip = lane.stats().min_rtt.as_secs_f64();
         let wanted = LEAST_CREDIT + (rate * trip * 3.0) as u64;
-        let most = lane.memory_share().clamp(2 << 20, MOST_CREDIT);
+        let most = lane.memory_share().clamp(LEAST_SHARE, MOST_CREDIT);
         // It only grows: a rate that was held back by the credit says nothing about the link.
         self.credit = self.credit.max(wanted).min(most);
         self.machine.set_window(self.credit);
@@ -406,6 +430,11 @@ impl Receiver {
         counters.bytes_acknowledged.set(acknowledged.min(counters.bytes_total.get()));
         report_link(counters, lane);
     }
+}
+
+/// A disk job that panicked: what it was for has no outcome, so the transfer cannot go on.
+fn broken(error: &tokio::task::JoinError) -> Refusal {
+    Refusal { code: RefuseCode::Disk, text: format!("internal error: {error}") }
 }
 
 /// Reads parcels beside each other, as many as the lane lets the peer open.

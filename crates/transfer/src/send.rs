@@ -93,9 +93,12 @@ impl Sender {
             .collect();
         let walker = reader.clone();
         // The thread ends with the channel, at the latest when it has its next step to tell.
-        tokio::task::spawn_blocking(move || {
+        // A thread of its own, because it waits for the target more than for the disk.
+        let spawned = std::thread::Builder::new().name("walk".to_owned()).spawn(move || {
             walker::walk_all(&sources, &order, &walker, &step_sender);
         });
+        // Without the thread the channel ends at once, which is told as a problem.
+        drop(spawned);
         Self {
             machine: Source::new(),
             reader,
@@ -155,7 +158,11 @@ impl Sender {
         let mut told = heard;
         loop {
             // A target may grant what credit it likes and read nothing.
-            let most = lane.memory_share().max(LEAST_UNSENT);
+            let mut most = lane.memory_share().max(LEAST_UNSENT);
+            if let Some(limit) = &self.limit {
+                // What waits for its turn is lost when the lane is, and its turns with it.
+                most = most.min(limit.per_second().max(files::CHUNK));
+            }
             self.machine.hold_reading(self.unsent >= most);
             while outgoing.has_room() {
                 let Some(output) = self.machine.poll_output() else { break };
@@ -176,6 +183,9 @@ impl Sender {
                 }
                 count = self.steps.recv_many(&mut walked, room), if room > 0 => {
                     if count == 0 {
+                        // The walk says when it is finished; this one broke off.
+                        let (path, reason) = (".".to_owned(), "the walk ended early".to_owned());
+                        walked.push(Walked::Problem { path, reason });
                         walked.push(Walked::Finished);
                     }
                     walked.drain(..).for_each(|step| self.walked(step));
@@ -338,6 +348,9 @@ impl Sender {
         self.machine.link_lost();
         self.unsent = 0;
         self.epoch += 1;
+        if let Some(limit) = &mut self.limit {
+            *limit = Arc::new(limit.afresh());
+        }
     }
 
     /// The digest of what stands at the target, by what it said of each entry.

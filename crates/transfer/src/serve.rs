@@ -140,7 +140,10 @@ impl Server {
                         watch,
                     })
                 });
-                self.registry.add(&peer, &id, Kept::Receive(Box::new(receiver.await?)))?
+                let kept = Kept::Receive(Box::new(receiver.await?));
+                let (owned, superseded) = self.registry.add(&peer, &id, kept)?;
+                superseded.settle().await;
+                owned
             }
         };
         let Kept::Receive(receiver) = &*kept else {
@@ -169,7 +172,7 @@ impl Server {
             let wanted = order.clone();
             let sources = blocking(move || host.sources(&asking, &paths, &wanted)).await?;
             let sender = Sender::start(sources, order, None, self.watch());
-            self.registry.add(&peer, &id, Kept::Send(Box::new(sender)))?
+            self.registry.add(&peer, &id, Kept::Send(Box::new(sender)))?.0
         };
         let Kept::Send(sender) = &*kept else {
             return Err(unknown_transfer().into());

@@ -23,7 +23,7 @@ use crate::{Totals, Violation};
 use large::Large;
 
 /// Reading jobs that may run at once: enough to keep a disk and a hasher busy.
-const MAX_JOBS: usize = 4;
+const MAX_JOBS: usize = 6;
 /// Files that may be sent as bundles before one chunk of a large file gets its turn.
 const MAX_BUNDLE: usize = 512;
 /// How often a file that changes while it is read is offered again.
@@ -206,9 +206,7 @@ impl Source {
 
     /// Lets the target hear that work goes on, when reading takes long.
     pub fn say_alive(&mut self) {
-        if self.jobs > 0 || !self.finished_walk {
-            self.send(SourceMessage::Seen { outcomes: self.seen });
-        }
+        self.send(SourceMessage::Seen { outcomes: self.seen });
     }
 
     fn send_end(&mut self) {

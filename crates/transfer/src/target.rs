@@ -25,8 +25,6 @@ use outcomes::OutcomeLog;
 
 /// Large files that may be open for staging at once; more wait, and so does their content.
 const MAX_OPEN: usize = 8;
-/// Disk jobs that may run at once.
-const MAX_JOBS: usize = 6;
 /// Files remembered for hard links, and the bytes that their paths may take.
 const MAX_SHARED: usize = 65_536;
 const MAX_SHARED_BYTES: usize = 8 << 20;
@@ -48,6 +46,8 @@ pub struct TargetOptions {
     pub deletion: Deletion,
     /// What unfinished entries may cost.
     pub window: u64,
+    /// What is sent are the contents of a folder, so the target folder is that folder.
+    pub contents: bool,
     /// Instead of the name offered, the one entry at the top gets this one.
     pub rename_top: Option<Name>,
 }
@@ -61,6 +61,7 @@ impl TargetOptions {
             dry_run: order.dry_run,
             deletion: order.deletion,
             window,
+            contents: order.contents,
             rename_top,
         }
     }
@@ -270,7 +271,8 @@ impl Target {
     /// Takes the head of a parcel that came with `body` bytes, and says what is to be done with them.
     /// Nothing, for chunks of a file that failed or was taken back while they were on their way.
     pub fn parcel(&mut self, head: &ParcelHead, body: u64) -> Result<Option<Job>, Violation> {
-        self.received += body;
+        let cost = head.cost(body);
+        self.received += cost;
         if self.received > self.allowed {
             return Err(Violation("more data than the credit allows"));
         }
@@ -297,7 +299,7 @@ impl Target {
             ParcelHead::Chunk { index, .. } | ParcelHead::Zeros { index, .. }
                 if *index <= self.highest && !self.files.contains_key(index) =>
             {
-                self.stored += body;
+                self.stored += cost;
                 Ok(None)
             }
             ParcelHead::Chunk { index, chunk, hash } => {
@@ -319,7 +321,7 @@ impl Target {
             ParcelHead::Zeros { index, first, count } => {
                 self.claim_chunks(*index, *first, *count)?;
                 self.jobs_running += 1;
-                Ok(Some(Job::WriteZeros { index: *index, first: *first, count: *count }))
+                Ok(Some(Job::WriteZeros { index: *index, first: *first, count: *count, len: cost }))
             }
         }
     }
@@ -381,7 +383,8 @@ impl Target {
             }
             return;
         }
-        self.jobs.push_back(Job::FinishFolder { placed, path, keep });
+        let source_path = folder.source_path.clone();
+        self.jobs.push_back(Job::FinishFolder { placed, path, source_path, keep });
     }
 
     /// The next thing to do, or nothing until there is more input.
@@ -416,7 +419,7 @@ impl Target {
             return Some(Job::Open(file.placed.clone()));
         }
         // Folders must be made before what lies in them: one examination at a time, in order.
-        if !self.examining && !self.examine.is_empty() && self.jobs_running < MAX_JOBS {
+        if !self.examining && !self.examine.is_empty() {
             self.examining = true;
             let count = self.examine.len().min(512);
             return Some(Job::Examine(self.examine.drain(..count).collect()));

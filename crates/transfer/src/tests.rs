@@ -89,6 +89,8 @@ fn landing(root: &Dir, folder: &[u8]) -> Landing {
         rename_top: None,
         shown: String::from_utf8_lossy(folder).into_owned(),
         max_rate_bytes_per_s: None,
+        allow_setid: true,
+        allow_owner: true,
         admission: Arc::new(AdmitAll),
     }
 }

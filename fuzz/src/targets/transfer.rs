@@ -70,7 +70,8 @@ pub fn target_machine(data: &[u8]) {
 
 fn play(data: &[u8]) -> World {
     let mut input = Input(data);
-    let options = TargetOptions::of(&Order::default(), None, MIN_WINDOW);
+    let order = Order { contents: true, ..Order::default() };
+    let options = TargetOptions::of(&order, None, MIN_WINDOW);
     let mut world = World {
         target: Target::new(options, 6 << 20),
         jobs: Vec::new(),
@@ -246,9 +247,9 @@ impl World {
                 self.write(index, chunk, 1);
                 JobResult::Chunks { index, first: chunk, count: 1, len, result: or(bad, ()) }
             }
-            Job::WriteZeros { index, first, count } => {
+            Job::WriteZeros { index, first, count, len } => {
                 self.write(index, first, count);
-                JobResult::Chunks { index, first, count, len: 0, result: or(bad, ()) }
+                JobResult::Chunks { index, first, count, len, result: or(bad, ()) }
             }
             Job::Publish { placed, digest } => {
                 let index = placed.entry.index;

@@ -121,7 +121,11 @@ impl Copy {
         let landing = local::landing(target, wish)?;
         let scratch;
         let sources = match given {
-            Given::Paths(paths) => sources(&paths)?,
+            Given::Paths(paths) => {
+                let sources = sources(&paths)?;
+                local::check_apart(&paths, &sources, &landing, target)?;
+                sources
+            }
             Given::Pipe(name) => {
                 scratch = self.scratch()?;
                 self.spool(&scratch).await?;
@@ -308,8 +312,7 @@ impl Copy {
                     files: t.copied,
                     bytes: t.bytes_copied,
                     bytes_sent: report.bytes_sent,
-                    unchanged: t.unchanged,
-                    skipped: t.skipped,
+                    skipped: t.unchanged + t.skipped,
                     failed: t.failed,
                     elapsed,
                     receipt,

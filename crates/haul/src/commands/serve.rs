@@ -44,12 +44,7 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
         log(&format!("listening on {}", daemon.local_addr()));
         log(&format!("this machine is {}", identity.public_key().fingerprint()));
         for export in host.list() {
-            let mode = if export.mode == Mode::Ro { "read-only" } else { "read and write" };
-            log(&format!(
-                "exports {} ({}), {mode}",
-                export.name,
-                files::escape_path(export.path())
-            ));
+            log(&told(export));
         }
         for warning in daemon.warnings() {
             log(&format!("warning: {warning}"));
@@ -112,9 +107,19 @@ fn open(specs: Vec<ExportSpec>) -> Result<Vec<Export>> {
     let open = |spec: ExportSpec| {
         let name = spec.name.clone();
         Export::open(spec.name, &spec.path, spec.mode)
+            .map(|export| export.granting(spec.grants))
             .with_context(|| format!("cannot export {name}"))
     };
     specs.into_iter().map(open).collect()
+}
+
+/// An export in one line, with everything that a peer may do there.
+fn told(export: &Export) -> String {
+    let mode = if export.mode == Mode::Ro { "read-only" } else { "read and write" };
+    let setid = if export.grants.setid { ", set-id bits" } else { "" };
+    let owner = if export.grants.owner { ", owners" } else { "" };
+    let path = files::escape_path(export.path());
+    format!("exports {} ({path}), {mode}{setid}{owner}", export.name)
 }
 
 /// What the operator is told of the jobs of peers. Files are too many for a log; their sums are in the

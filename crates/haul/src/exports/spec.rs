@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use files::Name;
 
-use super::Mode;
+use super::{Grants, Mode};
 
 /// What the operator wants exported; nothing has been opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct ExportSpec {
     pub path: PathBuf,
     /// What peers may do in it.
     pub mode: Mode,
+    /// What peers may set on files there; only a configuration file can say more than nothing.
+    pub grants: Grants,
 }
 
 /// Why a text is no export.
@@ -64,6 +66,6 @@ impl ExportSpec {
                 Name::new(last.as_bytes()).map_err(SpecError::Name)?
             }
         };
-        Ok(Self { name, path, mode })
+        Ok(Self { name, path, mode, grants: Grants::default() })
     }
 }

@@ -108,6 +108,31 @@ fn a_key_sees_only_what_its_line_names() {
 }
 
 #[test]
+fn extras_are_removed_only_for_a_key_that_may_use_the_whole_folder() {
+    let (_scratch, both) = exports(&["one", "two"]);
+    let narrow = allowed(&["one/sub"]);
+    let order = |target: &[u8], deletion| Order {
+        target: target.to_vec(),
+        into_folder: true,
+        deletion,
+        ..Order::default()
+    };
+    let land = |allowed: &Permissions, target: &[u8], deletion| {
+        both.land(allowed, &order(target, deletion)).map(drop).map_err(|refused| refused.code)
+    };
+    use RefuseCode::Denied;
+    for deletion in [Deletion::Guarded, Deletion::All] {
+        assert_eq!(land(&narrow, b"one", deletion), Err(Denied));
+        assert_eq!(land(&narrow, b"one/sub", deletion), Ok(()));
+        assert_eq!(land(&narrow, b"one/sub/deep", deletion), Ok(()));
+        assert_eq!(land(&allowed(&[]), b"one", deletion), Ok(()));
+    }
+    assert_eq!(land(&narrow, b"one", Deletion::No), Ok(()));
+    let refused = both.land(&narrow, &order(b"one", Deletion::All)).err().unwrap();
+    assert!(refused.text.contains("may not remove what is extra in one"), "{}", refused.text);
+}
+
+#[test]
 fn export_options_are_read() {
     let check = |word: &str, expected: Option<(&str, &str, Mode)>| {
         let found = ExportSpec::parse(word.as_ref()).ok();
@@ -115,6 +140,7 @@ fn export_options_are_read() {
             name: own_name(name),
             path: path.into(),
             mode,
+            grants: Grants::default(),
         });
         assert_eq!(found, expected, "{word}");
     };

@@ -17,9 +17,7 @@ pub struct Finished {
     pub bytes: u64,
     /// Payload bytes put on the link.
     pub bytes_sent: u64,
-    /// Files that were there already.
-    pub unchanged: u64,
-    /// Entries left alone because something different exists.
+    /// Files that were there already, and entries left alone because something different exists.
     pub skipped: u64,
     /// Entries that failed.
     pub failed: u64,
@@ -87,7 +85,6 @@ pub fn finished(end: &Finished) -> String {
         "files": end.files,
         "bytes": end.bytes,
         "bytes_sent": end.bytes_sent,
-        "unchanged": end.unchanged,
         "skipped": end.skipped,
         "failed": end.failed,
         "seconds": seconds(end.elapsed),

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 
+use haul::files::{Dir, Name, Timestamp};
 use testkit::daemon::Running;
 use testkit::tree::{Growth, assert_same, set_time, write};
 
@@ -23,7 +24,7 @@ fn a_pushed_tree_is_the_same() {
     let first = pair.copy_json(&source, pair.at("data"));
     assert_same(&source, &pair.served("tree"));
     assert_eq!(number(&first, "failed"), 0, "{first}");
-    assert_eq!(number(&first, "unchanged"), 0, "{first}");
+    assert_eq!(number(&first, "skipped"), 0, "{first}");
     // Holes are not sent, so the link carries less than the files hold.
     assert!(number(&first, "bytes_sent") <= number(&first, "bytes"), "{first}");
     copy_again(&pair, &source, &first);
@@ -34,7 +35,7 @@ fn copy_again(pair: &Pair, source: &Path, first: &serde_json::Value) {
     let again = pair.copy_json(source, pair.at("data"));
     assert_eq!(number(&again, "files"), 0, "{again}");
     assert_eq!(number(&again, "bytes_sent"), 0, "{again}");
-    assert_eq!(number(&again, "unchanged"), number(first, "files"), "{again} after {first}");
+    assert_eq!(number(&again, "skipped"), number(first, "files"), "{again} after {first}");
     let changed = source.join("large-0");
     let mut bytes = fs::read(&changed).unwrap();
     bytes[3_000_000] ^= 1;
@@ -54,7 +55,7 @@ fn a_pulled_tree_is_the_same() {
     assert_eq!(number(&first, "failed"), 0, "{first}");
     let again = pair.copy_json(pair.at("data/tree"), &here);
     assert_eq!(number(&again, "files"), 0, "{again}");
-    assert_eq!(number(&again, "unchanged"), number(&first, "files"), "{again} after {first}");
+    assert_eq!(number(&again, "skipped"), number(&first, "files"), "{again} after {first}");
 }
 
 #[test]
@@ -222,4 +223,21 @@ fn a_file_touched_by_time_alone_is_recognised_by_its_content() {
     pair.copy_json(&source, pair.at("data"));
     let (a, b) = (fs::metadata(&source).unwrap(), fs::metadata(pair.served("file")).unwrap());
     assert_eq!(a.modified().unwrap(), b.modified().unwrap());
+}
+
+#[test]
+fn a_link_that_is_there_already_gets_its_time() {
+    let pair = Pair::new("link-time");
+    let source = pair.scratch.folder("tree");
+    std::os::unix::fs::symlink("to", source.join("link")).unwrap();
+    fs::create_dir(pair.served("tree")).unwrap();
+    std::os::unix::fs::symlink("to", pair.served("tree/link")).unwrap();
+    let there = Dir::open_ambient(&pair.served("tree")).unwrap();
+    let long_ago = Timestamp { seconds: 1_600_000_000, nanos: 7 };
+    there.set_times(&Name::new("link").unwrap(), long_ago).unwrap();
+    let time = |path: &Path| fs::symlink_metadata(path).unwrap().modified().unwrap();
+    assert_ne!(time(&source.join("link")), time(&pair.served("tree/link")));
+    pair.copy_json(&source, pair.at("data"));
+    assert_eq!(time(&source.join("link")), time(&pair.served("tree/link")));
+    assert_eq!(time(&source), time(&pair.served("tree")));
 }

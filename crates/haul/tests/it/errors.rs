@@ -405,7 +405,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     pair.copy(&[pair.local("file").into_os_string(), pair.at("data")]).expect_code(0);
 }
 
-/// A command in a mount namespace of its own, where a small filesystem lies over `folder`.
+/// A command in a mount namespace of its own, which needs root, where a small filesystem lies over `folder`.
 fn on_small_disk(
     folder: &Path,
     options: &str,
@@ -416,18 +416,6 @@ fn on_small_disk(
     let words: Vec<&OsStr> =
         words.into_iter().chain([folder.as_os_str(), options.as_ref()]).collect();
     behind("unshare", &words, command)
-}
-
-/// Whether this process may make mount namespaces; says so if not.
-fn may_mount(scratch: &Scratch) -> bool {
-    let mount = scratch.folder("may-mount");
-    let command = std::process::Command::new("true");
-    let mut command = on_small_disk(&mount, "size=1m", &command);
-    let may = command.status().is_ok_and(|status| status.success());
-    if !may {
-        eprintln!("skipped: a mount namespace needs root and unshare(1)");
-    }
-    may
 }
 
 /// A daemon of `far` whose export is a small filesystem, known to `near`.
@@ -441,9 +429,6 @@ fn serve_small(near: &Machine, far: &Machine, folder: &Path, options: &str) -> D
 #[test]
 fn needs_root_a_full_disk_is_told_and_the_rest_arrives() {
     let mut pair = Pair::new("full");
-    if !may_mount(&pair.scratch) {
-        return;
-    }
     pair.daemon = serve_small(&pair.near, &pair.far, &pair.served(""), "size=8m");
     let source = pair.local("tree");
     Growth { large: vec![12 << 20], ..Growth::small(47, 40) }.grow(&source);
@@ -462,9 +447,6 @@ fn needs_root_a_full_disk_is_told_and_the_rest_arrives() {
 #[test]
 fn needs_root_a_full_disk_here_is_told() {
     let pair = Pair::new("full-here");
-    if !may_mount(&pair.scratch) {
-        return;
-    }
     let small = pair.scratch.folder("small");
     Growth { large: vec![12 << 20], ..Growth::small(48, 20) }.grow(&pair.served("tree"));
     let words = [pair.at("data/tree"), small.clone().into_os_string()];
@@ -476,9 +458,6 @@ fn needs_root_a_full_disk_here_is_told() {
 #[test]
 fn needs_root_a_read_only_disk_is_told() {
     let mut pair = Pair::new("ro-disk");
-    if !may_mount(&pair.scratch) {
-        return;
-    }
     pair.daemon = serve_small(&pair.near, &pair.far, &pair.served(""), "ro");
     write(&pair.local("file"), b"content");
     let ended = pair.copy(&[pair.local("file").into_os_string(), pair.at("data")]).expect_code(5);

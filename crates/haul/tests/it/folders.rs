@@ -205,3 +205,58 @@ fn far_paths_mean_exports() {
     pair.copy(&[file.clone().into_os_string(), url.into()]).expect_code(0);
     assert_eq!(fs::read(pair.served("by url")).unwrap(), b"content");
 }
+
+#[test]
+fn a_folder_is_not_copied_into_itself() {
+    let pair = Pair::new("into-itself");
+    let tree = pair.scratch.folder("tree");
+    fs::create_dir_all(tree.join("sub/deep")).unwrap();
+    write(&tree.join("a"), b"a");
+    let link = pair.scratch.join("link");
+    std::os::unix::fs::symlink(tree.join("sub"), &link).unwrap();
+    let before = entries(&tree).len();
+    for (source, target) in [
+        ("tree", "tree/sub"),
+        ("tree", "tree/new"),
+        ("tree/.", "tree/sub/new"),
+        ("tree", "tree/sub/deep"),
+        ("tree/sub", "tree/sub"),
+        ("tree", "link"),
+    ] {
+        let words = ["-r".into(), pair.scratch.join(source), pair.scratch.join(target)];
+        let ended = pair.copy(&words).expect_code(2);
+        let shown = pair.scratch.join(source);
+        let said = format!("cannot copy a directory, '{}', into itself, '", shown.display());
+        ended.expect_says(&[&said]);
+        assert_eq!(entries(&tree).len(), before, "{source} to {target}: something was written");
+    }
+    // Beside it, and a part of it to above it, there is nothing wrong.
+    pair.copy(&[tree.clone(), pair.scratch.join("beside")]).expect_code(0);
+    pair.copy(&[tree.join("sub/deep"), tree]).expect_code(0);
+}
+
+#[test]
+fn a_whole_export_is_pulled_however_it_is_named() {
+    let pair = Pair::new("whole-export");
+    fs::create_dir(pair.served("sub")).unwrap();
+    write(&pair.served("sub/a"), b"a");
+    write(&pair.served(".hidden"), b"h");
+    let absolute = pair.served("").display().to_string();
+    for (number, (typed, below)) in [
+        ("", "data"),
+        ("./", "data"),
+        ("data", "data"),
+        ("data/", "data"),
+        (".", ""),
+        ("data/.", ""),
+        (absolute.trim_end_matches('/'), "served"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let to = pair.scratch.folder(format!("to-{number}"));
+        pair.copy(&[pair.at(typed), to.clone().into_os_string()]).expect_code(0);
+        assert_eq!(fs::read(to.join(below).join("sub/a")).unwrap(), b"a", "'{typed}'");
+        assert_eq!(fs::read(to.join(below).join(".hidden")).unwrap(), b"h", "'{typed}'");
+    }
+}

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::Value;
+use testkit::daemon::Daemon;
 use testkit::tree::{Growth, assert_same, differences, entries, set_mode, set_time, write};
 
 use crate::pair::{Pair, number};
@@ -93,13 +94,13 @@ fn checksum_finds_what_size_and_time_hide() {
         set_mode(path, 0o644);
     }
     let without = pair.copy_json(&source, pair.at("data"));
-    assert_eq!(number(&without, "unchanged"), 1, "{without}");
+    assert_eq!(number(&without, "skipped"), 1, "{without}");
     assert_eq!(fs::read(&served).unwrap(), b"the wrong content");
     let with = pair.copy_json_with(&["--checksum"], &source, pair.at("data"));
     assert_eq!(number(&with, "files"), 1, "{with}");
     assert_eq!(fs::read(&served).unwrap(), b"the right content");
     let again = pair.copy_json_with(&["--checksum"], &source, pair.at("data"));
-    assert_eq!((number(&again, "unchanged"), number(&again, "bytes_sent")), (1, 0), "{again}");
+    assert_eq!((number(&again, "skipped"), number(&again, "bytes_sent")), (1, 0), "{again}");
 }
 
 #[test]
@@ -111,10 +112,10 @@ fn existing_files_are_treated_as_asked() {
         set_time(&source.join(name), 1_600_000_000, 0);
     }
     for (how, code, other, counts) in [
-        ("overwrite", 0, "other", (2, 1, 0, 0)),
-        ("skip", 0, "theirs", (1, 1, 1, 0)),
-        ("fail", 1, "theirs", (1, 1, 0, 1)),
-        ("rename", 0, "other", (2, 1, 0, 0)),
+        ("overwrite", 0, "other", (2, 1, 0)),
+        ("skip", 0, "theirs", (1, 2, 0)),
+        ("fail", 1, "theirs", (1, 1, 1)),
+        ("rename", 0, "other", (2, 1, 0)),
     ] {
         let target = pair.served("tree");
         let _ = fs::remove_dir_all(&target);
@@ -135,8 +136,8 @@ fn existing_files_are_treated_as_asked() {
         ];
         let ended = pair.copy(&words).expect_code(code);
         let line: Value = serde_json::from_str(&ended.last_line()).unwrap();
-        let found = ["files", "unchanged", "skipped", "failed"].map(|key| number(&line, key));
-        assert_eq!(found, [counts.0, counts.1, counts.2, counts.3], "{how}: {line}");
+        let found = ["files", "skipped", "failed"].map(|key| number(&line, key));
+        assert_eq!(found, [counts.0, counts.1, counts.2], "{how}: {line}");
         assert_eq!(fs::read(target.join("other")).unwrap(), other.as_bytes(), "{how}");
         assert_eq!(fs::read(target.join("new")).unwrap(), b"new", "{how}");
         let kept = fs::read(target.join("other.~1~")).ok();
@@ -225,7 +226,6 @@ fn json_ends_with_exactly_the_documented_keys() {
             "files",
             "bytes",
             "bytes_sent",
-            "unchanged",
             "skipped",
             "failed",
             "seconds",
@@ -281,4 +281,33 @@ fn a_limit_holds() {
     let seconds = line["seconds"].as_f64().unwrap();
     // A burst of one parcel goes at once; the rest is 2 MiB at 2 MB/s.
     assert!(seconds >= 0.9, "3 MiB at 2 MB/s took {seconds} s");
+}
+
+#[test]
+fn set_id_bits_are_taken_only_where_the_export_allows_it() {
+    let pair = Pair::new("setid");
+    let source = pair.local("tool");
+    write(&source, b"content");
+    set_mode(&source, 0o4755);
+    let config = pair.local("haul.toml");
+    let text = format!("[[export]]\nname = \"data\"\npath = {:?}\nsetid = true\n", pair.served(""));
+    write(&config, text.as_bytes());
+    let words = ["serve", "--listen", "127.0.0.1:0", "--config", config.to_str().unwrap()];
+    let generous = Daemon::start(pair.far.command(words));
+    pair.near.trust(&pair.far, generous.address());
+    assert!(generous.log().contains("set-id bits"), "{}", generous.log());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    for (to, options, target, expected) in [
+        (&pair.daemon, vec!["--setid"], "a", 0o755),
+        (&generous, vec![], "b", 0o755),
+        (&generous, vec!["--setid"], "c", 0o4755),
+    ] {
+        pair.copy_json_with(&options, &source, to.at(format!("data/{target}")));
+        assert_eq!(mode(&pair.served(target)), expected, "{target}");
+    }
+    // Who copies to a folder of its own needs nobody's leave, pulled or within one machine.
+    for (from, target) in [(pair.at("data/c"), "pulled"), (pair.served("c").into(), "here")] {
+        pair.copy_json_with(&["--setid"], from, pair.local(target));
+        assert_eq!(mode(&pair.local(target)), 0o4755, "{target}");
+    }
 }

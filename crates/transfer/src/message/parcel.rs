@@ -5,6 +5,9 @@ use link::wire::{Decoder, Encoder, WireError};
 
 /// The most files that one bundle may hold: their heads must fit beside the body.
 pub const MAX_BUNDLE_FILES: usize = 1024;
+/// What one chunk of zeros costs of the credit, though it has no body: it has to be hashed and noted.
+/// A shorter chunk travels as data.
+pub const ZERO_COST: u64 = 4096;
 /// The most chunks of zeros that one parcel may stand for.
 pub const MAX_ZERO_CHUNKS: u64 = 1024;
 
@@ -45,6 +48,14 @@ pub struct BundleItem {
 }
 
 impl ParcelHead {
+    /// What a parcel with this head and a body of so many bytes costs of the credit.
+    pub fn cost(&self, body: u64) -> u64 {
+        match self {
+            Self::Zeros { count, .. } => body + count * ZERO_COST,
+            Self::Bundle(_) | Self::Chunk { .. } => body,
+        }
+    }
+
     /// The bytes of the head.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();

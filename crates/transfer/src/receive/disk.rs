@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use files::{
-    CHUNK, Digest, Dir, DirCache, FilesError, Follow, Kind, Name, Partial, PartialKey,
-    PublishOptions, RelPath, Replace, Staging, chunk_len, hash_chunk,
+    Attributes, CHUNK, Digest, Dir, DirCache, File, FilesError, Follow, Kind, Name, Partial,
+    PartialKey, PublishOptions, RelPath, Replace, Staging, chunk_len, hash_chunk,
 };
 
 use crate::host::{Admission, Landing, Refusal};
@@ -37,6 +37,8 @@ pub(crate) struct Disk {
     staging: Staging,
     partials: Mutex<HashMap<u64, Shared>>,
     extras: Mutex<Extras>,
+    /// How files looked that were hashed for a comparison, by entry.
+    hashed: Mutex<HashMap<u64, Attributes>>,
     admission: Arc<dyn Admission>,
 }
 
@@ -69,6 +71,7 @@ impl Disk {
             staging,
             partials: Mutex::default(),
             extras: Mutex::default(),
+            hashed: Mutex::default(),
         })
     }
 
@@ -104,9 +107,9 @@ impl Disk {
                     .with_partial(index, |partial| partial.write_chunk(chunk, body, &hash, sparse));
                 JobResult::Chunks { index, first: chunk, count: 1, len, result }
             }
-            Job::WriteZeros { index, first, count } => {
+            Job::WriteZeros { index, first, count, len } => {
                 let result = self.with_partial(index, |partial| write_zeros(partial, first, count));
-                JobResult::Chunks { index, first, count, len: 0, result }
+                JobResult::Chunks { index, first, count, len, result }
             }
             Job::Publish { placed, digest } => {
                 let result = self.publish(&placed, digest).map_err(|e| failed(&e));
@@ -125,9 +128,9 @@ impl Disk {
                 let result = self.link(&placed, &to).map_err(|e| failed(&e));
                 JobResult::Linked { index: placed.entry.index, result }
             }
-            Job::FinishFolder { placed, path, keep } => {
+            Job::FinishFolder { placed, path, source_path, keep } => {
                 let index = placed.as_ref().map(|placed| placed.entry.index);
-                let result = self.finish_folder(placed.as_ref(), &path, keep);
+                let result = self.finish_folder(placed.as_ref(), (&path, &source_path), keep);
                 JobResult::FolderFinished { index, result: result.map_err(|e| failed(&e)) }
             }
             // The shell signs and so answers this one itself.
@@ -145,8 +148,9 @@ impl Disk {
         };
         if let (Some(base), true) = (&self.base, self.order.durable && !self.order.dry_run) {
             base.sync().map_err(|error| failed(&error))?;
-            if self.landing.make {
-                self.landing.root.sync().map_err(|error| failed(&error))?;
+            if let (true, Some(above)) = (self.landing.make, self.landing.folder.parent()) {
+                let above = self.landing.root.open_dir(&above, Follow::Never);
+                above.and_then(|above| above.sync()).map_err(|error| failed(&error))?;
             }
         }
         // Left-overs of other transfers keep it, and that is no failure of this one.
@@ -172,23 +176,43 @@ impl Disk {
         let file = folder.open_file(&RelPath::from(&placed.spot.name), Follow::Never)?;
         let before = file.attributes()?;
         let digest = file.digest()?;
+        if adopt {
+            self.adopt_file(&file, &before, &placed.entry)?;
+            return Ok(digest);
+        }
         if !file.attributes()?.unchanged_since(&before) {
             return Err(FilesError::ChangedWhileRead { path: file.path().to_owned() });
         }
-        if adopt {
-            self.adopt(placed)?;
-        }
+        self.hashed().insert(placed.entry.index, before);
         Ok(digest)
     }
 
-    /// Gives a file that has the right content the entry's mode and time, and makes it durable.
+    fn hashed(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Attributes>> {
+        self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The source has said that what was hashed here is what it has.
     fn adopt(&self, placed: &Placed) -> Result<(), FilesError> {
         let folder = self.folder(&placed.spot.folder)?;
-        let path = RelPath::from(&placed.spot.name);
-        let now = folder.attributes_of(&path)?;
-        let entry = &placed.entry;
+        let file = folder.open_file(&RelPath::from(&placed.spot.name), Follow::Never)?;
+        let changed = || FilesError::ChangedWhileRead { path: file.path().to_owned() };
+        let hashed = self.hashed().remove(&placed.entry.index).ok_or_else(changed)?;
+        self.adopt_file(&file, &hashed, &placed.entry)
+    }
+
+    /// Gives a file whose content is right the entry's mode and time, and makes it durable. It must be as
+    /// it was when it was hashed: a change in between would be given the source's time and never be seen.
+    fn adopt_file(
+        &self,
+        file: &File,
+        hashed: &Attributes,
+        entry: &Entry,
+    ) -> Result<(), FilesError> {
+        let now = file.attributes()?;
+        if !now.unchanged_since(hashed) {
+            return Err(FilesError::ChangedWhileRead { path: file.path().to_owned() });
+        }
         let mode = self.mode(entry);
-        let file = folder.open_file(&path, Follow::Never)?;
         if let Some((user, group)) = entry.owner
             && (now.uid, now.gid) != (user, group)
         {
@@ -230,6 +254,7 @@ impl Disk {
             let text = "what arrived does not have the hash that came with it".to_owned();
             return Err(Failed { code: RefuseCode::Corrupt, text });
         }
+        self.hashed().remove(&placed.entry.index);
         let write = || {
             let folder = self.folder(&placed.spot.folder)?;
             self.keep_old(&folder, &placed.spot.name)?;
@@ -261,6 +286,7 @@ impl Disk {
 
     fn open_partial(&self, placed: &Placed) -> Result<Vec<(u64, u64)>, FilesError> {
         let size = placed.entry.size().unwrap_or_default();
+        self.hashed().remove(&placed.entry.index);
         let key = self.key(&placed.spot)?;
         let mut tries = 0;
         let partial = loop {
@@ -326,7 +352,7 @@ impl Disk {
     fn finish_folder(
         &self,
         placed: Option<&Placed>,
-        path: &RelPath,
+        (path, source_path): (&RelPath, &RelPath),
         keep: Option<Vec<Name>>,
     ) -> Result<(), FilesError> {
         let folder = match self.folder(path) {
@@ -335,7 +361,7 @@ impl Disk {
         };
         if let Some(keep) = keep {
             let mut extras = self.extras.lock().unwrap_or_else(PoisonError::into_inner);
-            extras.look(&folder, path, &keep, &self.order)?;
+            extras.look(&folder, (path, source_path), &keep, &self.order)?;
         }
         let (Some(placed), false) = (placed, self.order.dry_run) else { return Ok(()) };
         let entry = &placed.entry;

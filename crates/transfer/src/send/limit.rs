@@ -18,6 +18,16 @@ impl Limit {
         Self { bytes_per_s: bytes_per_s.max(1), next: Mutex::new(Instant::now()) }
     }
 
+    /// The rate in bytes per second.
+    pub(crate) fn per_second(&self) -> u64 {
+        self.bytes_per_s
+    }
+
+    /// The same limit without the turns that were given away.
+    pub(crate) fn afresh(&self) -> Self {
+        Self::new(self.bytes_per_s)
+    }
+
     /// Waits until `bytes` may be sent.
     pub(crate) async fn take(&self, bytes: u64) {
         let start = {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use files::{CHUNK, Digest, Dir, File, FilesError, Follow, chunk_len, hash_chunk};
 
-use crate::message::{BundleItem, ParcelHead};
+use crate::message::{BundleItem, ParcelHead, ZERO_COST};
 use crate::source::{Failure, Job, JobResult, ReadItem};
 
 /// A parcel that is ready to be sent.
@@ -46,7 +46,8 @@ impl Reader {
             Job::Chunk { read, chunk, send, epoch } => match self.chunk(read, *chunk, *send) {
                 Ok((hash, payload)) => {
                     let (index, chunk, epoch) = (read.index, *chunk, *epoch);
-                    let sent = payload.as_ref().map_or(0, |(_, body)| body.len() as u64);
+                    let sent =
+                        payload.as_ref().map_or(0, |(head, body)| head.cost(body.len() as u64));
                     let unsent = to_send(read, chunk, *send) - sent;
                     (JobResult::Chunk { index, chunk, hash, unsent, epoch }, payload)
                 }
@@ -124,7 +125,7 @@ impl Reader {
         let len = chunk_len(size, chunk).unwrap_or(0) as u64;
         let start = chunk * CHUNK;
         let index = item.index;
-        if item.attributes.is_sparse() {
+        if item.attributes.is_sparse() && len >= ZERO_COST {
             let data = file.next_data(start).map_err(|error| reread(&file, &error))?;
             if data.is_none_or(|data| data >= start + len) {
                 let hash = hash_chunk(size, chunk, &vec![0; len as usize]);

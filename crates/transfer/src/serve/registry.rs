@@ -78,6 +78,24 @@ impl Slot {
 type Key = (PublicKey, [u8; 16]);
 type Owned = (Arc<Slot>, OwnedMutexGuard<Kept>);
 
+/// Earlier runs of a copy that has been started again.
+pub(super) struct Superseded(Vec<Arc<Baton<Kept>>>);
+
+impl Superseded {
+    /// Waits until they have let go of the disk, for as long as that may reasonably take.
+    pub(super) async fn settle(self) {
+        for kept in self.0 {
+            let settled = async {
+                if let Kept::Receive(receiver) = &mut *kept.lock_owned().await {
+                    receiver.settle().await;
+                }
+            };
+            // A disk that hangs must not keep the new run from saying so itself.
+            let _ = timeout(LET_GO, settled).await;
+        }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Registry(Mutex<HashMap<Key, Arc<Slot>>>);
 
@@ -101,8 +119,9 @@ impl Registry {
         peer: &PublicKey,
         id: &[u8; 16],
         kept: Kept,
-    ) -> Result<Owned, Refusal> {
+    ) -> Result<(Owned, Superseded), Refusal> {
         let mut slots = self.slots();
+        let mut superseded = Vec::new();
         slots.retain(|(owner, other), slot| {
             // Somebody has started the same copy again: the earlier run was killed, or is to end now,
             // for they would be in each other's way.
@@ -110,6 +129,7 @@ impl Registry {
             if same {
                 slot.superseded.store(true, Ordering::Release);
                 slot.take_over.notify_one();
+                superseded.push(slot.kept.clone());
             }
             let left = owner == peer && slot.parked_for().is_some_and(|waited| waited > COME_BACK);
             !same && !left
@@ -136,7 +156,7 @@ impl Registry {
             parked: Mutex::new(None),
         });
         slots.insert((*peer, *id), slot.clone());
-        Ok((slot, guard))
+        Ok(((slot, guard), Superseded(superseded)))
     }
 
     /// Gives a transfer to a new lane, taking it from the old one if that has not noticed its end yet.

@@ -71,6 +71,8 @@ pub enum Job {
         first: u64,
         /// How many.
         count: u64,
+        /// What they cost of the credit.
+        len: u64,
     },
     /// All chunks are there: check the digest and publish.
     Publish {
@@ -99,6 +101,8 @@ pub enum Job {
         placed: Option<Placed>,
         /// Its path below the target folder.
         path: RelPath,
+        /// The same in the names of the source, which its rules speak of.
+        source_path: RelPath,
         /// Names that the source has in it, if others are to be removed.
         keep: Option<Vec<Name>>,
     },

@@ -158,6 +158,9 @@ impl Target {
         if self.has_ended(index) {
             return Ok(());
         }
+        if index == 0 && !self.options.contents {
+            return Err(Violation("the target folder itself is not what is sent"));
+        }
         let folder = self.folders.get_mut(&index).ok_or(Violation("unknown folder left"))?;
         // Repeated after a cut; the first word counts.
         folder.left.get_or_insert(complete);

@@ -19,7 +19,7 @@ pub struct CompareOptions {
     pub walk: WalkOptions,
     /// Permission bits of files and directories are compared.
     pub modes: bool,
-    /// Modification times of files are compared.
+    /// Modification times are compared, to the nanosecond.
     pub mtimes: bool,
     /// The comparison ends after so many differences.
     pub most: usize,
@@ -245,7 +245,8 @@ impl Comparing<'_> {
         if self.options.modes && has_mode && a.mode != b.mode {
             self.note(path.clone(), Mismatch::Mode(a.mode, b.mode));
         }
-        if self.options.mtimes && a.kind == Kind::File && a.mtime != b.mtime {
+        // What is neither file, folder nor link cannot be copied, so its time says nothing.
+        if self.options.mtimes && a.kind != Kind::Other && a.mtime != b.mtime {
             self.note(path.clone(), Mismatch::Mtime(a.mtime, b.mtime));
         }
     }

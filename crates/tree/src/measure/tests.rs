@@ -12,6 +12,7 @@ fn sample() -> Scratch {
     scratch.write("dir/big", vec![7; 300_000]).write("dir/small", "small").make_dir("empty");
     scratch.symlink("link", "dir/small").write(b"\xff", "");
     scratch.chmod("dir", 0o755).chmod("empty", 0o755);
+    settle(&scratch);
     scratch
 }
 
@@ -21,7 +22,17 @@ fn twin() -> Scratch {
     scratch.write(b"\xff", "").symlink("link", "dir/small").make_dir("empty");
     scratch.write("dir/small", "small").write("dir/big", vec![7; 300_000]);
     scratch.chmod("dir", 0o755).chmod("empty", 0o755);
+    settle(&scratch);
     scratch
+}
+
+/// Gives folders and links one time again, which they lose to whatever is done in or to them.
+fn settle(scratch: &Scratch) {
+    for path in ["dir", "empty", "link"] {
+        if fs::symlink_metadata(scratch.at(path)).is_ok_and(|found| !found.is_file()) {
+            scratch.touch(path, 1_700_000_000);
+        }
+    }
 }
 
 fn measured(scratch: &Scratch) -> Measured {
@@ -84,6 +95,7 @@ fn special_files_are_counted_and_filters_obeyed() {
 fn check(content: bool, lines: &[&str], change: impl FnOnce(&Scratch)) {
     let (a, b) = (sample(), twin());
     change(&b);
+    settle(&b);
     assert_eq!(differences(&a, &b), lines);
     let (a, b) = (measured(&a).digest.finish(), measured(&b).digest.finish());
     assert_eq!(a.content != b.content, content);
@@ -130,6 +142,18 @@ fn every_difference_is_found() {
         fs::remove_dir(b.at("empty")).unwrap();
         b.write("empty", "");
     });
+}
+
+#[test]
+fn times_of_folders_and_links_are_compared_too() {
+    let (a, b) = (sample(), twin());
+    assert_eq!(differences(&a, &b), Vec::<String>::new());
+    b.touch("empty", 6).touch("link", 7);
+    let lines = [
+        "empty: modified at 1700000000.000000000 here and 6.000000000 there",
+        "link: modified at 1700000000.000000000 here and 7.000000000 there",
+    ];
+    assert_eq!(differences(&a, &b), lines);
 }
 
 #[test]

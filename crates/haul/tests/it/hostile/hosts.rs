@@ -1,16 +1,18 @@
 //! Hosts that break the protocol with those who dial them: a target that asks, answers and signs what it
 //! must not, and a source that sends what it must not. The copy fails in words, and nothing is left.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use haul::events::{Counters, Sink};
-use haul::files::{Digest, Dir, RelPath};
-use haul::link::{DialOptions, Identity, LinkError, Target, dial};
+use haul::files::{Digest, Dir, RelPath, hash_chunk};
+use haul::link::{DialOptions, Identity, LinkError, Target, close_code, dial};
 use haul::transfer::client::{Connect, JobOptions, get, put};
 use haul::transfer::host::{AdmitAll, Landing, SourceRoot};
 use haul::transfer::message::{
-    Need, Opening, Order, Outcome, RefuseCode, SourceMessage, TargetMessage,
+    BundleItem, Entry, Need, Opening, Order, Outcome, ParcelHead, RefuseCode, SourceMessage,
+    TargetMessage,
 };
 use haul::transfer::receipt::{Receipt, Statement};
 use haul::transfer::{Totals, TransferError};
@@ -61,6 +63,21 @@ fn told(error: &TransferError) -> String {
         cause = error.source();
     }
     text
+}
+
+/// A landing in this folder, under the names that are offered.
+fn landing(folder: &Path) -> Landing {
+    Landing {
+        root: Dir::open_ambient(folder).unwrap(),
+        folder: RelPath::root(),
+        make: false,
+        rename_top: None,
+        shown: "here".to_owned(),
+        max_rate_bytes_per_s: None,
+        allow_setid: true,
+        allow_owner: true,
+        admission: Arc::new(AdmitAll),
+    }
 }
 
 /// Copies one small file to the host and gives what the copy says of it.
@@ -246,15 +263,7 @@ fn a_source_that_sends_what_it_must_not() {
                 Ok(())
             }
         });
-        let landing = Landing {
-            root: Dir::open_ambient(scratch.path()).unwrap(),
-            folder: RelPath::root(),
-            make: false,
-            rename_top: None,
-            shown: "here".to_owned(),
-            max_rate_bytes_per_s: None,
-            admission: Arc::new(AdmitAll),
-        };
+        let landing = landing(scratch.path());
         let text = runtime().block_on(async {
             let host = Host::start(&identity, act);
             let me = Arc::new(Identity::generate().unwrap());
@@ -266,5 +275,59 @@ fn a_source_that_sends_what_it_must_not() {
         });
         assert!(text.contains(words), "{name}: {text}");
         assert_eq!(entries(scratch.path()).len(), 0, "{name}: something stands");
+    }
+}
+
+/// Offers one entry, sends what is asked for of it, and waits for the end.
+fn offering(entry: Entry, content: &'static [u8]) -> Act {
+    act(move |mut guest: Guest| {
+        let entry = entry.clone();
+        async move {
+            guest.offer(SourceMessage::Offer(vec![entry])).await?;
+            guest.offer(SourceMessage::End { entries: 1, problems: 0 }).await?;
+            loop {
+                match TargetMessage::decode(&guest.hear().await?) {
+                    Ok(TargetMessage::Need(_)) => {}
+                    Ok(TargetMessage::Receipt(_)) => {
+                        guest.lane.close(close_code::DONE, "done");
+                        return Ok(());
+                    }
+                    _ => continue,
+                }
+                let (len, hash) =
+                    (content.len() as u64, hash_chunk(content.len() as u64, 0, content));
+                let head = ParcelHead::Bundle(vec![BundleItem { index: 1, len, hash }]);
+                guest.lane.send_parcel(head.encode().into(), content.into(), 0).await?;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_source_gives_only_what_was_asked_for() {
+    let identity = Identity::generate().unwrap();
+    let fetch = |name: &str| {
+        let scratch = Scratch::new(&format!("hostile-unasked-{}", name.replace('.', "")));
+        let (entry, landing) = (file(1, 0, name, 5), landing(scratch.path()));
+        let result = runtime().block_on(async {
+            let host = Host::start(&identity, offering(entry, b"hello"));
+            let me = Arc::new(Identity::generate().unwrap());
+            let paths = vec![b"data/report.pdf".to_vec()];
+            let getting = get(connect(&host), paths, landing, Order::default(), me, options());
+            tokio::time::timeout(PATIENCE, getting).await
+        });
+        (scratch, result.ok())
+    };
+    // The one that was asked for stands, so a refusal of the other is not a mistake of this script.
+    let (scratch, result) = fetch("report.pdf");
+    assert_eq!(result.unwrap().unwrap().totals.copied, 1);
+    assert_eq!(std::fs::read(scratch.join("report.pdf")).unwrap(), b"hello");
+    for name in [".bashrc", "report.pdf.sh", "data"] {
+        let (scratch, result) = fetch(name);
+        let names: Vec<_> = entries(scratch.path()).into_iter().map(|(path, _)| path).collect();
+        assert!(names.is_empty(), "{name}: {names:?} stands");
+        let Some(result) = result else { panic!("{name}: the copy hangs") };
+        let failed = result.map_or(true, |report| report.totals.failed > 0);
+        assert!(failed, "{name}: it counts as done");
     }
 }

@@ -26,7 +26,7 @@ impl Extras {
     pub(super) fn look(
         &mut self,
         folder: &Dir,
-        path: &RelPath,
+        (path, source_path): (&RelPath, &RelPath),
         keep: &[Name],
         order: &Order,
     ) -> Result<(), FilesError> {
@@ -41,8 +41,13 @@ impl Extras {
             }
             self.seen += 1;
             let Ok(full) = path.join(&name) else { continue };
-            let is_dir = entry.kind() == Some(Kind::Directory);
-            let protected = filter.matches(&full, is_dir) == Verdict::Exclude;
+            // Rules speak of the source's names, which a renamed target does not have.
+            let Ok(named) = source_path.join(&name) else { continue };
+            let kind = match entry.kind() {
+                Some(kind) => kind,
+                None => folder.attributes_of(&RelPath::from(&name))?.kind,
+            };
+            let protected = filter.matches(&named, kind == Kind::Directory) == Verdict::Exclude;
             if protected || keep.contains(name.as_bytes()) {
                 continue;
             }
@@ -87,7 +92,7 @@ impl Extras {
             let remove = || -> Result<(), FilesError> {
                 let folder = base.open_dir(&parent, Follow::Never)?;
                 let Some(name) = path.file_name() else { return Ok(()) };
-                folder.remove_tree(&name)
+                remove_from(&folder, &name, order.durable)
             };
             match remove() {
                 Err(error) if !error.is_not_found() => return Err(failed(&error)),
@@ -96,4 +101,21 @@ impl Extras {
         }
         Ok(count)
     }
+}
+
+/// Removes an entry of a folder that is finished already, and leaves the folder as it was otherwise.
+fn remove_from(folder: &Dir, name: &Name, durable: bool) -> Result<(), FilesError> {
+    let before = folder.attributes()?;
+    let mode = before.mode & 0o7777;
+    let is_closed = mode & 0o300 != 0o300;
+    if is_closed {
+        folder.set_own_mode(mode | 0o700)?;
+    }
+    let removed = folder.remove_tree(name);
+    if is_closed {
+        folder.set_own_mode(mode)?;
+    }
+    removed?;
+    folder.set_own_times(before.mtime)?;
+    if durable { folder.sync() } else { Ok(()) }
 }

@@ -24,6 +24,8 @@ impl Disk {
                     Ok(Found::SameStamp) if read_now => {
                         Ok(match self.hash_existing(placed, true) {
                             Ok(digest) => Found::Unchanged(digest),
+                            // A failed sync is final: asked again it would report success for lost data.
+                            Err(error @ FilesError::Sync { .. }) => Found::Failed(failed(&error)),
                             Err(_) => Found::SameStamp,
                         })
                     }
@@ -48,12 +50,25 @@ impl Disk {
         match folder.make_dir(name, 0o700) {
             Ok(()) => Ok(Found::Made),
             Err(error) if error.is_already_exists() => Ok(match kind_of(folder, name)? {
-                Some(Kind::Directory) => Found::Made,
+                Some(Kind::Directory) => {
+                    self.open_up(folder, name)?;
+                    Found::Made
+                }
                 Some(kind) => in_the_way(kind),
                 None => Found::Failed(failed(&error)),
             }),
             Err(error) => Err(error),
         }
+    }
+
+    /// Lets us work in a folder that its owner may not write in; its mode is set when it is finished.
+    fn open_up(&self, folder: &Dir, name: &Name) -> Result<(), FilesError> {
+        let mode = folder.attributes_of(&RelPath::from(name))?.mode & 0o7777;
+        if mode & 0o700 != 0o700 {
+            // Where it is not ours the first file in it will say so.
+            let _ = folder.set_mode(name, mode | 0o700);
+        }
+        Ok(())
     }
 
     fn make_symlink(
@@ -66,7 +81,12 @@ impl Disk {
         let kind = kind_of(folder, name)?;
         match kind {
             Some(Kind::Directory) => return Ok(in_the_way(Kind::Directory)),
-            Some(Kind::Symlink) if folder.read_link(name)? == target => return Ok(Found::Made),
+            Some(Kind::Symlink) if folder.read_link(name)? == target => {
+                if !self.order.dry_run {
+                    self.dress_symlink(folder, name, &placed.entry)?;
+                }
+                return Ok(Found::Made);
+            }
             Some(_) if self.order.existing == Existing::Skip => return Ok(Found::Left),
             Some(_) if self.order.existing == Existing::Fail => return Ok(Found::Left),
             _ if self.order.dry_run => return Ok(Found::WouldMake),
@@ -75,10 +95,17 @@ impl Disk {
         self.keep_old(folder, name)?;
         self.beside(folder, |folder, passing| {
             folder.make_symlink(target, passing)?;
-            folder.set_times(passing, placed.entry.mtime)?;
+            self.dress_symlink(folder, passing, &placed.entry)?;
             folder.rename(passing, (folder, name), Replace::Yes)
         })?;
         Ok(Found::Made)
+    }
+
+    fn dress_symlink(&self, folder: &Dir, name: &Name, entry: &Entry) -> Result<(), FilesError> {
+        if let Some((user, group)) = entry.owner {
+            folder.set_owner(name, user, group)?;
+        }
+        folder.set_times(name, entry.mtime)
     }
 
     pub(super) fn link(&self, placed: &Placed, to: &RelPath) -> Result<(), FilesError> {
@@ -134,6 +161,13 @@ impl Disk {
             let stem = &name.as_bytes()[..name.as_bytes().len().min(keep)];
             let old = Name::new([stem, suffix.as_bytes()].concat())
                 .map_err(|source| FilesError::Name { bytes: name.as_bytes().to_vec(), source })?;
+            // A second name, so that the first one stands until the new file takes it.
+            match folder.hard_link(&old, (folder, name)) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_already_exists() => continue,
+                Err(_) => {}
+            }
+            // File systems without hard links: for a moment nothing has the name.
             match folder.rename(name, (folder, &old), Replace::No) {
                 Err(error) if error.is_already_exists() => {}
                 result => return result,

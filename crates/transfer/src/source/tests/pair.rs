@@ -52,6 +52,7 @@ impl Plan {
                 dry_run: rng.percent(5),
                 deletion: if rng.percent(20) { Deletion::All } else { Deletion::No },
                 window,
+                contents: true,
                 rename_top: None,
             },
         }

@@ -11,7 +11,7 @@ use files::{
 
 use super::super::{Failure, Found, Job, JobResult, Place, ReadItem, Walked};
 use super::pair::Plan;
-use crate::message::{BundleItem, EntryKind, ParcelHead, RefuseCode, Xattr};
+use crate::message::{BundleItem, EntryKind, ParcelHead, RefuseCode, Xattr, ZERO_COST};
 use crate::target;
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
@@ -208,11 +208,11 @@ impl SourceDisk {
                 }
                 let (index, now) = (read.index, self.now(rng, &read));
                 let hash = hash_of(now.ctime.seconds as u64, read.attributes.size, chunk);
-                let parcel = match *hash.as_bytes() == [0; 32] {
+                let parcel = match *hash.as_bytes() == [0; 32] && len >= ZERO_COST {
                     true => (ParcelHead::Zeros { index, first: chunk, count: 1 }, 0),
                     false => (ParcelHead::Chunk { index, chunk, hash }, len),
                 };
-                let unsent = if send { len - parcel.1 } else { 0 };
+                let unsent = if send { len - parcel.0.cost(parcel.1) } else { 0 };
                 (JobResult::Chunk { index, chunk, hash, unsent, epoch }, send.then_some(parcel))
             }
             Job::Close { read, epoch } => match self.look(rng, &read) {
@@ -306,11 +306,11 @@ impl TargetDisk {
                 let result = self.write(rng, index, chunk, hash);
                 JobResult::Chunks { index, first: chunk, count: 1, len, result }
             }
-            Job::WriteZeros { index, first, count } => {
+            Job::WriteZeros { index, first, count, len } => {
                 let result = (first..first + count).try_for_each(|chunk| {
                     self.write(rng, index, chunk, ChunkHash::from_bytes([0; 32]))
                 });
-                JobResult::Chunks { index, first, count, len: 0, result }
+                JobResult::Chunks { index, first, count, len, result }
             }
             Job::Publish { placed, digest } => {
                 let result = self.publish(rng, &placed, digest);
