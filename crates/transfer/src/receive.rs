@@ -192,6 +192,8 @@ impl Receiver {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut heard = Instant::now();
+        // Made once: each making and asking takes the connection's lock.
+        let mut closed = std::pin::pin!(lane.closed());
         let began = heard;
         let mut told = heard;
         self.measured = (heard, 0);
@@ -222,7 +224,7 @@ impl Receiver {
                     }
                 }
                 () = outgoing.room(), if !outgoing.has_room() => {}
-                error = lane.closed() => return self.ended(error),
+                error = &mut closed => return self.ended(error),
                 _ = tick.tick() => {
                     self.adapt_credit(lane);
                     self.raise_ceiling(began);

@@ -155,6 +155,8 @@ impl Sender {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut heard = Instant::now();
+        // Made once: each making and asking takes the connection's lock.
+        let mut closed = std::pin::pin!(lane.closed());
         let mut told = heard;
         loop {
             // A target may grant what credit it likes and read nothing.
@@ -205,7 +207,7 @@ impl Sender {
                     }
                 }
                 () = outgoing.room(), if !outgoing.has_room() => {}
-                error = lane.closed() => return Err(ended(error)),
+                error = &mut closed => return Err(ended(error)),
                 _ = tick.tick() => {
                     self.report(lane);
                     if told.elapsed() > ALIVE {
