@@ -17,7 +17,7 @@ use crate::host::{Admission, Landing, Refusal, SourceRoot};
 use crate::message::{Entry, Listed, Opening, Order, RefuseCode};
 use crate::receipt::{Receipt, ReceiptError};
 use crate::receive::{ReceiveOptions, Receiver};
-use crate::send::{Sender, Watch};
+use crate::send::{Sender, Start, Watch};
 use crate::session;
 use crate::{Totals, TransferError};
 
@@ -80,7 +80,7 @@ pub async fn put(
     let job = job_of(&sources, &order);
     let sender = start_sender(&sources, &order, &options);
     let putting =
-        Putting { sources, order, options: options.clone(), id: new_id(job), begun: false, sender };
+        Putting { sources, order, options: options.clone(), id: new_id(job), tried: false, sender };
     drive(connect, &options, putting).await
 }
 
@@ -227,7 +227,10 @@ async fn close(lane: &Lane, result: &Result<JobReport, TransferError>) {
         Err(_) => lane.close(close_code::GOING_AWAY, "the transfer will go on"),
         Ok(_) => lane.close(close_code::DONE, "done"),
     }
-    lane.drained(Duration::from_millis(500)).await;
+    // The last word need not arrive when all is done: the other end has what it waits for. But it is
+    // to leave, and that takes a moment.
+    let patience = if result.is_ok() { 10 } else { 500 };
+    lane.drained(Duration::from_millis(patience)).await;
 }
 
 struct Putting {
@@ -235,7 +238,8 @@ struct Putting {
     order: Order,
     options: JobOptions,
     id: [u8; 16],
-    begun: bool,
+    /// Offers have been made; they are repeated when the target is ready.
+    tried: bool,
     sender: Sender,
 }
 
@@ -246,17 +250,20 @@ fn start_sender(sources: &[SourceRoot], order: &Order, options: &JobOptions) -> 
 impl Job for Putting {
     async fn attempt(&mut self, lane: &Lane) -> Result<JobReport, TransferError> {
         let seen = self.sender.seen();
-        let (id, resume, order) = (self.id, self.begun, self.order.clone());
+        let (id, resume, order) = (self.id, self.sender.is_accepted(), self.order.clone());
         let request = Opening::Put { id, resume, seen, order };
-        let (control, answer) = session::ask(lane, &request).await?;
-        let Opening::Accept { resumed, window, .. } = answer else {
-            return Err(session::unexpected(lane, answer));
+        let receipt = if self.tried {
+            let (control, answer) = session::ask(lane, &request).await?;
+            let window = match answer {
+                Opening::Accept { resumed, window, .. } if resumed == resume => window,
+                answer => return Err(session::unexpected(lane, answer)),
+            };
+            self.sender.run(lane, control, Start::Resumed { window }).await?
+        } else {
+            let control = session::ask_ahead(lane, &request).await?;
+            self.tried = true;
+            self.sender.run(lane, control, Start::Ahead { window: None }).await?
         };
-        if resumed != resume {
-            return Err(session::unexpected(lane, answer));
-        }
-        self.begun = true;
-        let receipt = self.sender.run(lane, control, window).await?;
         let receipt = (!self.order.dry_run).then_some(receipt);
         if let Some(receipt) = &receipt {
             self.check(lane, receipt).map_err(|error| TransferError::BadReceipt {
@@ -274,7 +281,7 @@ impl Job for Putting {
 
     fn begin_anew(&mut self) {
         self.id = new_id(job_of(&self.sources, &self.order));
-        self.begun = false;
+        self.tried = false;
         self.options.begin_anew();
         let bytes_sent = self.sender.bytes_sent();
         self.sender = start_sender(&self.sources, &self.order, &self.options);

@@ -22,7 +22,7 @@ use crate::message::{
 use crate::receipt::{MAX_ROOTS, Statement};
 use crate::record::add_record;
 use crate::send::{ALIVE, STALL, TICK, Watch, report_link, tell_outcome};
-use crate::target::{Job, JobResult, Output, Target, TargetOptions};
+use crate::target::{Job, JobResult, Output, Taken, Target, TargetOptions};
 use crate::{Totals, TransferError, Violation};
 use disk::Disk;
 use tree::TreeDigest;
@@ -75,6 +75,8 @@ pub(crate) struct Receiver {
     receipt: Option<Vec<u8>>,
     failure: Option<Refusal>,
     stored_before: u64,
+    /// The body of a parcel whose file is not decided yet.
+    held: Vec<u8>,
     credit: u64,
     /// Payload bytes per second that the source may send.
     limit: Option<u64>,
@@ -124,6 +126,7 @@ impl Receiver {
             receipt: None,
             failure: None,
             stored_before: 0,
+            held: Vec::new(),
             credit: share.clamp(LEAST_SHARE, LEAST_CREDIT),
             measured: (Instant::now(), 0),
         })
@@ -163,6 +166,7 @@ impl Receiver {
     pub(crate) fn link_lost(&mut self) {
         self.stored_before += self.machine.stored();
         self.machine.link_lost();
+        self.held = Vec::new();
     }
 
     /// Ends it before its time: begins nothing more and waits for what is under way on the disk, so that
@@ -314,12 +318,14 @@ impl Receiver {
         let head = ParcelHead::decode(&head, body.len())
             .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
         self.watch.counters.bytes_sent.add(body.len() as u64);
-        let job = self
+        let taken = self
             .machine
             .parcel(&head, body.len() as u64)
             .map_err(|violation| TransferError::Violation { peer: peer(), violation })?;
-        if let Some(job) = job {
-            self.spawn(job, body);
+        match taken {
+            Taken::Do(job) => self.spawn(job, body),
+            Taken::Hold => self.held = body,
+            Taken::Drop => {}
         }
         Ok(())
     }
@@ -329,6 +335,11 @@ impl Receiver {
             Output::Send(message) => control.send(message.encode()),
             Output::Do(Job::Finish { failures }) => self.finish(failures),
             Output::Do(job) => self.spawn(job, Vec::new()),
+            Output::DoHeld(job) => {
+                let body = std::mem::take(&mut self.held);
+                self.spawn(job, body);
+            }
+            Output::DropHeld => self.held = Vec::new(),
             Output::Ended { entry, path, outcome, linked } => {
                 if entry.parent == 0 {
                     self.note_root(&entry.name);

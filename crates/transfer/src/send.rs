@@ -21,6 +21,7 @@ use crate::host::SourceRoot;
 use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
 use crate::message::{Order, Outcome, TargetMessage};
 use crate::record::add_record;
+use crate::session::Answers;
 use crate::source::{Job, JobResult, Output, Place, Source, Walked};
 use crate::{Totals, TransferError};
 use limit::Limit;
@@ -51,6 +52,21 @@ struct Top {
     is_entry: bool,
 }
 
+/// How a source begins on a lane.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Start {
+    /// When the target says that it is ready, after a cut.
+    Resumed {
+        /// What the target grants for unfinished entries.
+        window: u64,
+    },
+    /// At once; without a window, before the target has answered the request.
+    Ahead {
+        /// As above.
+        window: Option<u64>,
+    },
+}
+
 /// A transfer at its source.
 pub(crate) struct Sender {
     machine: Source,
@@ -68,6 +84,10 @@ pub(crate) struct Sender {
     /// Stored on earlier connections.
     stored_before: u64,
     setid: bool,
+    /// Whether the beginning of the first file may go out unasked.
+    early: bool,
+    /// The target has taken the transfer on.
+    accepted: bool,
     tree: TreeDigest,
     tops: Vec<Top>,
     receipt: Option<Vec<u8>>,
@@ -87,6 +107,8 @@ impl Sender {
         let host_limit = sources.iter().filter_map(|source| source.max_rate_bytes_per_s).min();
         let limit = limit_bytes_per_s.into_iter().chain(host_limit).min();
         let setid = order.setid;
+        // Otherwise content is not, or hardly ever, what the target will ask for.
+        let early = !order.dry_run && !order.checksum;
         let tops = sources
             .iter()
             .map(|source| Top { name: source.name.clone(), is_entry: !source.path.is_root() })
@@ -113,6 +135,8 @@ impl Sender {
             unsent: 0,
             stored_before: 0,
             setid,
+            early,
+            accepted: false,
             tree: TreeDigest::new(),
             tops,
             receipt: None,
@@ -131,24 +155,44 @@ impl Sender {
         self.bytes_sent
     }
 
-    /// Runs on a lane until the receipt comes or the lane fails. `window` is what the target grants for
-    /// unfinished entries.
+    /// Whether the target has taken the transfer on.
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.accepted
+    }
+
+    /// Runs on a lane until the receipt comes or the lane fails.
     pub(crate) async fn run(
         &mut self,
         lane: &Lane,
         control: (ControlSender, ControlReceiver),
-        window: u64,
+        start: Start,
     ) -> Result<Vec<u8>, TransferError> {
-        self.machine.set_window(window);
-        let result = self.run_on(lane, queues(control)).await;
+        let mut answers = None;
+        match start {
+            Start::Resumed { window } => self.granted(window),
+            Start::Ahead { window } => {
+                match window {
+                    Some(window) => self.granted(window),
+                    None => answers = Some(Answers::default()),
+                }
+                self.machine.begin_ahead(self.early);
+            }
+        }
+        let result = self.run_on(lane, queues(control), answers).await;
         self.link_lost();
         result
+    }
+
+    fn granted(&mut self, window: u64) {
+        self.accepted = true;
+        self.machine.set_window(window);
     }
 
     async fn run_on(
         &mut self,
         lane: &Lane,
         (outgoing, mut incoming): (Outgoing, Incoming),
+        mut answers: Option<Answers>,
     ) -> Result<Vec<u8>, TransferError> {
         let mut parcels: JoinSet<Result<u64, LinkError>> = JoinSet::new();
         let mut walked = Vec::new();
@@ -179,7 +223,15 @@ impl Sender {
                 frame = incoming.recv() => {
                     heard = Instant::now();
                     match frame {
-                        Ok(Some(frame)) => self.message(lane, &frame)?,
+                        Ok(Some(frame)) => match &mut answers {
+                            Some(to_come) => {
+                                if let Some(window) = to_come.take(lane, &frame)? {
+                                    self.granted(window);
+                                    answers = None;
+                                }
+                            }
+                            None => self.message(lane, &frame)?,
+                        },
                         Ok(None) | Err(_) => return Err(ended(why_ended(lane).await)),
                     }
                 }
@@ -288,7 +340,7 @@ impl Sender {
     }
 
     fn read(&mut self, job: Job) {
-        if let Job::Chunk { read, .. } = &job {
+        if let Job::Chunk { read, .. } | Job::Early { read, .. } = &job {
             self.watch.counters.set_current(Some(read.place.path.as_bytes()));
         } else if let Job::Bundle { items, .. } = &job
             && let Some(first) = items.first()

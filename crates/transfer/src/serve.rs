@@ -15,7 +15,7 @@ use crate::client::chain;
 use crate::host::{Host, Refusal};
 use crate::message::{Listed, Opening, Order, RefuseCode, pack};
 use crate::receive::{ReceiveOptions, Receiver};
-use crate::send::{Sender, Watch};
+use crate::send::{Sender, Start, Watch};
 use crate::session::{self, Control};
 use registry::{Kept, Registry};
 
@@ -83,12 +83,12 @@ impl Server {
     }
 
     async fn run(&self, lane: &Lane, control: Control, job: Running) -> Result<(), TransferError> {
-        let Running { id, slot, mut kept, start } = job;
+        let Running { id, slot, mut kept, seen, start } = job;
         let peer = *lane.peer();
         let result = tokio::select! {
             result = async {
                 match &mut *kept {
-                    Kept::Receive(receiver) => receiver.run(lane, control, start).await,
+                    Kept::Receive(receiver) => receiver.run(lane, control, seen).await,
                     Kept::Send(sender) => sender.run(lane, control, start).await.map(drop),
                 }
             } => result,
@@ -152,7 +152,8 @@ impl Server {
         let window = receiver.window();
         let accept = Opening::Accept { resumed: resume.is_some(), seen: 0, window };
         control.0.send(&accept.encode()).await.map_err(TransferError::Link)?;
-        Ok(Some(Running { id, slot, kept, start: resume.unwrap_or(0) }))
+        let start = Start::Resumed { window };
+        Ok(Some(Running { id, slot, kept, seen: resume.unwrap_or(0), start }))
     }
 
     async fn get(
@@ -179,7 +180,11 @@ impl Server {
         };
         let accept = Opening::Accept { resumed: resume, seen: sender.seen(), window };
         control.0.send(&accept.encode()).await.map_err(TransferError::Link)?;
-        Ok(Some(Running { id, slot, kept, start: window }))
+        let start = match resume {
+            true => Start::Resumed { window },
+            false => Start::Ahead { window: Some(window) },
+        };
+        Ok(Some(Running { id, slot, kept, seen: 0, start }))
     }
 
     async fn list(
@@ -213,8 +218,10 @@ struct Running {
     id: [u8; 16],
     slot: Arc<registry::Slot>,
     kept: tokio::sync::OwnedMutexGuard<Kept>,
-    /// Outcomes seen, for a receiver; the window, for a sender.
-    start: u64,
+    /// Outcomes that the source has seen, for a receiver.
+    seen: u64,
+    /// For a sender.
+    start: Start,
 }
 
 /// Why a request is not carried out.

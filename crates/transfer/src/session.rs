@@ -15,15 +15,43 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) type Control = (ControlSender, ControlReceiver);
 
-/// Dialler: opens the control stream, agrees on a version, asks, and returns the answer.
-pub(crate) async fn ask(
-    lane: &Lane,
-    request: &Opening,
-) -> Result<(Control, Opening), TransferError> {
+/// Dialler: opens the control stream and asks, without waiting for an answer.
+pub(crate) async fn ask_ahead(lane: &Lane, request: &Opening) -> Result<Control, TransferError> {
     let mut control = lane.open_control().await?;
     let hello = Opening::Hello { lowest: VERSION, highest: VERSION, software: software() };
     control.0.send(&hello.encode()).await?;
     control.0.send(&request.encode()).await?;
+    Ok(control)
+}
+
+/// The answers to a request that was made ahead, of which two are to come.
+#[derive(Debug, Default)]
+pub(crate) struct Answers {
+    welcomed: bool,
+}
+
+impl Answers {
+    /// Takes the next frame: the window that was granted, or nothing as long as more is to come.
+    pub(crate) fn take(&mut self, lane: &Lane, frame: &[u8]) -> Result<Option<u64>, TransferError> {
+        let message = Opening::decode(frame)
+            .map_err(|error| TransferError::Unreadable { peer: lane.peer_name().clone(), error })?;
+        match message {
+            Opening::Welcome { version: VERSION, .. } if !self.welcomed => {
+                self.welcomed = true;
+                Ok(None)
+            }
+            Opening::Accept { resumed: false, window, .. } if self.welcomed => Ok(Some(window)),
+            other => Err(unexpected(lane, other)),
+        }
+    }
+}
+
+/// Dialler: asks, and waits for the answer.
+pub(crate) async fn ask(
+    lane: &Lane,
+    request: &Opening,
+) -> Result<(Control, Opening), TransferError> {
+    let mut control = ask_ahead(lane, request).await?;
     match read(lane, &mut control.1, DEADLINE).await? {
         Opening::Welcome { version: VERSION, .. } => {}
         other => return Err(unexpected(lane, other)),

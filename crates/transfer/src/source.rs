@@ -87,6 +87,8 @@ struct Live {
     /// Known once the content was read whole.
     digest: Option<Digest>,
     large: Option<Large>,
+    /// A small file that goes out on this link without having been asked for.
+    early: bool,
 }
 
 #[derive(Debug)]
@@ -118,6 +120,12 @@ pub struct Source {
     finished_walk: bool,
     problems: u64,
     ready: bool,
+    /// Began without waiting for the target, whose word that it is ready is still to come.
+    ahead: bool,
+    /// The next file offered goes out early.
+    early_open: bool,
+    /// The file to be read for that.
+    early: Option<u64>,
     held: bool,
     /// Raised with each cut, so that a late reading job is known to be for the link before.
     epoch: u64,
@@ -160,6 +168,9 @@ impl Source {
             finished_walk: false,
             problems: 0,
             ready: false,
+            ahead: false,
+            early_open: false,
+            early: None,
             held: false,
             epoch: 0,
             seen: 0,
@@ -182,6 +193,12 @@ impl Source {
     pub fn set_window(&mut self, window: u64) {
         // Whatever a target says, what is kept for it here is bounded.
         self.window = window.clamp(MIN_WINDOW, MAX_WINDOW);
+    }
+
+    /// Begins a transfer without waiting until the target says that it is ready. With `early`, the
+    /// beginning of the first file goes out before it is asked for.
+    pub fn begin_ahead(&mut self, early: bool) {
+        (self.ready, self.ahead, self.early_open) = (true, true, early);
     }
 
     /// Whether to read no more for now: what was read has not yet left.
@@ -253,9 +270,27 @@ impl Source {
             left: None,
             digest: None,
             large: None,
+            early: false,
         };
         self.live.insert(index, live);
+        self.try_early(index);
         index
+    }
+
+    /// Sends the beginning of this entry unasked, if it is the first file of a transfer that begins.
+    fn try_early(&mut self, index: u64) {
+        let Some(live) = self.live.get_mut(&index).filter(|_| self.early_open) else { return };
+        let EntryKind::File { size, sparse, .. } = live.entry.kind else { return };
+        self.early_open = false;
+        if size == 0 || sparse {
+            return;
+        }
+        if size <= CHUNK {
+            live.early = true;
+        } else {
+            live.large.get_or_insert_with(|| Large::new(size)).send_early();
+        }
+        self.early = Some(index);
     }
 
     fn file_kind(&mut self, index: u64, attributes: &Attributes) -> EntryKind {
@@ -322,7 +357,8 @@ impl Source {
 
     /// The link is gone: nothing can be sent, and what was under way counts as not sent.
     pub fn link_lost(&mut self) {
-        self.ready = false;
+        (self.ready, self.ahead, self.early_open) = (false, false, false);
+        self.early = None;
         self.epoch += 1;
         (self.allowed, self.used, self.stored) = (0, 0, 0);
         self.compare.clear();
@@ -331,6 +367,7 @@ impl Source {
         self.offers.clear();
         self.outputs.retain(|output| !matches!(output, Output::Send(_)));
         for live in self.live.values_mut() {
+            live.early = false;
             if let Some(large) = &mut live.large {
                 large.rewind();
             }
@@ -338,6 +375,9 @@ impl Source {
     }
 
     fn offer_again(&mut self) -> Result<(), Violation> {
+        if std::mem::take(&mut self.ahead) {
+            return Ok(());
+        }
         if self.ready {
             return Err(Violation("ready twice"));
         }
@@ -390,6 +430,9 @@ impl Source {
         if size <= CHUNK {
             if !need.ranges.is_empty() {
                 return Err(Violation("ranges of a small file"));
+            }
+            if std::mem::take(&mut live.early) {
+                return Ok(());
             }
             self.small.push_back(need.index);
             return Ok(());

@@ -3,6 +3,7 @@
 //! of messages is held against what was offered and asked for, and a rule that is broken ends the link.
 //! Memory is bounded by the window of unfinished entries, never by the tree.
 
+mod early;
 mod entries;
 mod job;
 mod offers;
@@ -13,7 +14,7 @@ pub use job::{Failed, Found, Job, JobResult, Placed, Spot};
 
 use std::collections::{HashMap, VecDeque};
 
-use files::{Digest, Name, RelPath, chunk_len};
+use files::{ChunkHash, Digest, Name, RelPath, chunk_len};
 
 use crate::message::{
     Deletion, Entry, EntryKind, Existing, Need, Order, Outcome, ParcelHead, SourceMessage,
@@ -74,6 +75,10 @@ pub enum Output {
     Send(TargetMessage),
     /// Do this on the disk; the answer goes to `job_done`.
     Do(Job),
+    /// The same with the body of the parcel that is held.
+    DoHeld(Job),
+    /// The body of the parcel that is held is not wanted.
+    DropHeld,
     /// An entry ended so, at this path as the source calls it; what is needed for its record.
     Ended {
         /// The entry as offered.
@@ -85,6 +90,25 @@ pub enum Output {
         /// For a hard link that stands: the digest of its content.
         linked: Option<Digest>,
     },
+}
+
+/// What is to be done with a parcel that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// Do this with its body; the answer goes to `job_done`.
+    Do(Job),
+    /// Hold its body until an output says what to do with it.
+    Hold,
+    /// Its entry has ended meanwhile: drop it.
+    Drop,
+}
+
+/// An early parcel whose file is not decided yet.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    index: u64,
+    hash: ChunkHash,
+    len: u64,
 }
 
 /// The machine. See the module's text.
@@ -130,6 +154,9 @@ pub struct Target {
     needs: Vec<Need>,
     ended: VecDeque<Output>,
     messages: VecDeque<TargetMessage>,
+    /// An early parcel came on this connection; there may be only one.
+    early: bool,
+    held: Option<Held>,
     totals: Totals,
 }
 
@@ -172,6 +199,8 @@ impl Target {
             needs: Vec::new(),
             ended: VecDeque::new(),
             messages: VecDeque::new(),
+            early: false,
+            held: None,
             totals: Totals::default(),
         }
     }
@@ -228,6 +257,7 @@ impl Target {
         self.earlier += self.received - self.stored;
         (self.received, self.allowed, self.stored) = (0, 0, 0);
         (self.told_allowed, self.told_stored) = (0, 0);
+        self.early = false;
         self.outcomes.repeat();
         self.flush_outcomes();
         self.messages.push_back(TargetMessage::Ready);
@@ -242,6 +272,7 @@ impl Target {
         self.ready = false;
         self.messages.clear();
         self.needs.clear();
+        self.held = None;
         self.files.values_mut().for_each(|file| file.asked = false);
     }
 
@@ -270,7 +301,7 @@ impl Target {
 
     /// Takes the head of a parcel that came with `body` bytes, and says what is to be done with them.
     /// Nothing, for chunks of a file that failed or was taken back while they were on their way.
-    pub fn parcel(&mut self, head: &ParcelHead, body: u64) -> Result<Option<Job>, Violation> {
+    pub fn parcel(&mut self, head: &ParcelHead, body: u64) -> Result<Taken, Violation> {
         let cost = head.cost(body);
         self.received += cost;
         if self.received > self.allowed {
@@ -294,13 +325,13 @@ impl Target {
                     files.push((file.placed.clone(), item.len, item.hash));
                 }
                 self.jobs_running += 1;
-                Ok(Some(Job::WriteSmall(files)))
+                Ok(Taken::Do(Job::WriteSmall(files)))
             }
             ParcelHead::Chunk { index, .. } | ParcelHead::Zeros { index, .. }
                 if *index <= self.highest && !self.files.contains_key(index) =>
             {
                 self.stored += cost;
-                Ok(None)
+                Ok(Taken::Drop)
             }
             ParcelHead::Chunk { index, chunk, hash } => {
                 let sparse = self.claim_chunks(*index, *chunk, 1)?;
@@ -310,7 +341,7 @@ impl Target {
                     return Err(Violation("a chunk of a wrong length"));
                 }
                 self.jobs_running += 1;
-                Ok(Some(Job::WriteChunk {
+                Ok(Taken::Do(Job::WriteChunk {
                     index: *index,
                     chunk: *chunk,
                     hash: *hash,
@@ -321,7 +352,15 @@ impl Target {
             ParcelHead::Zeros { index, first, count } => {
                 self.claim_chunks(*index, *first, *count)?;
                 self.jobs_running += 1;
-                Ok(Some(Job::WriteZeros { index: *index, first: *first, count: *count, len: cost }))
+                let (index, first, count) = (*index, *first, *count);
+                Ok(Taken::Do(Job::WriteZeros { index, first, count, len: cost }))
+            }
+            ParcelHead::Early { index, hash } => {
+                if std::mem::replace(&mut self.early, true) {
+                    return Err(Violation("a second early parcel"));
+                }
+                self.held = Some(Held { index: *index, hash: *hash, len: body });
+                Ok(Taken::Hold)
             }
         }
     }
@@ -390,6 +429,9 @@ impl Target {
     /// The next thing to do, or nothing until there is more input.
     pub fn poll_output(&mut self) -> Option<Output> {
         if let Some(output) = self.ended.pop_front() {
+            return Some(output);
+        }
+        if let Some(output) = self.settle_held() {
             return Some(output);
         }
         if let Some(job) = self.next_job() {

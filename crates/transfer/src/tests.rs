@@ -209,9 +209,10 @@ fn a_tree_goes_there_and_back() {
         assert_same(&scratch.dir("near/tree"), &scratch.dir("far/tree"));
         assert!(!scratch.path("far/.haul").exists(), "staging is gone");
 
-        // Again: nothing is sent.
+        // Again: nothing is sent but the beginning of one file, before the first answer.
         let again = rig.put(&scratch.dir("near"), "tree", Order::default()).await;
-        assert_eq!((again.totals.copied, again.totals.unchanged, again.bytes_sent), (0, 3006, 0));
+        assert_eq!((again.totals.copied, again.totals.unchanged), (0, 3006));
+        assert!(again.bytes_sent <= files::CHUNK, "{} bytes", again.bytes_sent);
         let repeated = Receipt::verify(&again.receipt.unwrap()).unwrap().statement;
         assert_eq!(repeated.tree, statement.tree);
 

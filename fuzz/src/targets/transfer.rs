@@ -8,7 +8,7 @@ use transfer::message::{
     TargetMessage,
 };
 use transfer::receipt::Receipt;
-use transfer::target::{Failed, Found, Job, JobResult, Output, Target, TargetOptions};
+use transfer::target::{Failed, Found, Job, JobResult, Output, Taken, Target, TargetOptions};
 
 /// The first words of a peer. What is read has one form only; Hello alone may be followed by more.
 pub fn opening(data: &[u8]) {
@@ -76,6 +76,7 @@ fn play(data: &[u8]) -> World {
         target: Target::new(options, 6 << 20),
         jobs: Vec::new(),
         missing: HashMap::new(),
+        held: false,
         finished: HashSet::new(),
         ended: HashSet::new(),
         outcomes: 0,
@@ -128,6 +129,8 @@ impl<'a> Input<'a> {
 struct World {
     target: Target,
     jobs: Vec<Job>,
+    /// The shell holds the body of an early parcel.
+    held: bool,
     /// Chunks that an open file lacks.
     missing: HashMap<u64, HashSet<u64>>,
     finished: HashSet<u64>,
@@ -147,10 +150,15 @@ impl World {
         let body = u64::from(input.u8().unwrap_or(0));
         let Ok(head) = ParcelHead::decode(input.bytes(), body as usize) else { return true };
         match self.target.parcel(&head, body) {
-            Ok(job) => {
-                self.jobs.extend(job);
+            Ok(Taken::Do(job)) => {
+                self.jobs.push(job);
                 true
             }
+            Ok(Taken::Hold) => {
+                assert!(!std::mem::replace(&mut self.held, true), "one body is held at most");
+                true
+            }
+            Ok(Taken::Drop) => true,
             Err(_) => false,
         }
     }
@@ -158,6 +166,11 @@ impl World {
     fn drain(&mut self) {
         while let Some(output) = self.target.poll_output() {
             match output {
+                Output::DropHeld => assert!(std::mem::take(&mut self.held)),
+                Output::DoHeld(job) => {
+                    assert!(std::mem::take(&mut self.held));
+                    self.jobs.push(job);
+                }
                 Output::Do(job) => {
                     assert!(self.jobs.len() < 10_000, "jobs are bounded by the window");
                     if let Job::FinishFolder { placed, .. } = &job {

@@ -34,6 +34,14 @@ pub enum ParcelHead {
         /// How many.
         count: u64,
     },
+    /// The beginning of the first file offered, sent before anybody asked for it: the whole file if it
+    /// is of one chunk.
+    Early {
+        /// The file's entry.
+        index: u64,
+        /// The hash of chunk 0.
+        hash: ChunkHash,
+    },
 }
 
 /// One file of a bundle.
@@ -52,7 +60,7 @@ impl ParcelHead {
     pub fn cost(&self, body: u64) -> u64 {
         match self {
             Self::Zeros { count, .. } => body + count * ZERO_COST,
-            Self::Bundle(_) | Self::Chunk { .. } => body,
+            Self::Bundle(_) | Self::Chunk { .. } | Self::Early { .. } => body,
         }
     }
 
@@ -71,6 +79,9 @@ impl ParcelHead {
             }
             Self::Zeros { index, first, count } => {
                 out.u8(3).varint(*index).varint(*first).varint(*count);
+            }
+            Self::Early { index, hash } => {
+                out.u8(4).varint(*index).array(hash.as_bytes());
             }
         }
         out.finish()
@@ -113,6 +124,15 @@ impl ParcelHead {
                     return Err(WireError::invalid("zero chunks"));
                 }
                 Self::Zeros { index, first, count }
+            }
+            4 => {
+                if body == 0 || body as u64 > CHUNK {
+                    return Err(WireError::invalid("early length"));
+                }
+                Self::Early {
+                    index: input.varint("early index")?,
+                    hash: ChunkHash::from_bytes(input.array("early hash")?),
+                }
             }
             _ => return Err(WireError::invalid("parcel type")),
         };

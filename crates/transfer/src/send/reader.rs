@@ -43,16 +43,14 @@ impl Reader {
     pub(crate) fn read(&self, job: &Job) -> (JobResult, Option<Payload>) {
         match job {
             Job::Bundle { items, epoch } => self.bundle(items, *epoch),
-            Job::Chunk { read, chunk, send, epoch } => match self.chunk(read, *chunk, *send) {
-                Ok((hash, payload)) => {
-                    let (index, chunk, epoch) = (read.index, *chunk, *epoch);
-                    let sent =
-                        payload.as_ref().map_or(0, |(head, body)| head.cost(body.len() as u64));
-                    let unsent = to_send(read, chunk, *send) - sent;
-                    (JobResult::Chunk { index, chunk, hash, unsent, epoch }, payload)
-                }
-                Err(failure) => self.failed(read, failure, to_send(read, *chunk, *send), *epoch),
-            },
+            Job::Chunk { read, chunk, send, epoch } => self.one_chunk(read, *chunk, *send, *epoch),
+            Job::Early { read, epoch } => {
+                let (result, payload) = match read.attributes.size <= CHUNK {
+                    true => self.bundle(std::slice::from_ref(read), *epoch),
+                    false => self.one_chunk(read, 0, true, *epoch),
+                };
+                (result, payload.map(|(head, body)| (early(head), body)))
+            }
             Job::Close { read, epoch } => {
                 let result = self.opened(read).and_then(|file| unchanged(&file, read));
                 self.forget(read.index);
@@ -80,6 +78,23 @@ impl Reader {
     ) -> (JobResult, Option<Payload>) {
         self.forget(read.index);
         (JobResult::Failed { index: read.index, failure, unsent, epoch }, None)
+    }
+
+    fn one_chunk(
+        &self,
+        read: &ReadItem,
+        chunk: u64,
+        send: bool,
+        epoch: u64,
+    ) -> (JobResult, Option<Payload>) {
+        match self.chunk(read, chunk, send) {
+            Ok((hash, payload)) => {
+                let sent = payload.as_ref().map_or(0, |(head, body)| head.cost(body.len() as u64));
+                let unsent = to_send(read, chunk, send) - sent;
+                (JobResult::Chunk { index: read.index, chunk, hash, unsent, epoch }, payload)
+            }
+            Err(failure) => self.failed(read, failure, to_send(read, chunk, send), epoch),
+        }
     }
 
     fn bundle(&self, items: &[ReadItem], epoch: u64) -> (JobResult, Option<Payload>) {
@@ -169,6 +184,18 @@ impl Reader {
             .map_err(|error| gone(crate::words(&error)))?;
         unchanged(&file, item)?;
         Ok(file)
+    }
+}
+
+/// The head for the same content when nobody has asked for it.
+fn early(head: ParcelHead) -> ParcelHead {
+    match &head {
+        ParcelHead::Chunk { index, hash, .. } => ParcelHead::Early { index: *index, hash: *hash },
+        ParcelHead::Bundle(items) => match items.first() {
+            Some(item) => ParcelHead::Early { index: item.index, hash: item.hash },
+            None => head,
+        },
+        _ => head,
     }
 }
 

@@ -44,6 +44,13 @@ pub enum Job {
         /// See the type.
         epoch: u64,
     },
+    /// Read chunk 0 of the first file, which nobody has asked for yet, hash it and send it.
+    Early {
+        /// The file, which stays open if it has more chunks.
+        read: ReadItem,
+        /// See the type.
+        epoch: u64,
+    },
     /// All chunks are read: look whether the file is still as it was, and close it.
     Close {
         /// The file.

@@ -17,6 +17,8 @@ pub(super) struct Large {
     ranges: Vec<(u64, u64)>,
     /// The next chunk to look at.
     next: u64,
+    /// Chunk 0 goes out on this link without having been asked for.
+    early: bool,
 }
 
 impl Large {
@@ -29,7 +31,14 @@ impl Large {
             reading: 0,
             ranges: Vec::new(),
             next: count,
+            early: false,
         }
+    }
+
+    /// Chunk 0 is being read and sent before it is asked for.
+    pub(super) fn send_early(&mut self) {
+        self.early = true;
+        self.reading += 1;
     }
 
     /// The target says what it lacks.
@@ -39,13 +48,15 @@ impl Large {
             return Err(Violation("need of chunks beyond the end"));
         }
         self.ranges = ranges.iter().map(|(first, length)| (*first, first + length)).collect();
-        self.next = 0;
+        // What went out early is not asked for by the first need, whatever that says.
+        self.next = u64::from(std::mem::take(&mut self.early));
         Ok(())
     }
 
     /// The link is gone. What was hashed stays hashed; what is needed will be said again.
     pub(super) fn rewind(&mut self) {
         self.ranges.clear();
+        self.early = false;
         self.reading = 0;
         self.next = self.hashes.len() as u64;
     }

@@ -25,6 +25,13 @@ impl Source {
         if !self.ready || self.held || self.jobs >= MAX_JOBS {
             return None;
         }
+        if let Some(live) = self.early.take().and_then(|index| self.live.get(&index)) {
+            let (place, attributes) = (live.found.place.clone(), &live.found.attributes);
+            let read = ReadItem::of(live.entry.index, place, attributes);
+            self.used += attributes.size.min(CHUNK);
+            self.jobs += 1;
+            return Some(Job::Early { read, epoch: self.epoch });
+        }
         if let Some((index, have)) = self.compare.pop_front() {
             let live = self.live.get(&index)?;
             self.jobs += 1;
@@ -70,7 +77,7 @@ impl Source {
             };
             let large = live.large.as_mut()?;
             let read = ReadItem::of(index, live.found.place.clone(), &live.found.attributes);
-            if let Some((chunk, len, send)) = large.next(self.allowed - self.used) {
+            if let Some((chunk, len, send)) = large.next(self.allowed.saturating_sub(self.used)) {
                 self.used += if send { len } else { 0 };
                 return Some(Job::Chunk { read, chunk, send, epoch: self.epoch });
             }

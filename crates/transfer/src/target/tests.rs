@@ -33,9 +33,9 @@ fn drain(target: &mut Target) -> (Vec<Job>, Vec<Need>) {
     let (mut jobs, mut needs) = (Vec::new(), Vec::new());
     while let Some(output) = target.poll_output() {
         match output {
-            Output::Do(job) => jobs.push(job),
+            Output::Do(job) | Output::DoHeld(job) => jobs.push(job),
             Output::Send(TargetMessage::Need(list)) => needs.extend(list),
-            Output::Send(_) | Output::Ended { .. } => {}
+            Output::Send(_) | Output::Ended { .. } | Output::DropHeld => {}
         }
     }
     (jobs, needs)
@@ -91,12 +91,62 @@ fn bytes_of_an_earlier_link_are_not_counted_on_the_next() {
     drain(&mut target);
     let hash = files::ChunkHash::from_bytes([1; 32]);
     let item = crate::message::BundleItem { index: 1, len: 5, hash };
-    target.parcel(&ParcelHead::Bundle(vec![item]), 5).unwrap().expect("it is to be written");
+    let taken = target.parcel(&ParcelHead::Bundle(vec![item]), 5).unwrap();
+    assert!(matches!(taken, Taken::Do(_)), "it is to be written: {taken:?}");
     target.link_lost();
     target.link_up(0).unwrap();
     let failed = Failed { code: RefuseCode::Disk, text: String::new() };
     target.job_done(JobResult::Small(vec![(1, 5, Err(failed))]));
     assert_eq!((target.received(), target.stored()), (0, 0));
+}
+
+/// What comes before its file is decided, or even offered, waits for that and is used at once.
+#[test]
+fn an_early_parcel_waits_for_its_file() {
+    let hash = files::ChunkHash::from_bytes([1; 32]);
+    let early = |index| ParcelHead::Early { index, hash };
+    let mut target = target(&Order::default());
+    drain(&mut target);
+    assert_eq!(target.parcel(&early(1), 5), Ok(Taken::Hold));
+    assert_eq!(target.poll_output(), None, "nothing was offered yet");
+    assert_eq!(target.parcel(&early(2), 5), Err(Violation("a second early parcel")));
+    offer(&mut target, vec![file(1, "a", 5)]).unwrap();
+    examined(&mut target, &Found::Nothing);
+    let (jobs, _) = drain(&mut target);
+    assert!(matches!(jobs.as_slice(), [Job::WriteSmall(files)] if files[0].1 == 5), "{jobs:?}");
+}
+
+#[test]
+fn an_early_parcel_is_dropped_when_its_file_needs_none() {
+    let hash = files::ChunkHash::from_bytes([1; 32]);
+    let mut target = target(&Order::default());
+    drain(&mut target);
+    target.parcel(&ParcelHead::Early { index: 1, hash }, 5).unwrap();
+    offer(&mut target, vec![file(1, "a", 5)]).unwrap();
+    examined(&mut target, &Found::Unchanged(Digest::from_bytes([2; 32])));
+    let outputs: Vec<_> = std::iter::from_fn(|| target.poll_output()).collect();
+    assert!(outputs.contains(&Output::DropHeld), "{outputs:?}");
+    assert_eq!(target.stored(), 5, "its credit comes back");
+}
+
+/// A source that lies about the length of what it sends early cannot finish that file.
+#[test]
+fn an_early_parcel_of_a_wrong_length_fails_its_file() {
+    let hash = files::ChunkHash::from_bytes([1; 32]);
+    for size in [5, 3 << 20] {
+        let mut target = target(&Order::default());
+        drain(&mut target);
+        offer(&mut target, vec![file(1, "a", size)]).unwrap();
+        examined(&mut target, &Found::Nothing);
+        if size > 5 {
+            drain(&mut target);
+            let result = Ok(vec![(0, 3)]);
+            target.job_done(JobResult::Opened { index: 1, result });
+        }
+        target.parcel(&ParcelHead::Early { index: 1, hash }, 7).unwrap();
+        drain(&mut target);
+        assert_eq!(target.totals().failed, 1, "size {size}");
+    }
 }
 
 /// A dry run must not take content, also not after a comparison.

@@ -9,7 +9,7 @@ use super::world::{Rng, SourceDisk, TargetDisk};
 use crate::message::{
     Deletion, Existing, MAX_WINDOW, MIN_WINDOW, Outcome, ParcelHead, SourceMessage, TargetMessage,
 };
-use crate::target::{self, Target, TargetOptions};
+use crate::target::{self, Taken, Target, TargetOptions};
 
 /// Microseconds of a world in which nothing takes longer than a second.
 type Time = u64;
@@ -24,6 +24,8 @@ pub struct Plan {
     pub cuts: u32,
     /// How often, of a hundred times, something goes wrong.
     pub trouble: u64,
+    /// The source does not wait for the target to begin.
+    pub ahead: bool,
     /// Entries have long names and targets and many attributes.
     pub dear: bool,
     /// So many folders lie in each other.
@@ -42,6 +44,7 @@ impl Plan {
             contents: rng.percent(30),
             cuts: rng.below(5) as u32,
             trouble: [0, 0, 1, 3][rng.below(4) as usize],
+            ahead: rng.percent(50),
             dear: false,
             chain: 0,
             window,
@@ -103,6 +106,8 @@ pub struct Pair {
     offered: u64,
     problems: u64,
     receipt: bool,
+    /// The target's shell holds the body of an early parcel.
+    held: bool,
 }
 
 impl Pair {
@@ -129,6 +134,7 @@ impl Pair {
             offered: 0,
             problems: 0,
             receipt: false,
+            held: false,
             plan,
         };
         pair.later(1, Event::Join);
@@ -188,9 +194,12 @@ impl Pair {
             }
             Event::Parcel(head, body) => {
                 let head = ParcelHead::decode(&head.encode(), body as usize).unwrap();
-                let job = self.target.parcel(&head, body);
-                let job = job.unwrap_or_else(|violation| panic!("{violation} by {head:?}"));
-                job.into_iter().for_each(|job| self.start(job));
+                let taken = self.target.parcel(&head, body);
+                match taken.unwrap_or_else(|violation| panic!("{violation} by {head:?}")) {
+                    Taken::Do(job) => self.start(job),
+                    Taken::Hold => self.held = true,
+                    Taken::Drop => {}
+                }
             }
             Event::Read(result, parcel) => {
                 let fresh = result.epoch() == self.epoch;
@@ -221,6 +230,7 @@ impl Pair {
         self.events.retain(|_, event| !event.is_carried());
         self.source.link_lost();
         self.target.link_lost();
+        self.held = false;
         self.epoch += 1;
         self.last = [0; 2];
         self.later(60_000, Event::Join);
@@ -228,6 +238,9 @@ impl Pair {
 
     fn join(&mut self) {
         self.linked = true;
+        if self.plan.ahead && self.epoch == 0 {
+            self.source.begin_ahead(!self.plan.options.dry_run);
+        }
         self.target.link_up(self.source.seen()).unwrap();
         if self.plan.cuts > 0 {
             self.plan.cuts -= 1;
@@ -287,6 +300,13 @@ impl Pair {
                 }
             }
             target::Output::Do(job) => self.start(job),
+            target::Output::DoHeld(job) => {
+                assert!(std::mem::take(&mut self.held), "there is a body to write");
+                self.start(job);
+            }
+            target::Output::DropHeld => {
+                assert!(std::mem::take(&mut self.held), "there is a body to drop");
+            }
             target::Output::Ended { entry, outcome, .. } => {
                 let late = self.disk.finishing.contains(&entry.parent);
                 let failed = matches!(outcome, Outcome::Failed { .. });

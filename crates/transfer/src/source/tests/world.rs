@@ -197,6 +197,23 @@ impl SourceDisk {
     pub fn read(&mut self, rng: &mut Rng, job: Job) -> (JobResult, Option<(ParcelHead, u64)>) {
         match job {
             Job::Bundle { items, epoch } => self.bundle(rng, &items, epoch),
+            Job::Early { read, epoch } => {
+                let (result, parcel) = match read.attributes.size <= CHUNK {
+                    true => self.bundle(rng, &[read], epoch),
+                    false => self.read(rng, Job::Chunk { read, chunk: 0, send: true, epoch }),
+                };
+                let early = |(head, body)| match head {
+                    ParcelHead::Bundle(items) => {
+                        let (index, hash) = (items[0].index, items[0].hash);
+                        (ParcelHead::Early { index, hash }, body)
+                    }
+                    ParcelHead::Chunk { index, hash, .. } => {
+                        (ParcelHead::Early { index, hash }, body)
+                    }
+                    other => (other, body),
+                };
+                (result, parcel.map(early))
+            }
             Job::Chunk { read, chunk, send, epoch } => {
                 let len = chunk_len(read.attributes.size, chunk).unwrap() as u64;
                 // A file is looked at when it is opened, so any of its chunks may be the one that fails.
