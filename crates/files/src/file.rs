@@ -33,7 +33,7 @@ impl File {
 
     /// Wraps a descriptor after making sure that it is a regular file.
     pub(crate) fn regular(fd: OwnedFd, path: PathBuf) -> Result<File> {
-        let file = File::new(fd, path);
+        let file = File::made(fd, path);
         match file.attributes()?.kind {
             Kind::File => Ok(file),
             kind => Err(FilesError::NotAFile { path: file.path, kind }),
@@ -41,7 +41,7 @@ impl File {
     }
 
     /// Wraps a descriptor that is known to be a regular file.
-    fn new(fd: OwnedFd, path: PathBuf) -> File {
+    pub(crate) fn made(fd: OwnedFd, path: PathBuf) -> File {
         File { file: fd.into(), path }
     }
 
