@@ -120,12 +120,38 @@ pub fn hash_chunk(file_size: u64, index: u64, data: &[u8]) -> ChunkHash {
             data,
         ));
     }
-    if file_size <= CHUNK {
-        return ChunkHash(*blake3::hash(data).as_bytes());
+    let mut hasher = ChunkHasher::new(file_size, index);
+    hasher.update(data);
+    hasher.finish()
+}
+
+/// Hashes one chunk of a file piece by piece, as [`hash_chunk`] does in one go. Whoever feeds it sees to
+/// it that the pieces are that chunk.
+pub(crate) struct ChunkHasher {
+    hasher: blake3::Hasher,
+    is_file: bool,
+}
+
+impl ChunkHasher {
+    pub(crate) fn new(file_size: u64, index: u64) -> ChunkHasher {
+        let mut hasher = blake3::Hasher::new();
+        let is_file = file_size <= CHUNK;
+        if !is_file {
+            hasher.set_input_offset(index * CHUNK);
+        }
+        ChunkHasher { hasher, is_file }
     }
-    let mut hasher = blake3::Hasher::new();
-    hasher.set_input_offset(index * CHUNK).update(data);
-    ChunkHash(hasher.finalize_non_root())
+
+    pub(crate) fn update(&mut self, piece: &[u8]) {
+        self.hasher.update(piece);
+    }
+
+    pub(crate) fn finish(&self) -> ChunkHash {
+        match self.is_file {
+            true => ChunkHash(*self.hasher.finalize().as_bytes()),
+            false => ChunkHash(self.hasher.finalize_non_root()),
+        }
+    }
 }
 
 /// Merges all chunk hashes of a file into its digest, which equals BLAKE3 over the whole file.

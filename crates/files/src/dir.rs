@@ -114,14 +114,20 @@ impl Dir {
 
     /// The attributes of an entry below this directory; a link's own, and no link on the way.
     pub fn attributes_of(&self, path: &RelPath) -> Result<Attributes> {
-        let Some(name) = path.file_name() else { return self.attributes() };
+        if path.is_root() {
+            return self.attributes();
+        }
         let fail = |error| self.error_at(Action::ReadAttributes, path, error);
-        let stat = match path.parent().filter(|parent| !parent.is_root()) {
-            None => rustix::fs::statat(self, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW),
-            Some(parent) => resolve::open(self, &parent, Follow::Never, HANDLE | OFlags::DIRECTORY)
-                .and_then(|parent| {
-                    rustix::fs::statat(parent, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)
-                }),
+        let stat = match path.parent().filter(|parent| !parent.is_root()).zip(path.file_name()) {
+            // The path is a single name.
+            None => rustix::fs::statat(self, path.as_os_str(), AtFlags::SYMLINK_NOFOLLOW),
+            Some((parent, name)) => {
+                resolve::open(self, &parent, Follow::Never, HANDLE | OFlags::DIRECTORY).and_then(
+                    |parent| {
+                        rustix::fs::statat(parent, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)
+                    },
+                )
+            }
         };
         Ok(Attributes::from_stat(&stat.map_err(fail)?))
     }

@@ -156,24 +156,29 @@ impl RelPath {
 
     /// This path with one more name.
     pub fn join(&self, name: &Name) -> Result<RelPath, NameError> {
-        self.join_path(&RelPath(name.0.clone()))
+        self.join_bytes(&name.0, 1)
     }
 
     /// This path followed by another.
     pub fn join_path(&self, tail: &RelPath) -> Result<RelPath, NameError> {
+        match tail.is_root() {
+            true => Ok(self.clone()),
+            false => self.join_bytes(&tail.0, tail.depth()),
+        }
+    }
+
+    /// `tail` are names joined by slashes, `depth` of them.
+    fn join_bytes(&self, tail: &[u8], depth: usize) -> Result<RelPath, NameError> {
         if self.is_root() {
-            return Ok(tail.clone());
+            return Ok(RelPath(tail.into()));
         }
-        if tail.is_root() {
-            return Ok(self.clone());
-        }
-        if self.0.len() + 1 + tail.0.len() > MAX_PATH {
+        if self.0.len() + 1 + tail.len() > MAX_PATH {
             return Err(NameError::PathTooLong);
         }
-        if self.depth() + tail.depth() > MAX_DEPTH {
+        if self.depth() + depth > MAX_DEPTH {
             return Err(NameError::TooDeep);
         }
-        Ok(RelPath([&self.0, &b"/"[..], &tail.0].concat().into()))
+        Ok(RelPath([&self.0, &b"/"[..], tail].concat().into()))
     }
 
     /// The path without its last name; `None` for the root.
@@ -207,13 +212,24 @@ impl RelPath {
 
     /// How many names the path has.
     pub fn depth(&self) -> usize {
-        self.components().count()
+        match self.is_root() {
+            true => 0,
+            false => 1 + self.0.iter().filter(|byte| **byte == b'/').count(),
+        }
     }
 
     /// Whether this path is `head` or lies below it; compares whole names, so `ab` is not below `a`.
     pub fn starts_with(&self, head: &RelPath) -> bool {
         match self.0.strip_prefix(&*head.0) {
             Some(rest) => head.is_root() || rest.is_empty() || rest[0] == b'/',
+            None => false,
+        }
+    }
+
+    /// Whether the first name of this path is `name`.
+    pub fn begins_with(&self, name: &Name) -> bool {
+        match self.0.strip_prefix(&*name.0) {
+            Some(rest) => rest.first().is_none_or(|byte| *byte == b'/'),
             None => false,
         }
     }

@@ -8,11 +8,13 @@ mod publish;
 mod sweep;
 mod table;
 
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::attributes::{Attributes, Kind, Timestamp};
 use crate::dir::{Dir, Follow, TEMPORARY_PREFIX, Temporary};
 use crate::error::{Action, FilesError, Result, StagingDefect};
+use crate::file::File;
 use crate::path::{Name, RelPath, is_invisible};
 
 pub use map::{Map, MapError, MapHeader, parse_map};
@@ -33,7 +35,15 @@ const TRIES: usize = 16;
 /// Whether a name is kept for this program's own use in a destination, so that a peer must neither
 /// write nor read it. Case and invisible characters do not count, as on case-folding filesystems.
 pub fn is_reserved(name: &Name) -> bool {
-    let plain = String::from_utf8_lossy(name.as_bytes())
+    let bytes = name.as_bytes();
+    if bytes.is_ascii() {
+        let begins = |prefix: &str| {
+            let head = bytes.get(..prefix.len());
+            head.is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
+        };
+        return bytes.eq_ignore_ascii_case(STAGING_NAME.as_bytes()) || begins(TEMPORARY_PREFIX);
+    }
+    let plain = String::from_utf8_lossy(bytes)
         .chars()
         .filter(|character| !is_invisible(*character))
         .collect::<String>()
@@ -64,13 +74,26 @@ pub struct Staging {
     root: Dir,
     /// Made when first needed.
     area: Mutex<Option<Dir>>,
+    /// What a file made in the area with each of the 512 modes has got: see `Creation`.
+    creation: [AtomicU8; 512],
+}
+
+/// Whether a file that is made with a mode has it. It depends on the umask and on what access lists
+/// the area passes on, so it is looked at once for each mode and holds as long as the area does.
+struct Creation;
+
+impl Creation {
+    const UNKNOWN: u8 = 0;
+    const EXACT: u8 = 1;
+    const CUT: u8 = 2;
 }
 
 impl Staging {
     /// Prepares to stage beneath `root`. Makes nothing yet, but refuses a staging directory that
     /// exists and is a link, a file, or another user's.
     pub fn open(root: &Dir) -> Result<Staging> {
-        let staging = Staging { root: root.clone(), area: Mutex::new(None) };
+        let creation = [const { AtomicU8::new(Creation::UNKNOWN) }; 512];
+        let staging = Staging { root: root.clone(), area: Mutex::new(None), creation };
         match staging.enter() {
             Err(error) if error.is_not_found() => {}
             result => drop(result?),
@@ -114,11 +137,27 @@ impl Staging {
         name: &Name,
         options: &PublishOptions,
     ) -> Result<Published> {
-        let mut temporary = self.temporary(into, name)?;
-        // The lock keeps a sweep away; a filesystem without locks has only the age for that.
-        let _ = temporary.file().try_lock();
+        // Its age alone keeps a sweep away: it lives for an instant.
+        let mode = options.mode_at_creation();
+        // Otherwise the mode is what the umask leaves; the directory around it keeps others out.
+        let mut temporary = self.temporary(into, name, mode.unwrap_or(0o666))?;
         temporary.file().write_all_at(data, 0)?;
-        publish::publish_temporary(&mut temporary, into, name, options)
+        let has_mode = match mode {
+            Some(mode) => self.was_made_with(mode, temporary.file())?,
+            None => false,
+        };
+        publish::publish_temporary(&mut temporary, has_mode, (into, name), options)
+    }
+
+    /// Whether a file that was made in the area with this mode has it.
+    fn was_made_with(&self, mode: u32, file: &File) -> Result<bool> {
+        let Some(creation) = self.creation.get(mode as usize) else { return Ok(false) };
+        if creation.load(Ordering::Relaxed) == Creation::UNKNOWN {
+            let is_exact = file.attributes()?.mode == mode;
+            let known = if is_exact { Creation::EXACT } else { Creation::CUT };
+            creation.store(known, Ordering::Relaxed);
+        }
+        Ok(creation.load(Ordering::Relaxed) == Creation::EXACT)
     }
 
     /// Removes the staging directory if nothing is left in it; it comes back when needed.
@@ -136,12 +175,11 @@ impl Staging {
         self.tidy()
     }
 
-    fn temporary(&self, into: &Dir, name: &Name) -> Result<Temporary> {
+    fn temporary(&self, into: &Dir, name: &Name, mode: u32) -> Result<Temporary> {
         let mut tries = 0;
         loop {
             let shown = into.join_for_message(&RelPath::from(name));
-            // The mode is what the umask leaves; the directory around it keeps others out.
-            match Temporary::new(&self.area()?, "", sweep::TEMPORARY_SUFFIX, 0o666, shown) {
+            match Temporary::new(&self.area()?, "", sweep::TEMPORARY_SUFFIX, mode, shown) {
                 Err(error) if error.is_not_found() && tries < TRIES => {
                     tries += 1;
                     self.forget_area();
@@ -176,6 +214,9 @@ impl Staging {
     /// Another process may tidy the directory away while this one holds it; then it is made anew.
     fn forget_area(&self) {
         *self.area.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.creation
+            .iter()
+            .for_each(|creation| creation.store(Creation::UNKNOWN, Ordering::Relaxed));
     }
 
     /// Opens the staging directory that exists, after making sure that it is ours and nobody else's.

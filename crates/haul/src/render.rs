@@ -78,12 +78,19 @@ pub struct RenderOptions {
 pub struct Render {
     notes: SyncSender<Note>,
     thread: Option<JoinHandle<()>>,
+    /// Whether a file that is done may get a line, and not only one that failed.
+    names_files: bool,
 }
 
 impl Render {
     /// Begins to draw.
     pub fn start(options: RenderOptions, counters: Arc<Counters>) -> Self {
         let (notes, received) = sync_channel(WAITING);
+        let names_files = match options.style {
+            Style::Json => true,
+            Style::Quiet => false,
+            Style::Bar | Style::Lines => options.verbose || options.dry_run,
+        };
         let painter = Painter {
             options,
             counters,
@@ -95,13 +102,17 @@ impl Render {
         let thread = std::thread::Builder::new().name("render".to_owned());
         // Without the thread the job still runs, and is merely not seen.
         let thread = thread.spawn(move || painter.run(&received)).ok();
-        Self { notes, thread }
+        Self { notes, thread, names_files }
     }
 
     /// Where the job tells its events.
     pub fn sink(&self) -> Sink {
-        let notes = self.notes.clone();
+        let (notes, names_files) = (self.notes.clone(), self.names_files);
         Sink::new(move |event| {
+            // There is one for each file of a tree, and waking the drawing thread costs more than the file.
+            if matches!(event, Event::FileDone { .. }) && !names_files {
+                return;
+            }
             // After the end nobody listens any more.
             let _ = notes.send(Note::Event(Box::new(event.clone())));
         })

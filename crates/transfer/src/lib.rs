@@ -3,6 +3,7 @@
 //! drives without disk, clock or network; the shells (`send`, `receive`) carry them out. Which command or
 //! daemon uses it, and what a receiving folder's policy is, this crate does not know.
 
+mod buffers;
 pub mod client;
 mod error;
 pub mod host;

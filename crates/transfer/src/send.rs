@@ -415,6 +415,9 @@ impl Sender {
     /// An entry's path below the target folder, in the names under which it was offered.
     fn offered_path(&self, place: &Place) -> RelPath {
         let below = match self.tops.get(place.source) {
+            Some(Top { name: Some(name), is_entry: true }) if place.path.begins_with(name) => {
+                Ok(place.path.clone())
+            }
             Some(Top { name: Some(name), is_entry: true }) => {
                 let head = RelPath::from(name);
                 place.path.names().skip(1).try_fold(head, |path, name| path.join(&name))

@@ -128,8 +128,9 @@ impl Walk {
                 (root, Entry { path: RelPath::root(), attributes, link_target: None })
             }
             WalkRoot::Entry(name) => {
-                let entry = look_at(&root, &name, RelPath::from(&name))?;
-                (root, entry)
+                let path = RelPath::from(&name);
+                let (attributes, link_target) = look_at(&root, name)?;
+                (root, Entry { path, attributes, link_target })
             }
         };
         let device = entry.attributes.device;
@@ -258,14 +259,14 @@ impl Level {
             {
                 continue;
             }
-            match look_at(dir, &name, path.clone()) {
+            match look_at(dir, name) {
                 // Removed since it was listed: then it is not there, and nothing is unknown.
                 Err(error) if error.is_not_found() => {}
                 Err(error) => return Some(Err((path, error))),
-                Ok(entry) => {
-                    let is_dir = entry.attributes.kind == Kind::Directory;
+                Ok((attributes, link_target)) => {
+                    let is_dir = attributes.kind == Kind::Directory;
                     if filter.matches(&path, is_dir) == Verdict::Include {
-                        return Some(Ok(entry));
+                        return Some(Ok(Entry { path, attributes, link_target }));
                     }
                 }
             }
@@ -302,14 +303,15 @@ fn open(root: &Dir, parent: Option<&Level>, path: &RelPath) -> Result<Listing, F
     Ok(Listing::Open(dir, entries))
 }
 
-/// The entry of that name in `dir`.
-fn look_at(dir: &Dir, name: &Name, path: RelPath) -> Result<Entry, FilesError> {
-    let attributes = dir.attributes_of(&RelPath::from(name))?;
-    let link_target = match attributes.kind {
-        Kind::Symlink => Some(dir.read_link(name)?),
+/// What has that name in `dir`, and where it points if it is a symbolic link.
+fn look_at(dir: &Dir, name: Name) -> Result<(Attributes, Option<Vec<u8>>), FilesError> {
+    let name = RelPath::from(name);
+    let attributes = dir.attributes_of(&name)?;
+    let link_target = match (attributes.kind, name.file_name()) {
+        (Kind::Symlink, Some(name)) => Some(dir.read_link(&name)?),
         _ => None,
     };
-    Ok(Entry { path, attributes, link_target })
+    Ok((attributes, link_target))
 }
 
 /// The error for a name whose path would be too long or too deep.

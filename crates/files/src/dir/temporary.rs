@@ -3,8 +3,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::{Dir, Replace};
 use crate::error::{Action, Result};
@@ -15,13 +18,25 @@ use crate::path::{Name, RelPath};
 /// How names of temporary files in a destination directory begin; peers may not use such names.
 pub(crate) const TEMPORARY_PREFIX: &str = ".haul-tmp-";
 
+/// For reading and writing, made if missing.
+const OWN: OFlags = OFlags::RDWR
+    .union(OFlags::CREATE)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY)
+    .union(OFlags::CLOEXEC);
+/// The same, and never one that exists.
+const NEW: OFlags = OWN.union(OFlags::EXCL);
+
 /// How often a taken name is tried again under another one.
 const TRIES: usize = 16;
 
 /// 16 hex digits that nobody else has chosen. Guessing them gains nothing, for files are made with
-/// `O_EXCL`; they only have to differ.
-fn random_hex() -> String {
-    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
+/// `O_EXCL`; they only have to differ. Within a process they do, and processes begin at random.
+fn fresh_hex() -> String {
+    static NEXT: LazyLock<AtomicU64> =
+        LazyLock::new(|| AtomicU64::new(RandomState::new().hash_one(std::process::id())));
+    format!("{:016x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A new file that goes away unless it is renamed into place.
@@ -33,7 +48,7 @@ pub(crate) struct Temporary {
 }
 
 impl Temporary {
-    /// Makes one in `dir`, named `prefix` + random + `suffix`.
+    /// Makes one in `dir`, named `prefix` + 16 hex digits + `suffix`.
     ///
     /// `mode` is cut by the umask. The name of what it will become serves messages better than its own.
     pub(crate) fn new(
@@ -45,11 +60,13 @@ impl Temporary {
     ) -> Result<Temporary> {
         let mut tries = 0;
         loop {
-            let name = Name::own(format!("{prefix}{}{suffix}", random_hex()));
-            match dir.create_file(&name, OFlags::EXCL, mode) {
-                Err(error) if error.is_already_exists() && tries < TRIES => tries += 1,
-                result => {
-                    let file = result?.with_path(for_message);
+            let name = Name::own(format!("{prefix}{}{suffix}", fresh_hex()));
+            match rustix::fs::openat(dir, name.as_os_str(), NEW, metadata::mode(mode)) {
+                Err(Errno::EXIST) if tries < TRIES => tries += 1,
+                Err(error) => return Err(dir.error_in(Action::Create, &name, error)),
+                Ok(fd) => {
+                    // What `O_EXCL` has made is a regular file: nothing is to be looked at.
+                    let file = File::made(fd, for_message);
                     return Ok(Temporary { dir: dir.clone(), name, file, is_placed: false });
                 }
             }
@@ -80,14 +97,7 @@ impl Drop for Temporary {
 impl Dir {
     /// Opens a regular file in this directory for reading and writing, making it if need be.
     pub(crate) fn create_file(&self, name: &Name, more: OFlags, mode: u32) -> Result<File> {
-        let flags = OFlags::RDWR
-            | OFlags::CREATE
-            | OFlags::NOFOLLOW
-            | OFlags::NONBLOCK
-            | OFlags::NOCTTY
-            | OFlags::CLOEXEC
-            | more;
-        let fd = rustix::fs::openat(self, name.as_os_str(), flags, metadata::mode(mode))
+        let fd = rustix::fs::openat(self, name.as_os_str(), OWN | more, metadata::mode(mode))
             .map_err(|error| self.error_in(Action::Create, name, error))?;
         self.regular(fd, &RelPath::from(name))
     }

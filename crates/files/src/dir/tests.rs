@@ -204,8 +204,14 @@ fn files_read_by_chunk_and_hash() {
     let size = bytes.len() as u64;
     for (index, expected) in [(0, &bytes[..1 << 20]), (1, &bytes[1 << 20..]), (2, &[][..])] {
         file.read_chunk(size, index, &mut buffer).unwrap();
+        // Whatever the buffer held before.
+        let mut other = vec![0xee; (index as usize % 3) * 700_000];
+        let hash = file.read_chunk_hashed(size, index, &mut other).unwrap();
+        assert!(other == buffer && hash == crate::digest::hash_chunk(size, index, &buffer));
         assert_eq!(buffer, expected, "chunk {index}");
     }
+    let error = file.read_chunk_hashed(size + 1, 1, &mut buffer).unwrap_err();
+    assert!(matches!(error, FilesError::ChangedWhileRead { .. }));
     let error = file.read_chunk(size + 1, 1, &mut buffer).unwrap_err();
     assert!(matches!(error, FilesError::ChangedWhileRead { .. }));
     assert_eq!(error.fault(), Fault::Transient);

@@ -362,3 +362,16 @@ fn escapes_look_as_documented() {
         assert_eq!(escape_path(std::path::Path::new(OsStr::from_bytes(bytes))).to_string(), shown);
     }
 }
+
+#[test]
+fn the_first_name_is_compared_whole() {
+    for (text, first, expected) in [
+        ("a", "a", true),
+        ("a/b", "a", true),
+        ("ab/c", "a", false),
+        ("b/a", "a", false),
+        ("", "a", false),
+    ] {
+        assert_eq!(path(text).begins_with(&name(first)), expected, "{text}");
+    }
+}

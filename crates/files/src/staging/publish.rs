@@ -30,6 +30,20 @@ pub struct PublishOptions {
     pub replace: Replace,
 }
 
+impl PublishOptions {
+    /// The permission bits that the file gets, if any are named.
+    fn final_mode(&self) -> Option<u32> {
+        self.mode.map(|mode| mode & if self.keep_setid { 0o7777 } else { 0o777 })
+    }
+
+    /// The permission bits that a file may be made with at once: no bits that writing or a change of
+    /// owner would clear, and none that extended attributes would meet before their time.
+    pub(super) fn mode_at_creation(&self) -> Option<u32> {
+        let is_plain = self.owner.is_none() && self.xattrs.is_empty();
+        self.final_mode().filter(|mode| is_plain && mode & !0o777 == 0)
+    }
+}
+
 impl Default for PublishOptions {
     /// Nothing kept, not durable, replacing.
     fn default() -> PublishOptions {
@@ -48,8 +62,6 @@ impl Default for PublishOptions {
 /// How a publication went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// The attributes of the published file, to tell later whether somebody touched it.
-    pub attributes: Attributes,
     /// Whether the file was copied, because the target is on another filesystem.
     pub was_copied: bool,
     /// How many extended attributes the target's filesystem cannot hold.
@@ -65,33 +77,33 @@ pub(super) fn publish(
     name: &Name,
     options: &PublishOptions,
 ) -> Result<Published> {
-    let xattrs_left_out = finish(file, options)?;
+    let xattrs_left_out = finish(file, false, options)?;
     let (area, staged_name) = staged;
     match area.rename(staged_name, (into, name), options.replace) {
         Err(error) if error.errno() == Some(Errno::XDEV) => copy(file, into, name, options),
         result => {
             result.map_err(in_the_way(into, name))?;
-            Ok(Published { attributes: file.attributes()?, was_copied: false, xattrs_left_out })
+            Ok(Published { was_copied: false, xattrs_left_out })
         }
     }
 }
 
-/// As [`publish`], for a file that goes away by itself unless it gets its final name.
+/// As [`publish`], for a file that goes away by itself unless it gets its final name. It `has_mode` if
+/// it was made with the mode that the options name.
 pub(super) fn publish_temporary(
     temporary: &mut Temporary,
-    into: &Dir,
-    name: &Name,
+    has_mode: bool,
+    (into, name): (&Dir, &Name),
     options: &PublishOptions,
 ) -> Result<Published> {
-    let xattrs_left_out = finish(temporary.file(), options)?;
+    let xattrs_left_out = finish(temporary.file(), has_mode, options)?;
     match temporary.place(into, name, options.replace) {
         Err(error) if error.errno() == Some(Errno::XDEV) => {
             copy(temporary.file(), into, name, options)
         }
         result => {
             result.map_err(in_the_way(into, name))?;
-            let attributes = temporary.file().attributes()?;
-            Ok(Published { attributes, was_copied: false, xattrs_left_out })
+            Ok(Published { was_copied: false, xattrs_left_out })
         }
     }
 }
@@ -121,7 +133,7 @@ fn in_the_way<'a>(into: &'a Dir, name: &'a Name) -> impl Fn(FilesError) -> Files
 ///
 /// The owner comes first, because changing it clears setuid bits; the mode after the extended
 /// attributes, because a file without write permission takes none; the times last.
-fn finish(file: &File, options: &PublishOptions) -> Result<usize> {
+fn finish(file: &File, has_mode: bool, options: &PublishOptions) -> Result<usize> {
     if let Some((uid, gid)) = options.owner {
         file.set_owner(uid, gid)?;
     }
@@ -136,8 +148,8 @@ fn finish(file: &File, options: &PublishOptions) -> Result<usize> {
             result => result?,
         }
     }
-    if let Some(mode) = options.mode {
-        file.set_mode(mode & if options.keep_setid { 0o7777 } else { 0o777 })?;
+    if let (Some(mode), false) = (options.final_mode(), has_mode) {
+        file.set_mode(mode)?;
     }
     if let Some(mtime) = options.mtime {
         file.set_times(mtime)?;
@@ -154,10 +166,9 @@ fn copy(from: &File, into: &Dir, name: &Name, options: &PublishOptions) -> Resul
     let mode = if options.mode.is_some() { 0o600 } else { 0o666 };
     let mut temporary = Temporary::new(into, TEMPORARY_PREFIX, "", mode, shown)?;
     copy_content(from, temporary.file())?;
-    let xattrs_left_out = finish(temporary.file(), options)?;
+    let xattrs_left_out = finish(temporary.file(), false, options)?;
     temporary.place(into, name, options.replace).map_err(in_the_way(into, name))?;
-    let attributes = temporary.file().attributes()?;
-    Ok(Published { attributes, was_copied: true, xattrs_left_out })
+    Ok(Published { was_copied: true, xattrs_left_out })
 }
 
 /// Copies the data and leaves the holes.

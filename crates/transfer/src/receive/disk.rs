@@ -4,7 +4,7 @@
 mod extras;
 mod place;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,31 @@ const BUSY_STEP: Duration = Duration::from_millis(100);
 
 type Shared = Arc<Mutex<Option<Partial>>>;
 
+/// The folder of the entry before: within one job most entries share it.
+#[derive(Default)]
+struct Nearest(Option<Near>);
+
+struct Near {
+    path: Arc<RelPath>,
+    folder: Dir,
+    /// See `Disk::fresh`.
+    is_fresh: bool,
+}
+
+impl Nearest {
+    fn at(&mut self, disk: &Disk, path: &Arc<RelPath>) -> Result<&Near, FilesError> {
+        let near = match self.0.take() {
+            Some(near) if Arc::ptr_eq(&near.path, path) => near,
+            _ => {
+                let folder = disk.folder(path)?;
+                let is_fresh = disk.fresh().contains(&**path);
+                Near { path: path.clone(), folder, is_fresh }
+            }
+        };
+        Ok(self.0.insert(near))
+    }
+}
+
 /// See the module's text.
 pub(crate) struct Disk {
     landing: Landing,
@@ -34,6 +59,9 @@ pub(crate) struct Disk {
     peer: [u8; 32],
     base: Option<Dir>,
     folders: Mutex<Option<DirCache>>,
+    /// Folders that this transfer has made and not finished: nothing stands in them but what it puts
+    /// there. Unfinished entries are bounded by the window, and so are these.
+    fresh: Mutex<HashSet<RelPath>>,
     staging: Staging,
     partials: Mutex<HashMap<u64, Shared>>,
     extras: Mutex<Extras>,
@@ -64,6 +92,7 @@ impl Disk {
         Ok(Self {
             admission: landing.admission.clone(),
             folders: Mutex::new(cache),
+            fresh: Mutex::default(),
             landing,
             order: order.clone(),
             peer,
@@ -78,9 +107,14 @@ impl Disk {
     /// Does a job; `body` is what came in the parcel that the job is for.
     pub(crate) fn run(&self, job: Job, body: &[u8]) -> JobResult {
         match job {
-            Job::Examine(list) => JobResult::Examined(
-                list.iter().map(|placed| (placed.entry.index, self.examine(placed))).collect(),
-            ),
+            Job::Examine(list) => {
+                let mut nearest = Nearest::default();
+                let found = list.iter().map(|placed| {
+                    let found = self.examine(placed, &mut nearest);
+                    (placed.entry.index, found)
+                });
+                JobResult::Examined(found.collect())
+            }
             Job::HashExisting { placed, adopt } => {
                 let result = self.hash_existing(&placed, adopt).map_err(|e| failed(&e));
                 JobResult::Hashed { index: placed.entry.index, result, adopted: adopt }
@@ -94,11 +128,11 @@ impl Disk {
                 JobResult::Opened { index: placed.entry.index, result }
             }
             Job::WriteSmall(files) => {
-                let mut rest = body;
+                let (mut rest, mut nearest) = (body, Nearest::default());
                 let written = files.into_iter().map(|(placed, len, hash)| {
                     let (data, behind) = rest.split_at(rest.len().min(len as usize));
                     rest = behind;
-                    (placed.entry.index, len, self.write_small(&placed, data, &hash))
+                    (placed.entry.index, len, self.write_small(&placed, data, &hash, &mut nearest))
                 });
                 JobResult::Small(written.collect())
             }
@@ -169,6 +203,10 @@ impl Disk {
             // A dry run into a folder that does not exist: the root will say that it is missing.
             None => self.landing.root.open_dir(&self.landing.folder, Follow::Never),
         }
+    }
+
+    fn fresh(&self) -> std::sync::MutexGuard<'_, HashSet<RelPath>> {
+        self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hash_existing(&self, placed: &Placed, adopt: bool) -> Result<Digest, FilesError> {
@@ -249,17 +287,18 @@ impl Disk {
         placed: &Placed,
         data: &[u8],
         hash: &files::ChunkHash,
+        nearest: &mut Nearest,
     ) -> Result<Digest, Failed> {
         if hash_chunk(data.len() as u64, 0, data) != *hash {
             let text = "what arrived does not have the hash that came with it".to_owned();
             return Err(Failed { code: RefuseCode::Corrupt, text });
         }
         self.hashed().remove(&placed.entry.index);
-        let write = || {
-            let folder = self.folder(&placed.spot.folder)?;
-            self.keep_old(&folder, &placed.spot.name)?;
+        let mut write = || {
+            let Near { folder, .. } = nearest.at(self, &placed.spot.folder)?;
+            self.keep_old(folder, &placed.spot.name)?;
             let options = self.options(&placed.entry);
-            self.staging.small(data, &folder, &placed.spot.name, &options)
+            self.staging.small(data, folder, &placed.spot.name, &options)
         };
         write().map_err(|error| failed(&error))?;
         Ok(Digest::from_bytes(*hash.as_bytes()))
@@ -355,6 +394,7 @@ impl Disk {
         (path, source_path): (&RelPath, &RelPath),
         keep: Option<Vec<Name>>,
     ) -> Result<(), FilesError> {
+        self.fresh().remove(path);
         let folder = match self.folder(path) {
             Err(error) if error.is_not_found() && self.order.dry_run => return Ok(()),
             folder => folder?,

@@ -1,13 +1,16 @@
 //! The source's disk: opens, reads and hashes what the machine asks for, on threads that may block. A file
-//! is compared with what the walk saw when it is opened, and again when its last byte was read; one that
-//! looks different has changed, and its bytes are not vouched for.
+//! is compared with what the walk saw when its last byte was read, and a large one also when it is opened;
+//! one that looks different has changed, and its bytes are not vouched for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use files::{CHUNK, Digest, Dir, File, FilesError, Follow, chunk_len, hash_chunk};
+use files::{
+    CHUNK, ChunkHash, Digest, Dir, File, FilesError, Follow, RelPath, chunk_len, hash_chunk,
+};
 
+use crate::buffers::Buffers;
 use crate::message::{BundleItem, ParcelHead, ZERO_COST};
 use crate::source::{Failure, Job, JobResult, ReadItem};
 
@@ -19,11 +22,23 @@ pub(crate) struct Reader {
     /// One for each source; empty until its walk has begun.
     roots: Mutex<Vec<Option<Dir>>>,
     open: Mutex<HashMap<u64, Arc<File>>>,
+    buffers: Arc<Buffers>,
+}
+
+/// The folder of the file before: most files of a bundle share it.
+struct Nearest {
+    source: usize,
+    path: RelPath,
+    folder: Dir,
 }
 
 impl Reader {
     pub(crate) fn new(sources: usize) -> Self {
-        Self { roots: Mutex::new(vec![None; sources]), open: Mutex::default() }
+        Self {
+            roots: Mutex::new(vec![None; sources]),
+            open: Mutex::default(),
+            buffers: Arc::default(),
+        }
     }
 
     /// The folder that paths of this source are relative to.
@@ -99,34 +114,45 @@ impl Reader {
 
     fn bundle(&self, items: &[ReadItem], epoch: u64) -> (JobResult, Option<Payload>) {
         let total: u64 = items.iter().map(|item| item.attributes.size).sum();
-        let mut body = Vec::with_capacity(total.min(CHUNK) as usize);
+        let mut body = self.buffers.take(total.min(CHUNK) as usize);
+        body.resize(total.min(CHUNK) as usize, 0);
+        let mut end = 0;
         let (mut head, mut read, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        let mut nearest = None;
         for item in items {
-            let start = body.len();
-            match self.whole(item, &mut body) {
-                Ok(()) => {
-                    let len = item.attributes.size;
-                    let hash = hash_chunk(len, 0, &body[start..]);
+            let len = item.attributes.size;
+            let Some(place) = body.get_mut(end..end + len as usize) else {
+                failed.push((item.index, gone("it does not fit its bundle".to_owned())));
+                continue;
+            };
+            match self.whole(item, &mut nearest, place) {
+                Ok(hash) => {
+                    end += len as usize;
                     head.push(BundleItem { index: item.index, len, hash });
                     read.push((item.index, hash, len));
                 }
-                Err(failure) => {
-                    body.truncate(start);
-                    failed.push((item.index, failure));
-                }
+                Err(failure) => failed.push((item.index, failure)),
             }
         }
+        body.truncate(end);
         let unsent = total - body.len() as u64;
-        let payload = (!head.is_empty()).then(|| (ParcelHead::Bundle(head), Bytes::from(body)));
+        let body = self.buffers.lend(body);
+        let payload = (!head.is_empty()).then(|| (ParcelHead::Bundle(head), body));
         (JobResult::Bundle { read, failed, unsent, epoch }, payload)
     }
 
-    fn whole(&self, item: &ReadItem, body: &mut Vec<u8>) -> Result<(), Failure> {
-        let file = self.open_unchanged(item)?;
-        let start = body.len();
-        body.resize(start + item.attributes.size as usize, 0);
-        file.read_exact_at(&mut body[start..], 0).map_err(|error| reread(&file, &error))?;
-        unchanged(&file, item)
+    /// Reads and hashes a small file. That it is still as it was offered is looked at once it is
+    /// read, which sees what happened before as well.
+    fn whole(
+        &self,
+        item: &ReadItem,
+        nearest: &mut Option<Nearest>,
+        place: &mut [u8],
+    ) -> Result<ChunkHash, Failure> {
+        let file = self.open_near(item, nearest)?;
+        file.read_exact_at(place, 0).map_err(|error| reread(&file, &error))?;
+        unchanged(&file, item)?;
+        Ok(hash_chunk(place.len() as u64, 0, place))
     }
 
     fn chunk(
@@ -134,7 +160,7 @@ impl Reader {
         item: &ReadItem,
         chunk: u64,
         send: bool,
-    ) -> Result<(files::ChunkHash, Option<Payload>), Failure> {
+    ) -> Result<(ChunkHash, Option<Payload>), Failure> {
         let file = self.opened(item)?;
         let size = item.attributes.size;
         let len = chunk_len(size, chunk).unwrap_or(0) as u64;
@@ -148,11 +174,12 @@ impl Reader {
                 return Ok((hash, send.then(|| (head, Bytes::new()))));
             }
         }
-        let mut data = Vec::new();
-        file.read_chunk(size, chunk, &mut data).map_err(|error| reread(&file, &error))?;
-        let hash = hash_chunk(size, chunk, &data);
+        let mut data = self.buffers.take(len as usize);
+        let hash = file.read_chunk_hashed(size, chunk, &mut data);
+        let data = self.buffers.lend(data);
+        let hash = hash.map_err(|error| reread(&file, &error))?;
         let head = ParcelHead::Chunk { index, chunk, hash };
-        Ok((hash, send.then(|| (head, Bytes::from(data)))))
+        Ok((hash, send.then(|| (head, data))))
     }
 
     fn digest(&self, item: &ReadItem) -> Result<Digest, Failure> {
@@ -173,18 +200,42 @@ impl Reader {
     }
 
     fn open_unchanged(&self, item: &ReadItem) -> Result<File, Failure> {
-        let root = {
-            let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-            roots.get(item.place.source).cloned().flatten()
-        };
-        let gone = |reason: String| Failure { reason, changed_to: None };
-        let root = root.ok_or_else(|| gone("its source is not open".to_owned()))?;
-        let file = root
+        let file = self
+            .root(item.place.source)?
             .open_file(&item.place.path, Follow::Never)
             .map_err(|error| gone(crate::words(&error)))?;
         unchanged(&file, item)?;
         Ok(file)
     }
+
+    /// Opens a file by its last name where the folder of the file before is its own.
+    fn open_near(&self, item: &ReadItem, nearest: &mut Option<Nearest>) -> Result<File, Failure> {
+        let (source, path) = (item.place.source, &item.place.path);
+        let fail = |error: FilesError| gone(crate::words(&error));
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(gone("it has no name".to_owned()));
+        };
+        let near = match nearest.take() {
+            Some(near) if near.source == source && near.path == parent => near,
+            _ => {
+                let folder = self.root(source)?.open_dir(&parent, Follow::Never).map_err(fail)?;
+                Nearest { source, path: parent, folder }
+            }
+        };
+        let Nearest { folder, .. } = nearest.insert(near);
+        folder.open_file(&RelPath::from(name), Follow::Never).map_err(fail)
+    }
+
+    fn root(&self, source: usize) -> Result<Dir, Failure> {
+        let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = roots.get(source).cloned().flatten();
+        root.ok_or_else(|| gone("its source is not open".to_owned()))
+    }
+}
+
+/// A file that cannot be opened.
+fn gone(reason: String) -> Failure {
+    Failure { reason, changed_to: None }
 }
 
 /// The head for the same content when nobody has asked for it.

@@ -5,18 +5,39 @@ use std::path::Path;
 use super::*;
 use crate::scratch::portrait;
 
-/// Publishes the same bytes in both ways, large and small, and gives the results.
+/// Publishes the same bytes in both ways, large and small, and gives the results and what stood there
+/// after each.
 fn publish_both(
     scratch: &Scratch,
     target: &str,
     options: &PublishOptions,
-) -> [Result<Published>; 2] {
+) -> [Result<(Published, Attributes)>; 2] {
     let (root, target) = (scratch.dir(), name(target));
     let staging = Staging::open(&root).unwrap();
     let mut partial = staging.partial(&key("f"), 4, MTIME).unwrap();
     write(&mut partial, b"data", [0]);
-    let large = partial.publish(&root, &target, options);
-    [large, staging.small(b"data", &root, &target, options)]
+    let look = |published| Ok((published, root.attributes_of(&RelPath::from(&target))?));
+    let large = partial.publish(&root, &target, options).and_then(look);
+    [large, staging.small(b"data", &root, &target, options).and_then(look)]
+}
+
+/// Whether the umask lets a file be made with its mode or cuts it, and whether that is known already:
+/// the mode is the one that was named.
+#[test]
+fn a_small_file_gets_its_mode_whatever_the_umask_leaves() {
+    let scratch = Scratch::new();
+    let staging = Staging::open(&scratch.dir()).unwrap();
+    for mode in [0o644, 0o666, 0o777, 0o400, 0o022, 0, 0o644, 0o666, 0o4755] {
+        for turn in 0..3 {
+            let options = PublishOptions { mode: Some(mode), ..PublishOptions::default() };
+            staging.small(b"data", &scratch.dir(), &name("f"), &options).unwrap();
+            let found = scratch.dir().attributes_of(&path("f")).unwrap();
+            assert_eq!((found.mode, found.size), (mode & 0o777, 4), "{mode:o}, turn {turn}");
+            if turn == 1 {
+                staging.tidy().unwrap();
+            }
+        }
+    }
 }
 
 #[test]
@@ -41,9 +62,7 @@ fn attributes_arrive_with_the_file_and_setuid_only_when_wanted() {
             ..PublishOptions::default()
         };
         let both = publish_both(&scratch, "f", &options).map(Result::unwrap);
-        assert_eq!(scratch.dir().attributes_of(&path("f")).unwrap(), both[1].attributes);
-        for published in both {
-            let found = published.attributes;
+        for (published, found) in both {
             assert_eq!((found.mode, found.mtime, found.size), (expected, MTIME, 4));
             if root {
                 assert_eq!((found.uid, found.gid), (1234, 5678));
@@ -63,7 +82,7 @@ fn without_a_mode_the_umask_decides() {
     fs::write(scratch.path().join("plain"), b"").unwrap();
     let plain = fs::metadata(scratch.path().join("plain")).unwrap().mode() & 0o7777;
     for published in publish_both(&scratch, "f", &PublishOptions::default()) {
-        assert_eq!(published.unwrap().attributes.mode, plain);
+        assert_eq!(published.unwrap().1.mode, plain);
     }
 }
 
@@ -176,8 +195,9 @@ fn onto_another_filesystem_the_file_is_copied_with_its_holes() {
     };
     for target in ["f", "new"] {
         let published = stage().publish(&elsewhere.dir(), &name(target), &options).unwrap();
-        assert!(published.was_copied && published.attributes.is_sparse());
-        assert_eq!((published.attributes.mode, published.attributes.mtime), (0o640, MTIME));
+        let found = elsewhere.dir().attributes_of(&path(target)).unwrap();
+        assert!(published.was_copied && found.is_sparse());
+        assert_eq!((found.mode, found.mtime), (0o640, MTIME));
         assert!(fs::read(elsewhere.path().join(target)).unwrap() == bytes);
         assert_eq!(staged(&scratch), [""; 0]);
     }

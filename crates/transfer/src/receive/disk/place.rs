@@ -3,21 +3,24 @@
 use super::*;
 
 impl Disk {
-    pub(super) fn examine(&self, placed: &Placed) -> Found {
+    pub(super) fn examine(&self, placed: &Placed, nearest: &mut Nearest) -> Found {
         let path = placed.spot.path().unwrap_or_default();
         if let Err(refusal) = self.admission.admit(&placed.entry, &path) {
             return Found::Failed(Failed { code: refusal.code, text: refusal.text });
         }
-        let folder = match self.folder(&placed.spot.folder) {
+        let Near { folder, is_fresh, .. } = match nearest.at(self, &placed.spot.folder) {
             Err(error) if error.is_not_found() && self.order.dry_run => return would_make(placed),
             Err(error) => return Found::Failed(failed(&error)),
-            Ok(folder) => folder,
+            Ok(near) => near,
         };
+        // What comes into a new folder from elsewhere in that moment is replaced as anything that exists is.
+        let is_free = *is_fresh && self.order.existing == Existing::Overwrite;
         let found = match &placed.entry.kind {
-            EntryKind::Folder => self.make_folder(&folder, placed),
-            EntryKind::Symlink { target } => self.make_symlink(&folder, placed, target),
+            EntryKind::Folder => self.make_folder(folder, placed),
+            EntryKind::Symlink { target } => self.make_symlink(folder, placed, target),
+            EntryKind::File { .. } | EntryKind::HardLink { .. } if is_free => Ok(Found::Nothing),
             EntryKind::File { size, .. } => {
-                let found = look(&folder, placed, *size);
+                let found = look(folder, placed, *size);
                 let read_now = *size <= CHUNK && !self.order.checksum && !self.order.dry_run;
                 match found {
                     // A job of its own for each would cost more than the reading.
@@ -32,7 +35,7 @@ impl Disk {
                     found => found,
                 }
             }
-            EntryKind::HardLink { size, .. } => look(&folder, placed, *size),
+            EntryKind::HardLink { size, .. } => look(folder, placed, *size),
         };
         found.unwrap_or_else(|error| Found::Failed(failed(&error)))
     }
@@ -48,7 +51,10 @@ impl Disk {
         }
         // Open to its owner alone until it is filled; its own mode comes last.
         match folder.make_dir(name, 0o700) {
-            Ok(()) => Ok(Found::Made),
+            Ok(()) => {
+                self.fresh().extend(placed.spot.path());
+                Ok(Found::Made)
+            }
             Err(error) if error.is_already_exists() => Ok(match kind_of(folder, name)? {
                 Some(Kind::Directory) => {
                     self.open_up(folder, name)?;
