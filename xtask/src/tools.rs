@@ -35,6 +35,14 @@ pub const TOOLS: &[Tool] = &[
         marker: "needs_root",
         trial: &["-m", "mount", "-t", "tmpfs", "none", "/tmp"],
     },
+    // Root, network namespaces and TUN devices: the one made for the trial goes with its namespace.
+    Tool { program: "ip", package: "iproute2", marker: "needs_tun", trial: &[] },
+    Tool {
+        program: "unshare",
+        package: "util-linux",
+        marker: "needs_tun",
+        trial: &["-n", "ip", "tuntap", "add", "mode", "tun", "name", "trial"],
+    },
 ];
 
 /// Installs what is missing where that may be done, and hands back what is missing still.

@@ -22,6 +22,15 @@ pub struct GilbertElliott {
     pub loss_in_good: f64,
 }
 
+/// A token bucket that drops what does not fit, and lets nothing wait.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policer {
+    /// Bits per second that the bucket gains.
+    pub rate: f64,
+    /// Bytes that it holds at most, and at first.
+    pub burst: u64,
+}
+
 /// The settings of one direction. Ratios are in 0..=1. The default is a perfect wire.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Profile {
@@ -45,6 +54,8 @@ pub struct Profile {
     pub rate: Option<f64>,
     /// Bytes that may wait for the rate limiter; `None` is 100 ms worth of the rate, 64 KiB at least.
     pub queue: Option<u64>,
+    /// Drops what comes faster than agreed, before it reaches the queue.
+    pub police: Option<Policer>,
     /// A cut wire: nothing passes.
     pub blocked: bool,
 }
@@ -62,6 +73,8 @@ impl Profile {
 pub enum Fate {
     /// The wire is cut.
     Blocked,
+    /// The policer had no tokens left for it.
+    Policed,
     /// The queue before the rate limiter had no room.
     QueueFull,
     /// Lost on its own.
@@ -118,6 +131,9 @@ pub struct Link {
     bad_state: bool,
     /// When the rate limiter will have sent all that it has accepted.
     busy_until: Nanos,
+    /// What the policer grants, in bytes, as of `tokens_at`.
+    tokens: f64,
+    tokens_at: Nanos,
     /// Delivery of the last packet that was not held back: jitter alone never reorders.
     last_at: Nanos,
 }
@@ -126,7 +142,15 @@ impl Link {
     /// A link whose draws come from `seed`.
     #[must_use]
     pub fn new(profile: Profile, seed: u64) -> Self {
-        Self { profile, rng: Rng::new(seed), bad_state: false, busy_until: 0, last_at: 0 }
+        Self {
+            profile,
+            rng: Rng::new(seed),
+            bad_state: false,
+            busy_until: 0,
+            tokens: f64::INFINITY,
+            tokens_at: 0,
+            last_at: 0,
+        }
     }
 
     /// Changes the settings from the next packet on. Packets under way keep their fate, and later
@@ -135,6 +159,9 @@ impl Link {
         if profile.rate != self.profile.rate {
             // What waits was timed by the old rate; a new limiter starts with an empty queue.
             self.busy_until = 0;
+        }
+        if profile.police != self.profile.police {
+            self.tokens = f64::INFINITY;
         }
         self.profile = profile;
     }
@@ -150,6 +177,15 @@ impl Link {
         let p = &self.profile;
         if p.blocked {
             return Fate::Blocked;
+        }
+        if let Some(policer) = p.police {
+            let earned = now.saturating_sub(self.tokens_at) as f64 * policer.rate / 8e9;
+            self.tokens = (self.tokens + earned).min(policer.burst as f64);
+            self.tokens_at = self.tokens_at.max(now);
+            if self.tokens < len as f64 {
+                return Fate::Policed;
+            }
+            self.tokens -= len as f64;
         }
         let mut at = now;
         if let Some(rate) = p.rate {

@@ -5,7 +5,6 @@
 //! from the moment it returns. Memory is bounded: clients by number, packets under way by bytes.
 
 mod pump;
-mod wire;
 
 use std::future::poll_fn;
 use std::io;
@@ -18,6 +17,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::model::Profile;
+pub use crate::wire::DirectionStats;
 use pump::{Dark, Pump, nanos, open, upstream_address};
 
 /// Where a relay listens, where it sends, and what it does on the way.
@@ -57,37 +57,6 @@ impl RelayOptions {
             under_way_bytes: 64 << 20,
         }
     }
-}
-
-/// What became of the datagrams of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DirectionStats {
-    /// Datagrams that came in.
-    pub packets: u64,
-    /// Their payload bytes.
-    pub bytes: u64,
-    /// Datagrams sent on, copies included.
-    pub delivered: u64,
-    /// Their payload bytes.
-    pub delivered_bytes: u64,
-    /// Lost on their own.
-    pub lost: u64,
-    /// Lost in bursts.
-    pub burst_lost: u64,
-    /// No room before the rate limiter, or too many bytes under way.
-    pub queue_full: u64,
-    /// Arrived twice.
-    pub duplicated: u64,
-    /// Had a bit flipped.
-    pub corrupted: u64,
-    /// Were held back and overtaken.
-    pub reordered: u64,
-    /// Came to a cut wire, or were under way on it.
-    pub blocked: u64,
-    /// Were longer than the MTU.
-    pub too_large: u64,
-    /// Could not be handed to the system.
-    pub refused: u64,
 }
 
 /// What became of all datagrams.

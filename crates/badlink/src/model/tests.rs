@@ -99,3 +99,27 @@ fn absurd_settings_do_not_overflow() {
         link.admit(Nanos::MAX, len);
     }
 }
+
+#[test]
+fn a_policer_grants_its_burst_and_then_its_rate() {
+    // 8 Mbit/s: 1000 bytes in each millisecond.
+    let police = Some(Policer { rate: 8e6, burst: 3000 });
+    let mut link = Link::new(Profile { police, ..Profile::default() }, 1);
+    let fates: Vec<_> = (0..4).map(|_| link.admit(0, 1000)).collect();
+    assert_eq!(fates, [at(0), at(0), at(0), Fate::Policed]);
+    assert_eq!(link.admit(MS / 2, 1000), Fate::Policed);
+    assert_eq!(link.admit(MS, 1000), at(MS));
+    // A long silence earns no more than the bucket holds.
+    let passed = (0..9).filter(|_| link.admit(900 * MS, 1000) != Fate::Policed).count();
+    assert_eq!(passed, 3);
+    // What a policer drops does not use up the rate behind it.
+    let rate = Some(8e6);
+    link.set_profile(Profile {
+        police: Some(Policer { rate: 0.0, burst: 0 }),
+        rate,
+        ..Profile::default()
+    });
+    assert_eq!(link.admit(901 * MS, 1000), Fate::Policed);
+    link.set_profile(Profile { rate, ..Profile::default() });
+    assert_eq!(link.admit(902 * MS, 1000), at(903 * MS));
+}

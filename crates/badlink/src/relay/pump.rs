@@ -16,9 +16,9 @@ use tokio::io::ReadBuf;
 use tokio::net::UdpSocket;
 use tokio::time::{Instant, Sleep};
 
-use super::wire::Wire;
 use super::{RelayError, RelayOptions};
 use crate::model::Nanos;
+use crate::wire::Wire;
 
 /// The largest UDP payload over IPv4.
 pub(super) const LARGEST_DATAGRAM: usize = 65_507;
@@ -52,8 +52,8 @@ pub(super) struct Pump {
     pub(super) target: SocketAddr,
     pub(super) clients: BTreeMap<SocketAddr, Client>,
     max_clients: usize,
-    pub(super) to_target: Wire,
-    pub(super) to_client: Wire,
+    pub(super) to_target: Wire<SocketAddr>,
+    pub(super) to_client: Wire<SocketAddr>,
     mtu: usize,
     pub(super) dark: Dark,
     buffer: Vec<u8>,
@@ -120,12 +120,12 @@ impl Pump {
 
     fn send_due(&mut self, now: Nanos) {
         while let Some(packet) = self.to_target.due(now) {
-            let accepted = self.send_to_target(packet.client, &packet.payload);
+            let accepted = self.send_to_target(packet.tag, &packet.payload);
             self.to_target.count_sent(packet.payload.len(), accepted);
             self.to_target.recycle(packet.payload);
         }
         while let Some(packet) = self.to_client.due(now) {
-            let accepted = send(&self.listen, &packet.payload, packet.client);
+            let accepted = send(&self.listen, &packet.payload, packet.tag);
             self.to_client.count_sent(packet.payload.len(), accepted);
             self.to_client.recycle(packet.payload);
         }

@@ -1,14 +1,48 @@
-//! One direction of the relay: its model, the packets under way and what became of them.
+//! One direction of a link: its model, the packets under way and what became of them.
 //!
-//! A wire does no IO: the relay shows it each packet, sends what it says, and tells it how that
-//! went. It never holds more than its cap of bytes.
+//! A wire does no IO: its owner shows it each packet, sends what it says, and tells it how that
+//! went. It never holds more than its cap of bytes. `T` is what its owner must know to send a
+//! packet on, such as the client of a relay.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
-use std::net::SocketAddr;
 
-use super::DirectionStats;
 use crate::model::{Fate, Link, Nanos, Profile};
+
+/// What became of the packets of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DirectionStats {
+    /// Packets that came in.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets sent on, copies included.
+    pub delivered: u64,
+    /// Their bytes.
+    pub delivered_bytes: u64,
+    /// Lost on their own.
+    pub lost: u64,
+    /// Lost in bursts.
+    pub burst_lost: u64,
+    /// No room before the rate limiter, or too many bytes under way.
+    pub queue_full: u64,
+    /// Above what the policer grants.
+    pub policed: u64,
+    /// UDP on a link that drops it; a relay has none such.
+    pub filtered: u64,
+    /// Arrived twice.
+    pub duplicated: u64,
+    /// Had a bit flipped.
+    pub corrupted: u64,
+    /// Were held back and overtaken.
+    pub reordered: u64,
+    /// Came to a cut wire, or were under way on it.
+    pub blocked: u64,
+    /// Were longer than the MTU.
+    pub too_large: u64,
+    /// Could not be handed to the system.
+    pub refused: u64,
+}
 
 /// What a packet under way costs beside its payload, so that empty datagrams are bounded too.
 const PACKET_OVERHEAD: usize = 96;
@@ -17,48 +51,47 @@ const SPARE_BUFFERS: usize = 256;
 
 /// A packet under way.
 #[derive(Debug)]
-pub(super) struct Packet {
-    at: Nanos,
+pub(crate) struct Packet<T> {
+    pub(crate) at: Nanos,
     /// Keeps the order among equal times.
     number: u64,
-    /// The client that it comes from or goes to.
-    pub(super) client: SocketAddr,
-    pub(super) payload: Vec<u8>,
+    pub(crate) tag: T,
+    pub(crate) payload: Vec<u8>,
 }
 
-impl PartialEq for Packet {
+impl<T> PartialEq for Packet<T> {
     fn eq(&self, other: &Self) -> bool {
         self.number == other.number
     }
 }
 
-impl Eq for Packet {}
+impl<T> Eq for Packet<T> {}
 
-impl PartialOrd for Packet {
+impl<T> PartialOrd for Packet<T> {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Packet {
+impl<T> Ord for Packet<T> {
     fn cmp(&self, other: &Self) -> Ordering {
         (self.at, self.number).cmp(&(other.at, other.number))
     }
 }
 
 #[derive(Debug)]
-pub(super) struct Wire {
+pub(crate) struct Wire<T> {
     link: Link,
-    pub(super) stats: DirectionStats,
-    under_way: BinaryHeap<Reverse<Packet>>,
+    pub(crate) stats: DirectionStats,
+    under_way: BinaryHeap<Reverse<Packet<T>>>,
     under_way_bytes: usize,
     cap_bytes: usize,
     number: u64,
     spare: Vec<Vec<u8>>,
 }
 
-impl Wire {
-    pub(super) fn new(profile: Profile, seed: u64, cap_bytes: usize) -> Self {
+impl<T: Copy> Wire<T> {
+    pub(crate) fn new(profile: Profile, seed: u64, cap_bytes: usize) -> Self {
         Self {
             link: Link::new(profile, seed),
             stats: DirectionStats::default(),
@@ -70,7 +103,7 @@ impl Wire {
         }
     }
 
-    pub(super) fn set_profile(&mut self, profile: Profile) {
+    pub(crate) fn set_profile(&mut self, profile: Profile) {
         self.link.set_profile(profile);
     }
 
@@ -78,10 +111,14 @@ impl Wire {
     /// already in place; copies that are due later are kept.
     ///
     /// The caller has sent all that was due at `now` before, so that order is kept.
-    pub(super) fn admit(&mut self, now: Nanos, client: SocketAddr, payload: &mut [u8]) -> usize {
+    pub(crate) fn admit(&mut self, now: Nanos, tag: T, payload: &mut [u8]) -> usize {
         let (at, duplicate) = match self.link.admit(now, payload.len()) {
             Fate::Blocked => {
                 self.stats.blocked += 1;
+                return 0;
+            }
+            Fate::Policed => {
+                self.stats.policed += 1;
                 return 0;
             }
             Fate::QueueFull => {
@@ -111,13 +148,13 @@ impl Wire {
             return copies;
         }
         for _ in 0..copies {
-            self.keep(at, client, payload);
+            self.keep(at, tag, payload);
         }
         0
     }
 
     /// The next packet that is due at `now`; give its buffer back to `recycle`.
-    pub(super) fn due(&mut self, now: Nanos) -> Option<Packet> {
+    pub(crate) fn due(&mut self, now: Nanos) -> Option<Packet<T>> {
         if self.next_due()? > now {
             return None;
         }
@@ -126,18 +163,23 @@ impl Wire {
         Some(packet)
     }
 
-    pub(super) fn next_due(&self) -> Option<Nanos> {
+    /// How many packets are under way.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    pub(crate) fn next_due(&self) -> Option<Nanos> {
         self.under_way.peek().map(|Reverse(packet)| packet.at)
     }
 
-    pub(super) fn recycle(&mut self, buffer: Vec<u8>) {
+    pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {
         if self.spare.len() < SPARE_BUFFERS {
             self.spare.push(buffer);
         }
     }
 
     /// Counts a packet that was handed to the system, or that the system refused.
-    pub(super) fn count_sent(&mut self, len: usize, accepted: bool) {
+    pub(crate) fn count_sent(&mut self, len: usize, accepted: bool) {
         if accepted {
             self.stats.delivered += 1;
             self.stats.delivered_bytes += len as u64;
@@ -147,14 +189,14 @@ impl Wire {
     }
 
     /// Throws away what is under way and counts it as blocked.
-    pub(super) fn cut(&mut self) {
+    pub(crate) fn cut(&mut self) {
         self.stats.blocked += self.under_way.len() as u64;
         self.under_way.clear();
         self.under_way_bytes = 0;
         self.link.clear();
     }
 
-    fn keep(&mut self, at: Nanos, client: SocketAddr, payload: &[u8]) {
+    fn keep(&mut self, at: Nanos, tag: T, payload: &[u8]) {
         let cost = payload.len() + PACKET_OVERHEAD;
         if self.under_way_bytes + cost > self.cap_bytes {
             self.stats.queue_full += 1;
@@ -165,6 +207,6 @@ impl Wire {
         buffer.extend_from_slice(payload);
         self.under_way_bytes += cost;
         self.number += 1;
-        self.under_way.push(Reverse(Packet { at, number: self.number, client, payload: buffer }));
+        self.under_way.push(Reverse(Packet { at, number: self.number, tag, payload: buffer }));
     }
 }
