@@ -106,7 +106,7 @@ pub async fn dial(
     let deadline = Instant::now() + options.deadline;
     let peer = PeerName::new(target);
     let late = || LinkError::NoAnswer { peer: peer.clone(), after: options.deadline };
-    let config = client_config(identity, options)?;
+    let config = client_config(identity)?;
     let addresses = timeout_at(deadline, resolve(target, &peer)).await.map_err(|_| late())??;
     let reached = race(&peer, &addresses, &config, options, deadline).await?;
     let connection = &reached.connection;
@@ -127,15 +127,12 @@ pub async fn dial(
     Ok(Lane::new(reached.connection, peer, key, side, account, reached.warnings))
 }
 
-fn client_config(identity: &Identity, options: &DialOptions) -> Result<ClientConfig, LinkError> {
+fn client_config(identity: &Identity) -> Result<ClientConfig, LinkError> {
     let setup = |detail: String| LinkError::Setup { detail };
     let tls = tls::client_config(identity).map_err(|error| setup(error.to_string()))?;
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| setup(error.to_string()))?;
-    let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(
-        options.transport.to_config(options.receive_window, MOST_PARCELS)?,
-    ));
-    Ok(config)
+    // The transport's settings follow in each attempt, as they depend on the address.
+    Ok(ClientConfig::new(Arc::new(crypto)))
 }
 
 /// The addresses of a name, the two families by turns, beginning with the one the system put first.
@@ -190,12 +187,7 @@ async fn race(
     let mut failure = None;
     loop {
         if let Some(address) = waiting.next() {
-            attempts.spawn(attempt(
-                peer.clone(),
-                *address,
-                config.clone(),
-                options.transport.clone(),
-            ));
+            attempts.spawn(attempt(peer.clone(), *address, config.clone(), options.clone()));
         }
         let patience = match waiting.len() {
             0 => deadline,
@@ -220,10 +212,12 @@ async fn race(
 async fn attempt(
     peer: PeerName,
     address: SocketAddr,
-    config: ClientConfig,
-    transport: TransportOptions,
+    mut config: ClientConfig,
+    options: DialOptions,
 ) -> Result<Reached, LinkError> {
     let local = wildcard(address);
+    let transport = options.transport.within(socket::path_payload(address));
+    config.transport_config(Arc::new(transport.to_config(options.receive_window, MOST_PARCELS)?));
     let (socket, warnings) = socket::open(local, transport.socket_buffer_bytes)?;
     let endpoint =
         Endpoint::new(transport.to_endpoint_config()?, None, socket, Arc::new(TokioRuntime))

@@ -11,7 +11,8 @@ use quinn::{Connection, Endpoint, VarInt};
 
 use crate::error::{close_code, reason_bytes};
 use crate::memory::Account;
-use crate::{LinkError, PeerName, Permissions, PublicKey, Warning, socket};
+use crate::rate::control_of;
+use crate::{Bound, LinkError, PathMemory, PeerName, Permissions, PublicKey, Warning, socket};
 
 mod control;
 mod parcel;
@@ -52,7 +53,7 @@ impl Drop for Inner {
 }
 
 /// Figures of a lane, counted from its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct LaneStats {
     /// The smoothed round-trip time.
@@ -77,6 +78,21 @@ pub struct LaneStats {
     pub mtu: u16,
     /// How often a path stopped taking packets of the size that it took before.
     pub black_holes: u64,
+    /// Bytes per second that the rate control lets out. This and what follows is 0, false or None with
+    /// another congestion control than ours.
+    pub pacing_rate: u64,
+    /// Bytes per second that were acknowledged lately.
+    pub delivery_rate: u64,
+    /// By how much queues on the way lengthen the round trip.
+    pub queue_delay: Duration,
+    /// The share of packets that the path loses by itself, 0 to 1.
+    pub path_loss: f64,
+    /// Whether something on the way throws away what is sent above a rate.
+    pub policed: bool,
+    /// Whether there was nothing to send lately.
+    pub app_limited: bool,
+    /// What keeps the rate from being higher.
+    pub bound: Option<Bound>,
 }
 
 impl Lane {
@@ -128,6 +144,8 @@ impl Lane {
     /// The lane's figures.
     pub fn stats(&self) -> LaneStats {
         let stats = self.inner.connection.stats();
+        let view =
+            control_of(self.inner.connection.congestion_state()).map(|control| control.view());
         LaneStats {
             rtt: stats.path.rtt,
             min_rtt: stats.path.min_rtt,
@@ -140,7 +158,22 @@ impl Lane {
             congestion_events: stats.path.congestion_events,
             mtu: stats.path.current_mtu,
             black_holes: stats.path.black_holes_detected,
+            pacing_rate: view.map_or(0, |view| view.pacing_rate),
+            delivery_rate: view.map_or(0, |view| view.delivery_rate),
+            queue_delay: view.map_or(Duration::ZERO, |view| view.queue_delay),
+            path_loss: view.map_or(0.0, |view| view.path_loss),
+            policed: view.is_some_and(|view| view.policed),
+            app_limited: view.is_some_and(|view| view.app_limited),
+            bound: view.map(|view| view.bound),
         }
+    }
+
+    /// What sending over this lane has taught about the path, for [`crate::TransportOptions::known_path`]
+    /// of a later one. None where too little was sent. Can be asked after the lane's end.
+    pub fn learned(&self) -> Option<PathMemory> {
+        let connection = &self.inner.connection;
+        let learned = control_of(connection.congestion_state())?.learned()?;
+        Some(PathMemory { mtu: connection.stats().path.current_mtu, ..learned })
     }
 
     /// Closes the lane at once; what was not acknowledged may not arrive. The reason is told to the peer.

@@ -21,6 +21,7 @@ mod lane;
 mod listen;
 mod memory;
 mod public_key;
+mod rate;
 #[cfg(test)]
 mod rig;
 mod socket;
@@ -40,6 +41,7 @@ pub use lane::{ControlReceiver, ControlSender, Lane, LaneStats, MAX_FRAME, Parce
 pub use listen::{Gatekeeper, ListenOptions, Listener};
 pub use memory::{LARGEST_SHARE, SMALLEST_SHARE};
 pub use public_key::{KEY_TYPE, KeyLineError, MAX_LINE_BYTES, PublicKey, SPKI_BYTES};
+pub use rate::{Bound, Pace, PathMemory};
 pub use socket::Warning;
 pub use target::{DEFAULT_PORT, Target, TargetError};
 pub use tls::ALPN;
