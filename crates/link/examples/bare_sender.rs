@@ -6,11 +6,13 @@
 //! ```text
 //! bare_sender receive > TARGET      prints the address it listens on to standard error, takes one file
 //! bare_sender send ADDRESS < SOURCE
-//! bare_sender receive nowhere       drops what arrives
+//! bare_sender receive nowhere       drops what arrives, and says how fast it came
+//! bare_sender receive nowhere at ADDRESS
 //! bare_sender send ADDRESS memory BYTES
 //! ```
 //!
-//! With `stock` as the first word, at both ends, the library's own default settings are used instead.
+//! With `stock` as the first word, at both ends, the library's own default settings are used instead; with
+//! `bbr` a lane's settings with the library's BBR. At its end the sender prints its figures.
 
 use std::error::Error;
 use std::fs::File;
@@ -19,13 +21,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use link::{LARGEST_SHARE, LinkError};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{Connection, ConnectionError, Endpoint, RecvStream, TokioRuntime, VarInt};
 
-// These two are the lane's own, so that both are measured with the same settings.
+// These are the lane's own, so that both are measured with the same settings.
+#[allow(dead_code, unused_imports)]
+#[path = "../src/rate.rs"]
+mod rate;
 #[allow(dead_code)]
 #[path = "../src/socket.rs"]
 mod socket;
@@ -49,30 +55,42 @@ const HEAD: usize = 16;
 /// The code with which the receiver says that it has everything.
 const DONE: VarInt = VarInt::from_u32(0);
 
-const USAGE: &str = "usage: bare_sender [stock] receive [nowhere] | bare_sender [stock] send ADDRESS [memory BYTES]";
+const USAGE: &str = "usage: bare_sender [stock|bbr] receive [nowhere [at ADDRESS]] | bare_sender [stock|bbr] send ADDRESS [memory BYTES]";
 
 /// Whose settings are used.
 #[derive(Clone, Copy)]
 enum Settings {
     /// Those of haul's lanes.
     Lane,
+    /// Those, with the library's BBR.
+    Bbr,
     /// The library's defaults.
     Stock,
 }
 
 impl Settings {
-    fn transport(self) -> Result<Arc<quinn::TransportConfig>> {
+    fn transport(self, peer: Option<SocketAddr>) -> Result<Arc<quinn::TransportConfig>> {
+        let payload = peer.and_then(socket::path_payload);
         Ok(Arc::new(match self {
-            Self::Lane => TransportOptions::default().to_config(LARGEST_SHARE, STREAMS)?,
+            Self::Lane | Self::Bbr => {
+                self.options().within(payload).to_config(LARGEST_SHARE, STREAMS)?
+            }
             Self::Stock => quinn::TransportConfig::default(),
         }))
     }
 
-    fn endpoint(self, server: Option<quinn::ServerConfig>) -> Result<Endpoint> {
-        let options = TransportOptions::default();
-        let local = (Ipv4Addr::LOCALHOST, 0).into();
+    fn options(self) -> TransportOptions {
+        let congestion = match self {
+            Self::Bbr => transport::Congestion::Bbr,
+            Self::Lane | Self::Stock => transport::Congestion::Rate,
+        };
+        TransportOptions { congestion, ..TransportOptions::default() }
+    }
+
+    fn endpoint(self, local: SocketAddr, server: Option<quinn::ServerConfig>) -> Result<Endpoint> {
+        let options = self.options();
         let (socket, config) = match self {
-            Self::Lane => {
+            Self::Lane | Self::Bbr => {
                 let (socket, _warnings) = socket::open(local, options.socket_buffer_bytes)?;
                 (socket, options.to_endpoint_config()?)
             }
@@ -88,14 +106,18 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (settings, words) = match &words[..] {
         ["stock", rest @ ..] => (Settings::Stock, rest),
+        ["bbr", rest @ ..] => (Settings::Bbr, rest),
         all => (Settings::Lane, all),
     };
     match words[..] {
+        ["receive", "nowhere", "at", local] => {
+            runtime.block_on(receive(settings, local.parse()?, None))
+        }
         ["receive"] => {
             let file = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
-            runtime.block_on(receive(settings, Some(file)))
+            runtime.block_on(receive(settings, localhost(), Some(file)))
         }
-        ["receive", "nowhere"] => runtime.block_on(receive(settings, None)),
+        ["receive", "nowhere"] => runtime.block_on(receive(settings, localhost(), None)),
         ["send", address] => {
             let file = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
             let length = file.metadata()?.len();
@@ -130,10 +152,11 @@ impl Source {
 }
 
 async fn send(settings: Settings, address: SocketAddr, source: Source, total: u64) -> Result<()> {
-    let endpoint = settings.endpoint(None)?;
+    let endpoint = settings.endpoint((Ipv4Addr::UNSPECIFIED, 0).into(), None)?;
     let crypto = QuicClientConfig::try_from(tls::client()?)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(settings.transport()?);
+    config.transport_config(settings.transport(Some(address))?);
+    let begun = Instant::now();
     let connection = endpoint.connect_with(config, address, "bench")?.await?;
     let mut offset = 0;
     while offset < total {
@@ -149,16 +172,33 @@ async fn send(settings: Settings, address: SocketAddr, source: Source, total: u6
         offset += length;
     }
     match connection.closed().await {
-        ConnectionError::ApplicationClosed(close) if close.error_code == DONE => Ok(()),
-        error => Err(error.into()),
+        ConnectionError::ApplicationClosed(close) if close.error_code == DONE => {}
+        error => return Err(error.into()),
     }
+    let path = connection.stats().path;
+    let seconds = begun.elapsed().as_secs_f64();
+    let learned = rate::control_of(connection.congestion_state()).and_then(|rate| rate.learned());
+    writeln!(
+        std::io::stderr(),
+        "{:.2} MB/s whole, {} packets, {} lost, mtu {}, {}",
+        total as f64 / 1e6 / seconds,
+        path.sent_packets,
+        path.lost_packets,
+        path.current_mtu,
+        learned.map_or_else(String::new, |learned| learned.to_line()),
+    )?;
+    Ok(())
 }
 
-async fn receive(settings: Settings, file: Option<File>) -> Result<()> {
+fn localhost() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 0).into()
+}
+
+async fn receive(settings: Settings, local: SocketAddr, file: Option<File>) -> Result<()> {
     let crypto = QuicServerConfig::try_from(tls::server()?)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-    config.transport_config(settings.transport()?);
-    let endpoint = settings.endpoint(Some(config))?;
+    config.transport_config(settings.transport(None)?);
+    let endpoint = settings.endpoint(local, Some(config))?;
     writeln!(std::io::stderr(), "{}", endpoint.local_addr()?)?;
     let connection = endpoint.accept().await.ok_or("the endpoint was closed")?.await?;
     take_all(&connection, file.as_ref()).await?;
@@ -170,6 +210,8 @@ async fn receive(settings: Settings, file: Option<File>) -> Result<()> {
 /// Takes chunks, one stream after the other as the sender's priorities have them come.
 async fn take_all(connection: &Connection, file: Option<&File>) -> Result<()> {
     let mut arrived = 0;
+    let mut tenth = None;
+    let mut told = false;
     loop {
         let mut stream = connection.accept_uni().await?;
         let mut head = [0; HEAD];
@@ -186,6 +228,14 @@ async fn take_all(connection: &Connection, file: Option<&File>) -> Result<()> {
             }
             None => drop_all(&mut stream).await?,
         };
+        if tenth.is_none() && arrived >= total / 10 {
+            tenth = Some((Instant::now(), arrived));
+        }
+        if let Some((then, before)) = tenth.filter(|_| arrived >= total / 10 * 9 && !told) {
+            told = true;
+            let rate = (arrived - before) as f64 / 1e6 / then.elapsed().as_secs_f64();
+            writeln!(std::io::stderr(), "{rate:.2} MB/s from a tenth to nine tenths")?;
+        }
         if arrived >= total {
             return Ok(());
         }

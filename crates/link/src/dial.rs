@@ -151,10 +151,10 @@ async fn dial_quic(
     identity: &Identity,
     options: &DialOptions,
 ) -> Result<Lane, LinkError> {
-    let config = client_config(identity, options)?;
+    let config = client_config(identity)?;
     let transport = &options.transport;
     let reached = race(&host.peer, addresses, options, host.deadline, |address| {
-        attempt(host.peer.clone(), address, config.clone(), transport.clone())
+        attempt(host.peer.clone(), address, config.clone(), options.clone())
     });
     let Reached { endpoint, connection, warnings } = reached.await?;
     let (peer, key) = host.accept(peer_key(&connection)).inspect_err(|error| {
@@ -177,15 +177,12 @@ async fn dial_quic(
     Ok(Lane::new(Path::Quic(quic), peer, key, None, account, warnings))
 }
 
-fn client_config(identity: &Identity, options: &DialOptions) -> Result<ClientConfig, LinkError> {
+fn client_config(identity: &Identity) -> Result<ClientConfig, LinkError> {
     let setup = |detail: String| LinkError::Setup { detail };
     let tls = tls::client_config(identity).map_err(|error| setup(error.to_string()))?;
     let crypto = QuicClientConfig::try_from(tls).map_err(|error| setup(error.to_string()))?;
-    let mut config = ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(
-        options.transport.to_config(options.receive_window, MOST_PARCELS)?,
-    ));
-    Ok(config)
+    // The transport's settings follow in each attempt, as they depend on the address.
+    Ok(ClientConfig::new(Arc::new(crypto)))
 }
 
 /// The addresses of a name, the two families by turns, beginning with the one the system put first.
@@ -268,10 +265,12 @@ where
 async fn attempt(
     peer: PeerName,
     address: SocketAddr,
-    config: ClientConfig,
-    transport: TransportOptions,
+    mut config: ClientConfig,
+    options: DialOptions,
 ) -> Result<Reached, LinkError> {
     let local = wildcard(address);
+    let transport = options.transport.within(socket::path_payload(address));
+    config.transport_config(Arc::new(transport.to_config(options.receive_window, MOST_PARCELS)?));
     let (socket, warnings) = socket::open(local, transport.socket_buffer_bytes)?;
     let endpoint =
         Endpoint::new(transport.to_endpoint_config()?, None, socket, Arc::new(TokioRuntime))

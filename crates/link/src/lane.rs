@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::memory::Account;
-use crate::{LinkError, ParcelError, PeerName, Permissions, PublicKey, Warning};
+use crate::{Bound, LinkError, ParcelError, PathMemory, PeerName, Permissions, PublicKey, Warning};
 
 mod quic;
 pub(crate) mod tcp;
@@ -67,7 +67,7 @@ pub(crate) enum Path {
 }
 
 /// Figures of a lane, counted from its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct LaneStats {
     /// What the lane is made of.
@@ -104,6 +104,19 @@ pub struct LaneStats {
     pub buffer_limited: Duration,
     /// How long there was something to send or to be acknowledged.
     pub busy: Duration,
+    /// Bytes per second that the rate control lets out. This and what follows is 0, false or None with
+    /// another congestion control than ours.
+    pub pacing_rate: u64,
+    /// By how much queues on the way lengthen the round trip.
+    pub queue_delay: Duration,
+    /// The share of packets that the path loses by itself, 0 to 1.
+    pub path_loss: f64,
+    /// Whether something on the way throws away what is sent above a rate.
+    pub policed: bool,
+    /// Whether there was nothing to send lately.
+    pub app_limited: bool,
+    /// What keeps the rate from being higher.
+    pub bound: Option<Bound>,
 }
 
 impl Lane {
@@ -236,6 +249,15 @@ impl Lane {
             Path::Tcp(tcp) => Arriving::Tcp(tcp.accept_parcel().await?),
         };
         Ok(Parcel { arriving, _lane: self.clone() })
+    }
+
+    /// What sending over this lane has taught about the path, for [`crate::TransportOptions::known_path`]
+    /// of a later one. None where too little was sent, and over TCP. Can be asked after the lane's end.
+    pub fn learned(&self) -> Option<PathMemory> {
+        match &self.inner.path {
+            Path::Quic(quic) => quic.learned(),
+            Path::Tcp(_) => None,
+        }
     }
 
     /// Closes the lane at once; what was not acknowledged may not arrive. The reason is told to the peer.

@@ -22,6 +22,7 @@ mod lane;
 mod listen;
 mod memory;
 mod public_key;
+mod rate;
 #[cfg(test)]
 mod rig;
 mod socket;
@@ -41,6 +42,7 @@ pub use lane::{ControlReceiver, ControlSender, Lane, LaneKind, LaneStats, MAX_FR
 pub use listen::{Gatekeeper, ListenOptions, Listener};
 pub use memory::{LARGEST_SHARE, SMALLEST_SHARE};
 pub use public_key::{KEY_TYPE, KeyLineError, MAX_LINE_BYTES, PublicKey, SPKI_BYTES};
+pub use rate::{Bound, Pace, PathMemory};
 pub use socket::Warning;
 pub use target::{DEFAULT_PORT, Target, TargetError};
 pub use tls::ALPN;

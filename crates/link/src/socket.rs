@@ -92,6 +92,29 @@ fn listen_tcp(local: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// The largest UDP payload that the route to `remote` takes, as far as the system knows; no packet is sent.
+pub(crate) fn path_payload(remote: SocketAddr) -> Option<u16> {
+    #[cfg(target_os = "linux")]
+    {
+        let probe =
+            Socket::new(Domain::for_address(remote), Type::DGRAM, Some(Protocol::UDP)).ok()?;
+        probe.connect(&remote.into()).ok()?;
+        // Less an IP header without options and the UDP header.
+        let payload = match remote {
+            SocketAddr::V4(_) => rustix::net::sockopt::ip_mtu(&probe).ok()?.checked_sub(20 + 8)?,
+            SocketAddr::V6(_) => {
+                rustix::net::sockopt::ipv6_mtu(&probe).ok()?.checked_sub(40 + 8)?
+            }
+        };
+        Some(u16::try_from(payload).unwrap_or(u16::MAX))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = remote;
+        None
+    }
+}
+
 /// Linux reports twice what was asked for, to account for its own overhead.
 fn granted(reported: usize) -> usize {
     if cfg!(target_os = "linux") { reported / 2 } else { reported }

@@ -9,6 +9,7 @@ use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::LinkError;
+use crate::rate::{Pace, PathMemory, RateFactory};
 
 /// The most that one stream may have in flight: a parcel's body of 2 MiB, and its head. The QUIC stack
 /// drops the whole connection when one stream has more than 1,024 gaps, and this many bytes in
@@ -36,6 +37,9 @@ const LARGEST_MTU_SINGLE: u16 = 8952;
 /// How soon larger packets are tried again after the path seemed to stop taking them.
 const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(10);
 
+/// Path MTU discovery ends when it knows the size to this many bytes.
+const SMALLEST_MTU_STEP: u16 = 10;
+
 /// The version of RFC 9000.
 const QUIC_V1: u32 = 1;
 
@@ -48,7 +52,11 @@ pub struct TransportOptions {
     pub keep_alive: Duration,
     /// How the sending rate is found.
     pub congestion: Congestion,
-    /// How many bytes may go out before the first acknowledgement.
+    /// How much of the path is taken. Only [`Congestion::Rate`] follows it.
+    pub pace: Pace,
+    /// What an earlier lane learnt of the path, to start from.
+    pub known_path: Option<PathMemory>,
+    /// How many bytes may go out before the first acknowledgement, with BBR and CUBIC.
     pub initial_window: u64,
     /// How many sent bytes are kept until they are acknowledged, over all streams of a lane.
     pub send_window: u64,
@@ -67,7 +75,9 @@ impl Default for TransportOptions {
         Self {
             idle_timeout: Duration::from_secs(10),
             keep_alive: Duration::from_secs(3),
-            congestion: Congestion::Bbr,
+            congestion: Congestion::Rate,
+            pace: Pace::Fair,
+            known_path: None,
             initial_window: 256 * 1024,
             send_window: 32 * 1024 * 1024,
             segmentation_offload: true,
@@ -80,6 +90,8 @@ impl Default for TransportOptions {
 /// How the sending rate is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Congestion {
+    /// By our own rate control, from delivery and delay: see `docs/decisions/rate-control.md`.
+    Rate,
     /// From the rate at which packets are delivered (BBR, version 1), which survives random loss of 10%
     /// and more. It may fill queues on the way and take more than its part; the receiver's window
     /// bounds it.
@@ -121,10 +133,14 @@ impl TransportOptions {
             // The first timeout is three times this. The default of 333 ms makes each handshake packet
             // that is lost cost a second, and deadlines here are a few seconds.
             .initial_rtt(Duration::from_millis(100))
-            .initial_mtu(1200)
+            .initial_mtu(self.initial_mtu())
             .mtu_discovery_config(self.mtu_discovery())
             .enable_segmentation_offload(self.segmentation_offload);
         match self.congestion {
+            Congestion::Rate => {
+                let factory = RateFactory { pace: self.pace, known: self.known_path };
+                config.congestion_controller_factory(Arc::new(factory));
+            }
             Congestion::Bbr => {
                 let mut bbr = BbrConfig::default();
                 bbr.initial_window(self.initial_window);
@@ -146,9 +162,23 @@ impl TransportOptions {
         // The drafts that the library also takes have no users left.
         config.supported_versions(vec![QUIC_V1]);
         config
-            .max_udp_payload_size(self.largest_mtu().max(1472))
+            .max_udp_payload_size(self.largest_mtu())
             .map_err(|error| LinkError::Setup { detail: error.to_string() })?;
         Ok(config)
+    }
+
+    /// The same for a path that takes UDP payloads of `payload` bytes at most, as far as the system knows.
+    /// Each probe that is too large costs a round trip, and three are sent of every size.
+    pub(crate) fn within(mut self, payload: Option<u16>) -> Self {
+        if let Some(payload) = payload {
+            self.largest_mtu = Some(self.largest_mtu().min(payload));
+        }
+        self
+    }
+
+    /// A size that the path took before is tried at once.
+    fn initial_mtu(&self) -> u16 {
+        self.known_path.map_or(1200, |known| known.mtu).clamp(1200, self.largest_mtu())
     }
 
     fn largest_mtu(&self) -> u16 {
@@ -163,6 +193,7 @@ impl TransportOptions {
         }
         let mut discovery = MtuDiscoveryConfig::default();
         discovery.upper_bound(largest);
+        discovery.minimum_change(SMALLEST_MTU_STEP);
         // Heavy loss can look like a black hole, and small packets are then kept for this long.
         discovery.black_hole_cooldown(BLACK_HOLE_COOLDOWN);
         Some(discovery)

@@ -30,12 +30,12 @@ async fn a_silent_address_does_not_hold_up_the_next() {
     let listening = rig.listener.local_addr();
     let options =
         DialOptions { next_address_after: Duration::from_millis(20), ..DialOptions::default() };
-    let config = client_config(&rig.friend, &options).unwrap();
+    let config = client_config(&rig.friend).unwrap();
     let peer = PeerName::new("host:1");
     for addresses in [[silent, listening], [listening, silent]] {
         let deadline = Instant::now() + PATIENCE;
         let reached = race(&peer, &addresses, &options, deadline, |address| {
-            attempt(peer.clone(), address, config.clone(), options.transport.clone())
+            attempt(peer.clone(), address, config.clone(), options.clone())
         });
         let reached = reached.await.unwrap();
         assert_eq!(reached.connection.remote_address(), listening);
@@ -49,12 +49,12 @@ async fn an_error_says_more_than_silence() {
     let silent = silent.local_addr().unwrap();
     let options =
         DialOptions { next_address_after: Duration::from_millis(20), ..DialOptions::default() };
-    let config = client_config(&rig.friend, &options).unwrap();
+    let config = client_config(&rig.friend).unwrap();
     let deadline = Instant::now() + Duration::from_millis(300);
     let addresses = [rig.listener.local_addr(), silent];
     let peer = PeerName::new("host:1");
     let reached = race(&peer, &addresses, &options, deadline, |address| {
-        attempt(peer.clone(), address, config.clone(), options.transport.clone())
+        attempt(peer.clone(), address, config.clone(), options.clone())
     });
     let error = reached.await.err().unwrap();
     assert!(matches!(error, LinkError::Busy { .. }), "{error:?}");

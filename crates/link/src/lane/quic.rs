@@ -13,7 +13,8 @@ use super::{LaneKind, LaneStats, wildcard};
 use crate::error::{close_code, reason_bytes};
 use crate::listen::WELCOME;
 use crate::memory::Account;
-use crate::{LinkError, PeerName, socket};
+use crate::rate::control_of;
+use crate::{LinkError, PathMemory, PeerName, socket};
 
 mod control;
 mod parcel;
@@ -83,6 +84,7 @@ impl QuicLane {
 
     pub(super) fn stats(&self) -> LaneStats {
         let stats = self.connection().stats();
+        let view = control_of(self.connection().congestion_state()).map(|control| control.view());
         LaneStats {
             kind: LaneKind::Quic,
             rtt: stats.path.rtt,
@@ -96,12 +98,23 @@ impl QuicLane {
             congestion_events: stats.path.congestion_events,
             mtu: stats.path.current_mtu,
             black_holes: stats.path.black_holes_detected,
-            delivery_rate: 0,
+            delivery_rate: view.map_or(0, |view| view.delivery_rate),
             connections: 1,
             peer_limited: Duration::ZERO,
             buffer_limited: Duration::ZERO,
             busy: Duration::ZERO,
+            pacing_rate: view.map_or(0, |view| view.pacing_rate),
+            queue_delay: view.map_or(Duration::ZERO, |view| view.queue_delay),
+            path_loss: view.map_or(0.0, |view| view.path_loss),
+            policed: view.is_some_and(|view| view.policed),
+            app_limited: view.is_some_and(|view| view.app_limited),
+            bound: view.map(|view| view.bound),
         }
+    }
+
+    pub(super) fn learned(&self) -> Option<PathMemory> {
+        let learned = control_of(self.connection().congestion_state())?.learned()?;
+        Some(PathMemory { mtu: self.connection().stats().path.current_mtu, ..learned })
     }
 
     pub(super) async fn welcomed(&self) -> Result<(), LinkError> {

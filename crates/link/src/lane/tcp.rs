@@ -83,6 +83,12 @@ impl TcpLane {
             peer_limited: figures.peer_limited,
             buffer_limited: figures.buffer_limited,
             busy: figures.busy,
+            pacing_rate: 0,
+            queue_delay: figures.rtt.saturating_sub(figures.min_rtt),
+            path_loss: 0.0,
+            policed: false,
+            app_limited: false,
+            bound: None,
         }
     }
 

@@ -243,7 +243,7 @@ pub(crate) fn tune(socket: &TcpStream, congestion: Congestion, silence: Duration
     {
         let _ = socket.set_tcp_notsent_lowat(NOT_SENT_BYTES);
         let _ = socket.set_tcp_user_timeout(Some(silence));
-        if congestion == Congestion::Bbr {
+        if congestion != Congestion::Cubic {
             let _ = socket.set_tcp_congestion(b"bbr");
         }
     }

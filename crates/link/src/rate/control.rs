@@ -1,0 +1,725 @@
+//! Decides how many bytes may be under way. Pure: it knows no clock, no socket and no QUIC library.
+//!
+//! A path that is full delivers at its own rate whatever is sent, so a window of
+//! `delivered rate / (1 - path loss) x (base round trip + a small target queue)` leaves just the target
+//! in the queue, and on a path that is not full it grows by the target's share of the round trip. Loss
+//! enters only as what the path loses by itself; [`super::loss`] finds that out. The library paces at 1.25
+//! times window / round trip, so it is the window that holds the rate.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Pace;
+use super::compete::{Compete, Next};
+use super::loss::{Losses, Queue, Verdict};
+use super::memory::PathMemory;
+use super::round::{Figures, Recent, Round, Smallest};
+
+/// The target queue in seconds for a rate of 1 MB/s; it falls with the square root of the rate, so that of
+/// two lanes on one queue the slower one grows. And its bounds.
+const TARGET: (f64, f64, f64) = (0.035, 0.004, 0.040);
+
+/// The same in the background.
+const TARGET_BACKGROUND: (f64, f64, f64) = (0.010, 0.001, 0.005);
+
+/// Bytes per second of the first flight, and the bounds of its size.
+const FIRST: (f64, f64, f64) = (10e6, 128.0 * 1024.0, 1024.0 * 1024.0);
+
+/// The window until the first round-trip time is known.
+const BLIND: f64 = 128.0 * 1024.0;
+
+/// The most that may be under way.
+const MOST: f64 = 64.0 * 1024.0 * 1024.0;
+
+/// The least, in packets: fair and in the background.
+const LEAST: (f64, f64) = (10.0, 4.0);
+
+/// A round takes at least this long, or a burst of acknowledgements would count for much.
+const SHORTEST_ROUND: f64 = 0.02;
+
+/// How long a smallest round-trip time is believed.
+const BASE_FOR: f64 = 10.0;
+
+/// The most that a window grows in a round outside of the start.
+const MOST_GROWTH: f64 = 1.25;
+
+/// How much of a remembered rate is used at once.
+const REMEMBERED: f64 = 0.95;
+
+/// How often the queue is drained to see the base round trip, in seconds.
+const DRAIN_EVERY: f64 = 5.0;
+
+/// Silence counts as an outage after so many round trips, and so many seconds.
+const OUTAGE: (f64, f64) = (4.0, 0.4);
+
+/// What keeps a lane from sending faster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// The rate is still being looked for.
+    Start,
+    /// There was nothing to send.
+    Application,
+    /// The bottleneck of the path is full.
+    Path,
+    /// Somewhere on the path, more than a certain rate is thrown away without a queue.
+    Policer,
+    /// Others fill the same queue.
+    Competition,
+    /// The rate that was asked for.
+    Fixed,
+    /// Nothing was acknowledged for a while.
+    Outage,
+}
+
+/// What the controller takes the path for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct View {
+    /// How many bytes may be under way.
+    pub window: u64,
+    /// Bytes per second that this comes to.
+    pub pacing_rate: u64,
+    /// Bytes per second acknowledged lately.
+    pub delivery_rate: u64,
+    /// The round-trip time without queues.
+    pub base_rtt: Duration,
+    /// By how much queues lengthen it now.
+    pub queue_delay: Duration,
+    /// The share of packets that the path loses by itself.
+    pub path_loss: f64,
+    /// Whether the path throws away what is sent above a rate.
+    pub policed: bool,
+    /// Whether there is too little to send.
+    pub app_limited: bool,
+    /// What keeps the rate from being higher.
+    pub bound: Bound,
+}
+
+#[derive(Debug, Clone)]
+enum Phase {
+    /// Before the first round-trip time.
+    Blind,
+    /// Doubling.
+    Start { rounds: u32, flat: u32, before: f64 },
+    /// A remembered rate is tried out.
+    Resume { rounds: u32 },
+    /// Following the path.
+    Follow,
+    /// Beside those who fill queues.
+    Beside(Compete),
+}
+
+/// The controller of one path.
+#[derive(Debug, Clone)]
+pub struct Control {
+    pace: Pace,
+    known: Option<PathMemory>,
+    phase: Phase,
+    window: f64,
+    mtu: f64,
+    in_flight: f64,
+    round: Round,
+    recent: Recent,
+    losses: Losses,
+    base: Smallest,
+    /// The base of a longer while, which a queue that others hold does not lift.
+    floor: Smallest,
+    /// The smallest round-trip time of single packets, while there is nothing better.
+    first_rtt: f64,
+    /// How much longer than the shortest the mean round trip of a round is.
+    spread: f64,
+    queue: f64,
+    rtt: f64,
+    delivery_rate: f64,
+    /// Delivery rates of the last rounds, the newest last.
+    rates: VecDeque<f64>,
+    idle_rounds: u32,
+    foreign: Foreign,
+    drain: Option<Drain>,
+    last_drain: f64,
+    skip: u32,
+    last_ack: f64,
+    last_limited: f64,
+    limited: bool,
+    outage: bool,
+    batch: Batch,
+    trim: f64,
+    learnt_rate: f64,
+    /// The highest rate of the last while.
+    peak_rate: f64,
+    sent_total: f64,
+}
+
+/// Rounds in which a queue stood that our window does not explain.
+#[derive(Debug, Clone, Default)]
+struct Foreign {
+    rounds: u32,
+    since: f64,
+    window: f64,
+    rate: f64,
+    least_rtt: f64,
+    rebased: Option<f64>,
+}
+
+#[derive(Debug, Clone)]
+struct Drain {
+    until: f64,
+    back: f64,
+}
+
+/// The smallest round-trip time of some successive packets, which sees a queue before the round is over.
+#[derive(Debug, Clone, Default)]
+struct Batch {
+    count: u32,
+    min: f64,
+    high: u32,
+}
+
+impl Control {
+    /// A controller of a path that nothing is known of but what is remembered.
+    pub fn new(pace: Pace, mtu: u16, known: Option<PathMemory>) -> Self {
+        let window = match pace {
+            Pace::Background => BLIND / 4.0,
+            Pace::Fair | Pace::Fixed(_) => BLIND,
+        };
+        Self {
+            pace,
+            known,
+            phase: Phase::Blind,
+            window,
+            mtu: f64::from(mtu),
+            in_flight: 0.0,
+            round: Round::new(0.0),
+            recent: Recent::default(),
+            losses: Losses::default(),
+            base: Smallest::over(if pace == Pace::Background { 60.0 } else { BASE_FOR }),
+            floor: Smallest::over(60.0),
+            first_rtt: f64::INFINITY,
+            spread: 0.0,
+            queue: 0.0,
+            rtt: 0.1,
+            delivery_rate: 0.0,
+            rates: VecDeque::new(),
+            idle_rounds: 0,
+            foreign: Foreign::default(),
+            drain: None,
+            last_drain: 0.0,
+            skip: 0,
+            last_ack: 0.0,
+            last_limited: 0.0,
+            limited: true,
+            outage: false,
+            batch: Batch::default(),
+            trim: 1.0,
+            learnt_rate: 0.0,
+            peak_rate: 0.0,
+            sent_total: 0.0,
+        }
+    }
+
+    /// Bytes were sent. Times count from an arbitrary start, the same for all calls.
+    pub fn on_sent(&mut self, now: Duration, bytes: u64) {
+        let now = now.as_secs_f64();
+        if self.in_flight <= 0.0 {
+            // Before this there was a gap.
+            self.last_limited = now;
+            self.last_ack = now;
+        }
+        self.in_flight += bytes as f64;
+        self.sent_total += bytes as f64;
+        self.round.under_way(self.in_flight);
+    }
+
+    /// A packet was acknowledged. `app_limited` says that there was nothing to send just now.
+    pub fn on_ack(&mut self, now: Duration, sent: Duration, bytes: u64, app_limited: bool) {
+        let (now, sent, bytes) = (now.as_secs_f64(), sent.as_secs_f64(), bytes as f64);
+        if self.silent_for(now) {
+            self.end_outage(now);
+        }
+        self.last_ack = now;
+        self.limited = app_limited;
+        if app_limited {
+            self.last_limited = now;
+        }
+        let rtt = (now - sent).max(1e-6);
+        self.first_rtt = self.first_rtt.min(rtt);
+        if matches!(self.phase, Phase::Blind) {
+            self.begin(now, rtt);
+        }
+        self.in_flight = (self.in_flight - bytes).max(0.0);
+        let shortest = if self.starting() { 0.25 * SHORTEST_ROUND } else { SHORTEST_ROUND };
+        self.round.acked(now, sent, bytes, shortest);
+        self.losses.acked(sent, bytes);
+        self.recent.add(now, bytes, (self.base_rtt() / 4.0).max(0.002));
+        if matches!(self.phase, Phase::Start { .. }) && !app_limited && self.used() {
+            self.grow(bytes);
+        }
+        self.watch(now, rtt);
+    }
+
+    /// All packets of an acknowledgement were told; `in_flight` bytes remain.
+    pub fn on_acks_end(&mut self, now: Duration, in_flight: u64) {
+        let now = now.as_secs_f64();
+        self.in_flight = in_flight as f64;
+        if let Some(drain) = self.drain.as_ref().filter(|drain| now >= drain.until) {
+            self.window = drain.back;
+            self.drain = None;
+        }
+        if let Some(figures) = self.round.finish(now, self.last_limited) {
+            self.round = Round::new(now);
+            self.round.under_way(self.in_flight);
+            self.end_round(now, figures);
+        }
+    }
+
+    /// Packets count as lost, the latest of which was sent at `sent`.
+    pub fn on_loss(&mut self, now: Duration, sent: Duration, bytes: u64) {
+        let (now, sent, bytes) = (now.as_secs_f64(), sent.as_secs_f64(), bytes as f64);
+        if self.silent_for(now) {
+            self.end_outage(now);
+        }
+        self.in_flight = (self.in_flight - bytes).max(0.0);
+        if self.outage {
+            // What was under way when the path went dark says nothing about it now.
+            return;
+        }
+        self.round.lost(bytes);
+        self.losses.lost(sent, bytes);
+        if matches!(self.phase, Phase::Start { .. }) && self.used() {
+            self.grow(bytes);
+        }
+    }
+
+    /// The size of packets has changed.
+    pub fn on_mtu(&mut self, mtu: u16) {
+        self.mtu = f64::from(mtu);
+    }
+
+    /// How many bytes may be under way.
+    pub fn window(&self) -> u64 {
+        let least = if self.pace == Pace::Background { LEAST.1 } else { LEAST.0 };
+        self.window.clamp(least * self.mtu, MOST) as u64
+    }
+
+    /// What it takes the path for.
+    pub fn view(&self) -> View {
+        let base = self.base_rtt();
+        View {
+            window: self.window(),
+            pacing_rate: (self.window() as f64 / (base + self.queue + self.spread)) as u64,
+            delivery_rate: self.delivery_rate as u64,
+            base_rtt: Duration::from_secs_f64(base),
+            queue_delay: Duration::from_secs_f64(self.queue),
+            path_loss: self.losses.path(),
+            policed: self.losses.policed(),
+            app_limited: self.limited,
+            bound: self.bound(),
+        }
+    }
+
+    /// What was learnt: None before a rate was found.
+    pub fn learned(&self) -> Option<PathMemory> {
+        let enough =
+            self.learnt_rate > 0.0 && self.sent_total > 4.0 * self.learnt_rate * self.base_rtt();
+        enough.then(|| PathMemory {
+            rate_bytes_per_s: self.learnt_rate as u64,
+            base_rtt: Duration::from_secs_f64(self.base_rtt()),
+            loss: self.losses.path(),
+            mtu: self.mtu as u16,
+        })
+    }
+
+    fn bound(&self) -> Bound {
+        match &self.phase {
+            _ if self.outage => Bound::Outage,
+            _ if self.limited => Bound::Application,
+            _ if matches!(self.pace, Pace::Fixed(_)) => Bound::Fixed,
+            Phase::Blind | Phase::Start { .. } | Phase::Resume { .. } => Bound::Start,
+            Phase::Beside(_) => Bound::Competition,
+            Phase::Follow if self.losses.policed() => Bound::Policer,
+            Phase::Follow => Bound::Path,
+        }
+    }
+
+    fn starting(&self) -> bool {
+        matches!(self.phase, Phase::Blind | Phase::Start { .. } | Phase::Resume { .. })
+    }
+
+    /// Whether the window is what held the sender back.
+    fn used(&self) -> bool {
+        self.in_flight >= 0.6 * self.window
+    }
+
+    fn base_rtt(&self) -> f64 {
+        let first = if self.first_rtt.is_finite() { self.first_rtt } else { 0.1 };
+        self.base.get().unwrap_or(first)
+    }
+
+    fn target(&self) -> f64 {
+        self.target_at(self.delivery_rate)
+    }
+
+    fn target_at(&self, rate: f64) -> f64 {
+        let (at_1_mb, least, most) = match self.pace {
+            Pace::Background => TARGET_BACKGROUND,
+            Pace::Fair | Pace::Fixed(_) => TARGET,
+        };
+        (at_1_mb / (rate.max(1.0) / 1e6).sqrt()).clamp(least, most)
+    }
+
+    /// A window that carries `rate` of delivered bytes with a queue of `queue` seconds.
+    fn window_for(&self, rate: f64, queue: f64) -> f64 {
+        let loss = self.losses.path();
+        // A lost packet counts as under way until 9/8 of a round trip have passed.
+        rate / (1.0 - loss) * (1.0 + loss / 8.0) * (self.base_rtt() + queue + self.spread)
+    }
+
+    fn grow(&mut self, bytes: f64) {
+        self.window = (self.window + bytes).min(MOST);
+    }
+
+    /// The first round-trip time is known.
+    fn begin(&mut self, now: f64, rtt: f64) {
+        self.round = Round::new(now);
+        self.last_drain = now;
+        self.rtt = rtt;
+        if let Pace::Fixed(rate) = self.pace {
+            self.window = rate as f64 * rtt;
+            self.phase = Phase::Follow;
+            return;
+        }
+        let near = |known: &PathMemory| {
+            let base = known.base_rtt.as_secs_f64();
+            rtt > 0.5 * base && rtt < 1.3 * base + 0.005
+        };
+        if let Some(known) = self.known.filter(near) {
+            self.losses = Losses::expecting(known.loss);
+            self.delivery_rate = known.rate_bytes_per_s as f64;
+            let base = known.base_rtt.as_secs_f64();
+            self.base.restart(now, base.max(rtt.min(1.1 * base)));
+            self.window = self.window_for(REMEMBERED * self.delivery_rate, self.target());
+            self.phase = Phase::Resume { rounds: 0 };
+            return;
+        }
+        let (rate, least, most) = FIRST;
+        let first = (rate * rtt).clamp(least, most);
+        self.window = if self.pace == Pace::Background { first / 4.0 } else { first };
+        self.phase = Phase::Start { rounds: 0, flat: 0, before: 0.0 };
+    }
+
+    /// Looks for a queue within a round, while the start may overshoot.
+    fn watch(&mut self, now: f64, rtt: f64) {
+        if !self.starting() {
+            return;
+        }
+        let batch = &mut self.batch;
+        if batch.count == 0 {
+            batch.min = f64::INFINITY;
+        }
+        batch.min = batch.min.min(rtt);
+        batch.count += 1;
+        if batch.count < 8 {
+            return;
+        }
+        let shortest = batch.min;
+        batch.count = 0;
+        if self.base.get().is_none() || shortest < self.base_rtt() {
+            self.base.add(now, shortest);
+        }
+        let queue = shortest - self.base_rtt();
+        let most = match self.pace {
+            Pace::Background => 2.0 * self.target(),
+            Pace::Fair | Pace::Fixed(_) => (self.base_rtt() / 8.0).max(0.006),
+        } + self.spread.min(self.base_rtt() / 4.0);
+        self.batch.high = if queue > most { self.batch.high + 1 } else { 0 };
+        if self.batch.high >= 2 {
+            self.queue = queue;
+            let rate = self.recent.rate().max(self.round_rate(now));
+            self.settle(now, rate);
+        }
+    }
+
+    /// The rate at which acknowledgements came in during this round so far.
+    fn round_rate(&self, now: f64) -> f64 {
+        // Only a finished round can be trusted to hold more than a burst.
+        self.round.finish(now, -1.0).map_or(0.0, |figures| figures.delivery_rate)
+    }
+
+    /// The start is over: the path delivers `rate`.
+    fn settle(&mut self, now: f64, rate: f64) {
+        self.phase = Phase::Follow;
+        self.batch = Batch::default();
+        self.last_drain = now;
+        self.idle_rounds = 0;
+        if rate > 0.0 {
+            self.delivery_rate = rate;
+            self.window = self.window_for(rate, self.target()).min(self.window);
+        }
+        // The round that is running mixes both.
+        self.skip = 1;
+    }
+
+    fn silent_for(&self, now: f64) -> bool {
+        self.in_flight > 0.0 && now - self.last_ack > (OUTAGE.0 * self.rtt).max(OUTAGE.1)
+    }
+
+    /// The path answers again.
+    fn end_outage(&mut self, now: f64) {
+        self.last_ack = now;
+        if self.starting() || matches!(self.pace, Pace::Fixed(_)) {
+            self.round = Round::new(now);
+            self.outage = true;
+            return;
+        }
+        self.outage = true;
+        self.drain = None;
+        self.foreign = Foreign::default();
+        self.losses.forget_round();
+        self.round = Round::new(now);
+        self.rates.clear();
+        self.window *= 0.5;
+        self.phase = Phase::Start { rounds: 1, flat: 0, before: 0.0 };
+    }
+
+    fn end_round(&mut self, now: f64, figures: Figures) {
+        self.outage = false;
+        let qualified = figures.packets >= 10;
+        if qualified || self.base.get().is_none() {
+            self.base.add(now, figures.rtt_min);
+            self.floor.add(now, figures.rtt_min);
+        }
+        let base = self.base_rtt();
+        self.queue = (figures.rtt_min - base).max(0.0);
+        self.rtt = figures.rtt_mean;
+        let spread = (figures.rtt_mean - figures.rtt_min).min(base / 3.0 + 0.002);
+        self.spread += 0.25 * (spread - self.spread);
+        if let Pace::Fixed(rate) = self.pace {
+            self.delivery_rate = figures.delivery_rate;
+            self.losses.judge(now, self.window, self.mtu, Queue::Long);
+            return self.hold_rate(rate as f64, figures);
+        }
+        if figures.limited {
+            self.losses.judge(now, self.window, self.mtu, Queue::Long);
+            return;
+        }
+        match self.phase.clone() {
+            Phase::Blind => {}
+            Phase::Start { rounds, flat, before } => {
+                self.end_start_round(now, figures, rounds, flat, before);
+            }
+            Phase::Resume { rounds } => self.end_resume_round(now, figures, rounds),
+            Phase::Follow => self.follow(now, figures),
+            Phase::Beside(compete) => self.compete(now, figures, compete),
+        }
+    }
+
+    fn end_start_round(&mut self, now: f64, figures: Figures, rounds: u32, flat: u32, before: f64) {
+        let rate = figures.delivery_rate;
+        self.delivery_rate = self.delivery_rate.max(rate);
+        let packets = f64::from(figures.packets);
+        if rounds >= 1 && self.losses.excess(figures.loss, packets) && figures.loss > 0.05 {
+            self.losses.doubt();
+            return self.settle(now, rate);
+        }
+        if self.queue < self.target() {
+            self.losses.learn(self.mtu);
+        }
+        let flat = if rate < 1.25 * before { flat + 1 } else { 0 };
+        if flat >= 2 {
+            self.losses.doubt();
+            return self.settle(now, rate);
+        }
+        self.phase = Phase::Start { rounds: rounds + 1, flat, before: rate.max(before) };
+    }
+
+    fn end_resume_round(&mut self, now: f64, figures: Figures, rounds: u32) {
+        let packets = f64::from(figures.packets);
+        if self.losses.excess(figures.loss, packets) && figures.loss > 0.05 {
+            return self.settle(now, figures.delivery_rate);
+        }
+        // The first round began before the window was full.
+        if rounds >= 1 {
+            self.phase = Phase::Follow;
+            return self.follow(now, figures);
+        }
+        self.phase = Phase::Resume { rounds: rounds + 1 };
+    }
+
+    fn follow(&mut self, now: f64, figures: Figures) {
+        if self.skip > 0 {
+            self.skip -= 1;
+            return;
+        }
+        if self.drain.is_some() {
+            return;
+        }
+        self.note_rate(figures.delivery_rate);
+        let target = self.target();
+        let background = self.pace == Pace::Background;
+        let unexplained = 2.0 * if background { target } else { self.target_at(self.peak_rate) };
+        if self.queue > unexplained + self.spread {
+            if background {
+                self.window *= 0.6;
+                self.skip = 1;
+                return;
+            }
+            if self.foreign(now, figures) {
+                return;
+            }
+        } else {
+            self.foreign.rounds = 0;
+        }
+        let queue = match self.queue / target {
+            ratio if ratio < 0.5 => Queue::Empty,
+            ratio if ratio < 2.0 => Queue::Standing,
+            _ => Queue::Long,
+        };
+        match self.losses.judge(now, self.window, self.mtu, queue) {
+            Verdict::Cut(factor) => {
+                self.window *= factor.max(0.5);
+                self.idle_rounds = 0;
+                return;
+            }
+            Verdict::Restore(window) => {
+                self.window = self.window.max(window);
+                self.idle_rounds = 0;
+                self.skip = 1;
+                return;
+            }
+            Verdict::Deliver => {
+                let loss = self.losses.path();
+                let window = 0.98 * self.delivery_rate / (1.0 - loss) * self.rtt;
+                self.window = window.min(self.window);
+                self.idle_rounds = 0;
+                return;
+            }
+            Verdict::Hold if self.queue < 1.5 * target => {
+                self.idle_rounds = 0;
+                return;
+            }
+            Verdict::Hold | Verdict::Go => {}
+        }
+        self.adjust(figures, target);
+        self.maybe_drain(now, target);
+    }
+
+    fn note_rate(&mut self, rate: f64) {
+        self.rates.push_back(rate);
+        if self.rates.len() > 8 {
+            self.rates.pop_front();
+        }
+        self.delivery_rate = rate;
+        self.peak_rate = rate.max(0.99 * self.peak_rate);
+        if self.rates.len() >= 3 {
+            let mut sorted: Vec<f64> = self.rates.iter().copied().collect();
+            sorted.sort_by(f64::total_cmp);
+            self.learnt_rate = sorted[sorted.len() / 2];
+        }
+    }
+
+    /// The law: what is delivered, with just the target in the queue.
+    fn adjust(&mut self, figures: Figures, target: f64) {
+        let low = self.queue < 0.5 * target;
+        let span = if self.queue < target { 3 } else { 1 };
+        let rate = self.rates.iter().rev().take(span).copied().fold(0.0, f64::max);
+        let mut aim = self.window_for(rate, target);
+        self.idle_rounds = if low { self.idle_rounds + 1 } else { 0 };
+        let most = if self.losses.policed() { 1.04 } else { MOST_GROWTH };
+        if self.idle_rounds > 2 && !self.losses.policed() {
+            aim *= 1.0 + 0.05 * f64::from((self.idle_rounds - 2).min(5));
+        }
+        if aim > self.window && figures.peak < 0.75 * self.window {
+            return;
+        }
+        self.window = aim.clamp(0.5 * self.window, most * self.window).min(MOST);
+    }
+
+    /// Lets the queue run empty for a round trip, so that the base is not taken for longer than it is.
+    fn maybe_drain(&mut self, now: f64, target: f64) {
+        if now - self.last_drain < DRAIN_EVERY || self.losses.testing() {
+            return;
+        }
+        self.last_drain = now;
+        if self.queue < 0.3 * target {
+            return;
+        }
+        self.drain = Some(Drain { until: now + self.rtt + self.queue + 0.002, back: self.window });
+        self.window = 0.92 * self.window_for(self.delivery_rate, 0.0);
+        self.skip = 1;
+    }
+
+    /// Whether a queue stands that our window does not explain, and what to do about it: a queue that grows
+    /// although we give way is filled by somebody else; if it only stands, the path has become longer.
+    fn foreign(&mut self, now: f64, figures: Figures) -> bool {
+        let allowed = self.target_at(self.peak_rate);
+        let (window, rate) = (self.window, self.peak_rate);
+        let foreign = &mut self.foreign;
+        if foreign.rounds == 0 {
+            foreign.since = now;
+            foreign.window = window;
+            foreign.rate = rate;
+            foreign.least_rtt = f64::INFINITY;
+        }
+        foreign.rounds += 1;
+        // The first rounds still show what was under way before.
+        if foreign.rounds > 2 {
+            foreign.least_rtt = foreign.least_rtt.min(figures.rtt_min);
+        }
+        if foreign.rounds < 5 || now - foreign.since < 0.15 {
+            return false;
+        }
+        let (window, rate) = (foreign.window, foreign.rate);
+        foreign.rounds = 0;
+        let grows = figures.rtt_min > foreign.least_rtt + 0.5 * allowed;
+        if grows || foreign.rebased.is_some_and(|then| now - then < BASE_FOR) {
+            self.foreign = Foreign::default();
+            self.window = self.window.max(window);
+            self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu));
+            return true;
+        }
+        foreign.rebased = Some(now);
+        let rtt = foreign.least_rtt;
+        self.base.restart(now, rtt);
+        self.window = self.window.max(0.9 * self.window_for(rate, allowed));
+        self.skip = 1;
+        true
+    }
+
+    fn compete(&mut self, now: f64, figures: Figures, mut compete: Compete) {
+        self.note_rate(figures.delivery_rate);
+        let floor = self.floor.get().unwrap_or(figures.rtt_min);
+        self.queue = (figures.rtt_min - floor).max(0.0);
+        let excess =
+            figures.loss > self.losses.path() + if self.losses.path() > 0.0 { 0.01 } else { 0.001 };
+        self.losses.judge(now, self.window, self.mtu, Queue::Long);
+        let next = compete.round(now, self.window, self.mtu, figures.rtt_min, excess);
+        match next {
+            _ if self.queue < self.target() => self.alone(now, floor),
+            Next::Alone => self.alone(now, floor),
+            Next::Window(window) => {
+                if figures.peak >= 0.75 * self.window || window < self.window {
+                    self.window = window.min(MOST);
+                }
+                self.phase = Phase::Beside(compete);
+            }
+        }
+    }
+
+    fn alone(&mut self, now: f64, floor: f64) {
+        self.base.restart(now, floor);
+        self.foreign = Foreign::default();
+        let rate = self.delivery_rate;
+        self.settle(now, rate);
+    }
+
+    /// A fixed rate: the window follows the round trip, trimmed by what really went out.
+    fn hold_rate(&mut self, rate: f64, figures: Figures) {
+        let sent = figures.delivery_rate / (1.0 - figures.loss.min(0.9));
+        if !figures.limited && sent > 0.0 && figures.peak > 0.75 * self.window {
+            let step = (rate / sent).clamp(0.8, 1.25).sqrt();
+            self.trim = (self.trim * step).clamp(0.7, 1.5);
+        }
+        let loss = figures.loss.min(0.5);
+        let aim = rate * self.rtt * (1.0 + loss / 8.0) * self.trim;
+        self.window = aim.min(rate * (self.base_rtt() + 2.0)).min(MOST);
+    }
+}

@@ -1,0 +1,257 @@
+//! Which losses are the path's own and which we cause.
+//!
+//! A path that loses at random loses the same share at any rate; a policer or a short buffer loses only
+//! what is sent above its rate. So when more is lost than was expected, and no queue explains it, the
+//! window is cut by just that share and the next rounds tell: loss that stays is the path's, loss that goes
+//! was ours.
+
+/// The most loss that is taken for the path's own.
+const MOST_PATH_LOSS: f64 = 0.2;
+
+/// Loss above expectation that is not worth an experiment.
+const SLACK: f64 = 0.02;
+
+/// Fewer packets than this say nothing about loss.
+const ENOUGH_PACKETS: f64 = 48.0;
+
+/// How many rounds the rate is held after a policer showed itself, at first and at most.
+const HOLD: (u32, u32) = (8, 32);
+
+/// After so many rounds without excess the path no longer counts as policed.
+const POLICED_FOR: u32 = 60;
+
+/// How much the window is cut to find out whether loss that was taken for the path's is ours.
+const CHECK: f64 = 0.85;
+
+/// Path loss above this is checked where no queue was ever seen, and again after so many rounds.
+const CHECK_ABOVE: f64 = 0.03;
+const CHECK_AGAIN: u32 = 40;
+
+/// So many rounds in a row must lose too much before the window is cut; one where a policer is known.
+const SUSPICIOUS: u32 = 3;
+
+/// A policed lane whose window grew by this much without excess is policed no longer.
+const OUTGROWN: f64 = 1.15;
+
+/// The queue that stands on the path, against the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Queue {
+    /// Nearly none: loss is the path's, a policer's or a short buffer's.
+    Empty,
+    /// About the target.
+    Standing,
+    /// So long that it may overflow.
+    Long,
+}
+
+/// What the loss of a round asks for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Verdict {
+    /// Nothing.
+    Go,
+    /// Multiply the window by this and wait.
+    Cut(f64),
+    /// Keep the window.
+    Hold,
+    /// The cut was in vain; the window from before it may come back.
+    Restore(f64),
+    /// Send just what is delivered.
+    Deliver,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Losses {
+    path: Option<f64>,
+    /// How far the loss of a round usually is from the path's.
+    deviation: f64,
+    test: Option<Test>,
+    /// The path's loss was never seen at a lower rate.
+    unchecked: bool,
+    since_check: u32,
+    suspicious: u32,
+    hold: u32,
+    next_hold: u32,
+    since_excess: u32,
+    /// The window at which a policer was seen.
+    policed: Option<f64>,
+    // Bytes since the last verdict, until they are enough for one.
+    acked: f64,
+    lost: f64,
+}
+
+#[derive(Debug, Clone)]
+struct Test {
+    since: f64,
+    window: f64,
+    loss: f64,
+    cut: f64,
+    check: bool,
+    acked: f64,
+    lost: f64,
+    rounds: u32,
+}
+
+impl Losses {
+    pub(super) fn expecting(loss: f64) -> Self {
+        Self { path: Some(loss.clamp(0.0, MOST_PATH_LOSS)), ..Self::default() }
+    }
+
+    /// The share that the path loses by itself.
+    pub(super) fn path(&self) -> f64 {
+        self.path.unwrap_or(0.0)
+    }
+
+    pub(super) fn policed(&self) -> bool {
+        self.policed.is_some()
+    }
+
+    pub(super) fn testing(&self) -> bool {
+        self.test.is_some()
+    }
+
+    /// The start ended without a queue, so its losses may have been ours.
+    pub(super) fn doubt(&mut self) {
+        self.unchecked = true;
+    }
+
+    pub(super) fn acked(&mut self, sent: f64, bytes: f64) {
+        self.acked += bytes;
+        if let Some(test) = self.test.as_mut().filter(|test| sent >= test.since) {
+            test.acked += bytes;
+        }
+    }
+
+    pub(super) fn lost(&mut self, sent: f64, bytes: f64) {
+        self.lost += bytes;
+        if let Some(test) = self.test.as_mut().filter(|test| sent >= test.since) {
+            test.lost += bytes;
+        }
+    }
+
+    /// Forgets what was counted but not judged, as after an outage.
+    pub(super) fn forget_round(&mut self) {
+        (self.acked, self.lost) = (0.0, 0.0);
+        self.test = None;
+    }
+
+    /// More than the path's own loss, by more than chance explains: what a start-up ends at.
+    pub(super) fn excess(&self, loss: f64, packets: f64) -> bool {
+        packets >= ENOUGH_PACKETS && loss > self.path() + self.margin(packets)
+    }
+
+    fn margin(&self, packets: f64) -> f64 {
+        let path = self.path();
+        let chance = 3.0 * (path * (1.0 - path) / packets.max(1.0)).sqrt();
+        SLACK.max(chance).max(2.5 * self.deviation)
+    }
+
+    /// Takes this round's loss for the path's, as while the queue is known to be empty.
+    pub(super) fn learn(&mut self, mtu: f64) {
+        let total = self.acked + self.lost;
+        if total >= ENOUGH_PACKETS * mtu {
+            let loss = (self.lost / total).min(MOST_PATH_LOSS);
+            self.path = Some(self.path.map_or(loss, |path| path.min(loss)));
+            (self.acked, self.lost) = (0.0, 0.0);
+        }
+    }
+
+    /// Judges at the end of a round.
+    pub(super) fn judge(&mut self, now: f64, window: f64, mtu: f64, queue: Queue) -> Verdict {
+        self.since_excess = self.since_excess.saturating_add(1);
+        let outgrown = self.policed.is_some_and(|then| window > OUTGROWN * then);
+        if outgrown || self.since_excess > POLICED_FOR {
+            self.policed = None;
+            self.next_hold = 0;
+        }
+        if self.test.is_some() {
+            return self.judge_test(window);
+        }
+        let total = self.acked + self.lost;
+        let packets = total / mtu;
+        if packets < ENOUGH_PACKETS {
+            return self.go();
+        }
+        let loss = self.lost / total;
+        (self.acked, self.lost) = (0.0, 0.0);
+        if queue != Queue::Long {
+            let off = (loss - self.path()).abs().min(0.1);
+            self.deviation += 0.1 * (off - self.deviation);
+        }
+        if queue != Queue::Empty {
+            self.suspicious = 0;
+            self.unchecked = false;
+            self.since_check = 0;
+            if queue == Queue::Standing {
+                self.blend(loss, 0.1);
+            }
+            return self.go();
+        }
+        self.since_check += 1;
+        if self.path() > CHECK_ABOVE && (self.unchecked || self.since_check > CHECK_AGAIN) {
+            return self.begin_test(now, window, loss, CHECK, true);
+        }
+        if loss > self.path() + self.margin(packets) && self.path() < MOST_PATH_LOSS {
+            self.suspicious += 1;
+            if self.suspicious < SUSPICIOUS && self.policed.is_none() {
+                return Verdict::Hold;
+            }
+            let cut = 0.97 * (1.0 - loss) / (1.0 - self.path());
+            return self.begin_test(now, window, loss, cut.max(0.5), false);
+        }
+        self.suspicious = 0;
+        let settled = self.hold > 0 && self.hold + 2 < self.next_hold;
+        self.blend(loss, if settled { 0.2 } else { 0.1 });
+        self.go()
+    }
+
+    fn begin_test(&mut self, now: f64, window: f64, loss: f64, cut: f64, check: bool) -> Verdict {
+        let test = Test { since: now, window, loss, cut, check, acked: 0.0, lost: 0.0, rounds: 0 };
+        self.test = Some(test);
+        self.unchecked = false;
+        (self.since_check, self.suspicious) = (0, 0);
+        Verdict::Cut(cut)
+    }
+
+    fn go(&mut self) -> Verdict {
+        if self.hold > 0 {
+            self.hold -= 1;
+            return Verdict::Hold;
+        }
+        Verdict::Go
+    }
+
+    fn judge_test(&mut self, window: f64) -> Verdict {
+        let Some(test) = self.test.as_mut() else { return Verdict::Go };
+        test.rounds += 1;
+        let total = test.acked + test.lost;
+        if test.rounds < 3 || total <= 0.0 {
+            return Verdict::Hold;
+        }
+        let after = test.lost / total;
+        let test = test.clone();
+        self.test = None;
+        (self.acked, self.lost) = (0.0, 0.0);
+        // What would be lost now if all beyond a rate were thrown away.
+        let expected = (1.0 - (1.0 - test.loss) / test.cut).max(0.0);
+        if after > 0.5 * (test.loss + expected) {
+            self.path = Some(after.min(test.loss).min(MOST_PATH_LOSS));
+            return Verdict::Restore(test.window);
+        }
+        if test.check {
+            self.path = Some(0.0);
+        } else {
+            self.blend(after, 0.2);
+        }
+        self.policed = Some(window);
+        self.since_excess = 0;
+        self.next_hold = (self.next_hold * 2).clamp(HOLD.0, HOLD.1);
+        self.hold = self.next_hold;
+        Verdict::Deliver
+    }
+
+    /// Follows the loss of a round that nothing speaks against.
+    fn blend(&mut self, loss: f64, step: f64) {
+        let path = self.path.unwrap_or(loss);
+        self.path = Some((path + step * (loss - path)).min(MOST_PATH_LOSS));
+    }
+}

@@ -1,0 +1,144 @@
+//! What a round trip's worth of acknowledgements tells: the rate of delivery, the share that was lost and
+//! the round-trip times. And the smallest of those times over the last seconds, which is the path's own.
+//! Times are seconds since an arbitrary start.
+
+/// One round, from one acknowledgement to that of a packet sent after it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Round {
+    start: f64,
+    acked: f64,
+    lost: f64,
+    packets: u32,
+    rtt_min: f64,
+    rtt_sum: f64,
+    /// When the first packet that was acknowledged in this round had been sent.
+    first_sent: Option<f64>,
+    complete: bool,
+    /// The most that was under way, in bytes.
+    peak: f64,
+}
+
+/// The figures of a finished round.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Figures {
+    /// Bytes acknowledged per second.
+    pub(super) delivery_rate: f64,
+    /// The share of bytes that was lost of those whose fate became known.
+    pub(super) loss: f64,
+    /// How many packets were acknowledged.
+    pub(super) packets: u32,
+    pub(super) rtt_min: f64,
+    pub(super) rtt_mean: f64,
+    /// Whether there was nothing to send for a part of it.
+    pub(super) limited: bool,
+    /// The most bytes that were under way.
+    pub(super) peak: f64,
+}
+
+impl Round {
+    pub(super) fn new(start: f64) -> Self {
+        Self { start, rtt_min: f64::INFINITY, ..Self::default() }
+    }
+
+    pub(super) fn acked(&mut self, now: f64, sent: f64, bytes: f64, shortest: f64) {
+        self.acked += bytes;
+        self.packets += 1;
+        let rtt = now - sent;
+        self.rtt_min = self.rtt_min.min(rtt);
+        self.rtt_sum += rtt;
+        self.first_sent.get_or_insert(sent);
+        self.complete |= sent >= self.start && now - self.start >= shortest;
+    }
+
+    pub(super) fn lost(&mut self, bytes: f64) {
+        self.lost += bytes;
+    }
+
+    pub(super) fn under_way(&mut self, bytes: f64) {
+        self.peak = self.peak.max(bytes);
+    }
+
+    /// The figures, once the round is over. `last_limited` is when there was last nothing to send.
+    pub(super) fn finish(&self, now: f64, last_limited: f64) -> Option<Figures> {
+        if !self.complete || now <= self.start {
+            return None;
+        }
+        Some(Figures {
+            delivery_rate: self.acked / (now - self.start),
+            loss: self.lost / (self.acked + self.lost),
+            packets: self.packets,
+            rtt_min: self.rtt_min,
+            rtt_mean: self.rtt_sum / f64::from(self.packets),
+            limited: self.first_sent.is_none_or(|sent| sent <= last_limited),
+            peak: self.peak,
+        })
+    }
+}
+
+/// How many parts a [`Smallest`] is made of.
+const PARTS: usize = 10;
+
+/// The smallest value of the last while, which is cut into ten parts.
+#[derive(Debug, Clone)]
+pub(super) struct Smallest {
+    parts: [f64; PARTS],
+    at: usize,
+    part_started: f64,
+    part_length: f64,
+}
+
+impl Smallest {
+    pub(super) fn over(length: f64) -> Self {
+        let parts = [f64::INFINITY; PARTS];
+        Self { parts, at: 0, part_started: 0.0, part_length: length / PARTS as f64 }
+    }
+
+    pub(super) fn add(&mut self, now: f64, value: f64) {
+        if now - self.part_started >= self.part_length {
+            self.part_started = now;
+            self.at = (self.at + 1) % PARTS;
+            self.parts[self.at] = f64::INFINITY;
+        }
+        self.parts[self.at] = self.parts[self.at].min(value);
+    }
+
+    /// Forgets all and begins with this value.
+    pub(super) fn restart(&mut self, now: f64, value: f64) {
+        self.parts = [f64::INFINITY; PARTS];
+        self.part_started = now;
+        self.parts[self.at] = value;
+    }
+
+    pub(super) fn get(&self) -> Option<f64> {
+        let smallest = self.parts.iter().copied().fold(f64::INFINITY, f64::min);
+        smallest.is_finite().then_some(smallest)
+    }
+}
+
+/// The rate at which acknowledgements came in over the last few milliseconds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Recent {
+    start: f64,
+    bytes: f64,
+    last: f64,
+    before: f64,
+}
+
+impl Recent {
+    pub(super) fn add(&mut self, now: f64, bytes: f64, length: f64) {
+        let past = now - self.start;
+        if past >= length {
+            self.before = self.last;
+            // A gap in what was sent says nothing about the path.
+            self.last = if past < 2.0 * length { self.bytes / past } else { 0.0 };
+            self.start = now;
+            self.bytes = 0.0;
+        }
+        self.bytes += bytes;
+    }
+
+    /// Bytes per second; 0 where nothing is known.
+    pub(super) fn rate(&self) -> f64 {
+        self.last.max(self.before)
+    }
+}
