@@ -46,6 +46,13 @@ pub enum Event {
         peer: String,
         /// Where it was reached.
         address: SocketAddr,
+        /// The kind of lane, such as `QUIC` or `TCP`.
+        kind: &'static str,
+    },
+    /// The transfer goes on over another lane; nothing was lost.
+    LinkMoved {
+        /// Why.
+        reason: String,
     },
     /// The link broke; what has arrived is kept.
     LinkLost {

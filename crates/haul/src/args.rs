@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use link::{LaneKind, LinkChoice, Pace};
 
 use crate::units;
 
@@ -104,6 +105,14 @@ pub struct CopyArguments {
     /// Send at most so many bytes per second, such as 10MB or 500k.
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     pub limit: Option<u64>,
+    /// Which kind of link: auto takes TCP where the host is near and QUIC where it is far or packets are
+    /// lost, and changes while the copy runs.
+    #[arg(long, value_name = "auto|quic|tcp", default_value = "auto", value_parser = parse_link)]
+    pub link: LinkChoice,
+    /// How hard to push: fair shares the path with others, background leaves it to them, and a rate
+    /// such as 20MB is kept whatever is lost. For what is sent over QUIC.
+    #[arg(long, value_name = "fair|background|RATE", default_value = "fair", value_parser = parse_pace)]
+    pub pace: Pace,
     /// How long to wait for a link that is down, such as 30s, 2h or 1d. [default: 5m, and 30s for the
     /// first contact]
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, hide_default_value = true)]
@@ -351,6 +360,25 @@ pub struct TryArguments {
     /// A line for each file, and what the link does.
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+fn parse_link(text: &str) -> Result<LinkChoice, String> {
+    match text {
+        "auto" => Ok(LinkChoice::Auto),
+        "quic" => Ok(LinkChoice::Only(LaneKind::Quic)),
+        "tcp" => Ok(LinkChoice::Only(LaneKind::Tcp)),
+        _ => Err("say auto, quic or tcp".to_owned()),
+    }
+}
+
+fn parse_pace(text: &str) -> Result<Pace, String> {
+    match text {
+        "fair" => Ok(Pace::Fair),
+        "background" => Ok(Pace::Background),
+        _ => units::parse_rate(text)
+            .map(Pace::Fixed)
+            .map_err(|_| "say fair, background, or a rate such as 20MB".to_owned()),
+    }
 }
 
 #[cfg(test)]

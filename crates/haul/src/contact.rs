@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use link::{
-    DialOptions, HostRefused, Identity, KnownHosts, Lane, LinkError, PublicKey, Target, dial,
+    DialOptions, HostRefused, Identity, KnownHosts, Lane, LinkChoice, LinkError, PublicKey, Target,
+    TransportOptions,
 };
-use transfer::client::Connect;
+use transfer::client::{Connect, Way};
 
 use crate::address::bare;
 use crate::interrupt::Interrupt;
@@ -32,6 +33,31 @@ pub struct ContactOptions {
     pub accept_new: bool,
     /// How long a host that does not answer is tried.
     pub patience: Duration,
+    /// How the links are made.
+    pub links: Links,
+}
+
+/// The links of a job.
+#[derive(Debug, Clone, Default)]
+pub struct Links {
+    /// Which kinds of lane may be used.
+    pub choice: LinkChoice,
+    /// The transport's settings.
+    pub transport: TransportOptions,
+}
+
+impl Links {
+    fn dial_options(&self) -> DialOptions {
+        DialOptions { transport: self.transport.clone(), ..DialOptions::default() }
+    }
+
+    /// The kinds of lane that may be used when this one is asked for.
+    fn choice_for(&self, way: Way) -> LinkChoice {
+        match (self.choice, way) {
+            (LinkChoice::Auto, Way::Only(kind)) => LinkChoice::Only(kind),
+            (choice, _) => choice,
+        }
+    }
 }
 
 /// A host that has been reached.
@@ -39,6 +65,7 @@ pub struct Contact {
     target: Target,
     identity: Arc<Identity>,
     check: Arc<KnownHostCheck>,
+    links: Links,
     lane: Lane,
 }
 
@@ -61,8 +88,8 @@ impl Contact {
 
     /// What a job connects by: first the lane that is there already, then new ones.
     pub fn into_connect(self) -> Connect {
-        let Self { target, identity, check, lane } = self;
-        connect_by(target, identity, check, Some(lane))
+        let Self { target, identity, check, links, lane } = self;
+        connect_by(target, identity, check, links, Some(lane))
     }
 }
 
@@ -71,20 +98,18 @@ pub fn connect_by(
     target: Target,
     identity: Arc<Identity>,
     check: Arc<dyn link::HostCheck>,
+    links: Links,
     first: Option<Lane>,
 ) -> Connect {
     let first = Mutex::new(first);
-    Arc::new(move || {
+    Arc::new(move |way| {
         let ready = first.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (target, identity, check) = (target.clone(), identity.clone(), check.clone());
+        let (options, choice) = (links.dial_options(), links.choice_for(way));
         Box::pin(async move {
             match ready {
                 Some(lane) => Ok(lane),
-                None => {
-                    let lane = dial(&target, &identity, &*check, &DialOptions::default()).await?;
-                    lane.welcomed().await?;
-                    Ok(lane)
-                }
+                None => link::reach(&target, &identity, &*check, &options, choice).await,
             }
         })
     })
@@ -104,18 +129,18 @@ pub async fn reach(
     loop {
         let known = KnownHosts::parse(&places.read_list(KNOWN_HOSTS)?);
         let check = Arc::new(KnownHostCheck(known));
-        let dial_options = DialOptions::default();
-        let dialling = async {
-            let lane = dial(target, &identity, &*check, &dial_options).await?;
-            lane.welcomed().await?;
-            Ok(lane)
-        };
+        let dial_options = options.links.dial_options();
+        let choice = options.links.choice;
+        let dialling = link::reach(target, &identity, &*check, &dial_options, choice);
         let dialled = tokio::select! {
             dialled = dialling => dialled,
             () = interrupt.wait() => return Err(transfer::TransferError::Cancelled.into()),
         };
         let error = match dialled {
-            Ok(lane) => return Ok(Contact { target: target.clone(), identity, check, lane }),
+            Ok(lane) => {
+                let (target, links) = (target.clone(), options.links.clone());
+                return Ok(Contact { target, identity, check, links, lane });
+            }
             Err(error) => error,
         };
         match &error {

@@ -30,6 +30,7 @@ mod interrupt;
 mod keys;
 mod landing;
 mod local;
+mod paths;
 mod render;
 mod report;
 mod spool;

@@ -98,6 +98,7 @@ impl Render {
             rate: Rate::default(),
             is_drawn: false,
             was_cut: false,
+            was_moved: false,
         };
         let thread = std::thread::Builder::new().name("render".to_owned());
         // Without the thread the job still runs, and is merely not seen.
@@ -140,6 +141,7 @@ struct Painter {
     rate: Rate,
     is_drawn: bool,
     was_cut: bool,
+    was_moved: bool,
 }
 
 impl Painter {
@@ -211,12 +213,18 @@ impl Painter {
             Event::LinkRetry { after } if talks && self.options.verbose => {
                 self.line(&format!("next try in {}", units::duration(*after)));
             }
-            Event::LinkUp { peer, address } if talks => {
+            Event::LinkMoved { reason } if talks => {
+                self.was_moved = true;
+                self.line(&format!("changing lanes: {}", files::escape(reason.as_bytes())));
+            }
+            Event::LinkUp { peer, address, kind } if talks => {
                 if std::mem::take(&mut self.was_cut) {
-                    self.line("link is back; going on");
+                    self.line(&format!("link is back, over {kind}; going on"));
+                } else if std::mem::take(&mut self.was_moved) {
+                    self.line(&format!("going on over {kind}"));
                 } else if self.options.verbose {
                     let peer = files::escape(peer.as_bytes());
-                    self.line(&format!("connected to {peer} at {address}"));
+                    self.line(&format!("connected to {peer} at {address} over {kind}"));
                 }
             }
             Event::Warning { text }

@@ -22,6 +22,7 @@ mod lane;
 mod listen;
 mod memory;
 mod public_key;
+mod race;
 mod rate;
 #[cfg(test)]
 mod rig;
@@ -42,6 +43,7 @@ pub use lane::{ControlReceiver, ControlSender, Lane, LaneKind, LaneStats, MAX_FR
 pub use listen::{Gatekeeper, ListenOptions, Listener};
 pub use memory::{LARGEST_SHARE, SMALLEST_SHARE};
 pub use public_key::{KEY_TYPE, KeyLineError, MAX_LINE_BYTES, PublicKey, SPKI_BYTES};
+pub use race::{LinkChoice, NEAR, reach};
 pub use rate::{Bound, Pace, PathMemory};
 pub use socket::Warning;
 pub use target::{DEFAULT_PORT, Target, TargetError};

@@ -2,16 +2,13 @@
 //! when the other end was restarted.
 
 use std::collections::HashSet;
-use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use events::{Counters, Event, Sink};
+use events::{Counters, Sink};
 use files::{Name, RelPath};
-use link::{Backoff, BackoffOptions, Identity, Lane, LinkError, Outcome, Step, close_code};
-use tokio::time::{Instant, sleep};
+use link::{Identity, Lane};
 
 use crate::host::{Admission, Landing, Refusal, SourceRoot};
 use crate::message::{Entry, Listed, Opening, Order, RefuseCode};
@@ -21,9 +18,15 @@ use crate::send::{Sender, Start, Watch};
 use crate::session;
 use crate::{Totals, TransferError};
 
-/// Makes a connection to the peer; called again after each cut.
-pub type Connect =
-    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Lane, LinkError>> + Send>> + Send + Sync>;
+mod drive;
+mod mover;
+mod silence;
+
+pub use drive::{Connect, Connecting, Way};
+use drive::{Job, drive};
+
+/// Told of each lane when it is no longer used, while its figures can still be read.
+pub type LaneEnded = Arc<dyn Fn(&Lane) + Send + Sync>;
 
 /// What a job needs besides what is to be copied.
 #[derive(Clone)]
@@ -32,6 +35,10 @@ pub struct JobOptions {
     pub give_up_after: Duration,
     /// Payload bytes per second, if limited.
     pub limit_bytes_per_s: Option<u64>,
+    /// Whether the transfer may go on over another kind of lane while it runs, if that does better.
+    pub may_move: bool,
+    /// See the type.
+    pub lane_ended: Option<LaneEnded>,
     /// Told what happens.
     pub sink: Sink,
     /// Counted in.
@@ -126,113 +133,6 @@ pub async fn list(lane: &Lane, path: &[u8]) -> Result<Vec<Listed>, TransferError
     }
 }
 
-/// One kind of job, as `drive` sees it.
-trait Job {
-    /// Runs on a lane until the job is over or the lane fails.
-    async fn attempt(&mut self, lane: &Lane) -> Result<JobReport, TransferError>;
-    /// Rises whenever something was achieved.
-    fn progress(&self) -> u64;
-    /// The other end has forgotten the transfer: begin anew. What was published or staged is kept.
-    fn begin_anew(&mut self);
-}
-
-/// Runs a job over as many lanes as it takes.
-async fn drive(
-    connect: Connect,
-    options: &JobOptions,
-    mut job: impl Job,
-) -> Result<JobReport, TransferError> {
-    let start = Instant::now();
-    let mut backoff = Backoff::new(BackoffOptions {
-        give_up_after: options.give_up_after,
-        ..BackoffOptions::default()
-    });
-    let mut connected_once = false;
-    loop {
-        let before = job.progress();
-        let error = match connect().await {
-            Ok(lane) => {
-                connected_once = true;
-                tell_up(&options.sink, &lane);
-                let result = job.attempt(&lane).await;
-                close(&lane, &result).await;
-                match result {
-                    Err(error) => error,
-                    done => return done,
-                }
-            }
-            Err(error) => TransferError::Link(error),
-        };
-        if let TransferError::Refused { code: RefuseCode::UnknownTransfer, .. } = &error {
-            options.sink.emit(&Event::Warning {
-                text: "the other end was restarted: going through the files again".to_owned(),
-            });
-            job.begin_anew();
-            continue;
-        }
-        let fault = link_fault(error.fault());
-        // A first connection that fails is most likely a wrong address or a daemon that is not
-        // running: somebody waits at a terminal, so it is told after a few tries.
-        let patient = connected_once || start.elapsed() < Duration::from_secs(3);
-        let outcome = if job.progress() > before {
-            Outcome::LostAfterProgress(fault)
-        } else {
-            Outcome::Failed(fault)
-        };
-        let step =
-            if patient { backoff.next(start.elapsed(), outcome, random()) } else { Step::GiveUp };
-        let Step::Wait(after) = step else {
-            return Err(given_up(error, connected_once, start.elapsed()));
-        };
-        if connected_once {
-            options.sink.emit(&Event::LinkLost { reason: chain(&error) });
-            options.sink.emit(&Event::LinkRetry { after });
-        }
-        sleep(after).await;
-    }
-}
-
-/// A transient error at the end means that patience ran out, which is not the same as a refusal.
-fn given_up(error: TransferError, connected_once: bool, after: Duration) -> TransferError {
-    match error {
-        TransferError::Link(last) if connected_once && last.fault() == link::Fault::Transient => {
-            TransferError::GaveUp { seconds: after.as_secs(), last }
-        }
-        error => error,
-    }
-}
-
-fn link_fault(fault: files::Fault) -> link::Fault {
-    match fault {
-        files::Fault::Transient => link::Fault::Transient,
-        files::Fault::Permanent => link::Fault::Permanent,
-        files::Fault::Corrupt => link::Fault::Corrupt,
-        files::Fault::Denied => link::Fault::Denied,
-    }
-}
-
-fn tell_up(sink: &Sink, lane: &Lane) {
-    sink.emit(&Event::LinkUp { peer: lane.peer().fingerprint(), address: lane.remote_address() });
-    for warning in lane.warnings() {
-        sink.emit(&Event::Warning { text: warning.to_string() });
-    }
-}
-
-async fn close(lane: &Lane, result: &Result<JobReport, TransferError>) {
-    match result {
-        Err(error) if error.fault() == files::Fault::Corrupt => {
-            lane.close(close_code::PROTOCOL, &chain(error));
-        }
-        // The transfer is to go on over another lane: the other end must not take it for finished.
-        Err(_) => lane.close(close_code::GOING_AWAY, "the transfer will go on"),
-        Ok(_) => lane.close(close_code::DONE, "done"),
-    }
-    // The last word need not arrive when all is done: the other end has what it waits for. But it is
-    // to leave, and that takes a moment.
-    let patience = if result.is_ok() { 10 } else { 500 };
-    lane.drained(Duration::from_millis(patience)).await;
-}
-
 struct Putting {
     sources: Vec<SourceRoot>,
     order: Order,
@@ -273,6 +173,10 @@ impl Job for Putting {
         }
         let (totals, bytes_sent) = (self.sender.totals(), self.sender.bytes_sent());
         Ok(JobReport { totals, bytes_sent, receipt })
+    }
+
+    fn lane_taken(&mut self) {
+        self.sender.link_lost();
     }
 
     fn progress(&self) -> u64 {
@@ -372,6 +276,12 @@ impl Job for Getting {
         let receipt = receiver.receipt().filter(|receipt| !receipt.is_empty()).cloned();
         let bytes_sent = self.options.counters.bytes_sent.get();
         Ok(JobReport { totals: receiver.totals(), bytes_sent, receipt })
+    }
+
+    fn lane_taken(&mut self) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.link_lost();
+        }
     }
 
     fn progress(&self) -> u64 {

@@ -13,7 +13,7 @@ use link::{
 };
 use tree::{CompareOptions, compare};
 
-use crate::client::{Connect, JobOptions, JobReport, get, list, put};
+use crate::client::{Connect, JobOptions, JobReport, Way, get, list, put};
 use crate::host::{AdmitAll, Host, Landing, Refusal, SourceRoot};
 use crate::message::{Listed, Order};
 use crate::receipt::Receipt;
@@ -131,7 +131,7 @@ impl Rig {
     fn connect(&self) -> Connect {
         let address = self.relay.local_addr();
         let identity = self.identity.clone();
-        Arc::new(move || {
+        Arc::new(move |_way| {
             let identity = identity.clone();
             Box::pin(async move {
                 let target = Target::new(&address.ip().to_string(), address.port()).unwrap();
@@ -155,6 +155,8 @@ fn options() -> JobOptions {
     JobOptions {
         give_up_after: Duration::from_secs(60),
         limit_bytes_per_s: None,
+        may_move: false,
+        lane_ended: None,
         sink: Sink::default(),
         counters: Counters::new(),
     }
@@ -258,7 +260,7 @@ fn a_listing_of_nothing_is_empty() {
     let scratch = Scratch::new("listing");
     runtime().block_on(async {
         let rig = Rig::new(scratch.dir("far"), Profile::default(), 1);
-        let lane = rig.connect()().await.unwrap();
+        let lane = rig.connect()(Way::Any).await.unwrap();
         assert_eq!(list(&lane, b"").await.unwrap(), []);
         rig.close().await;
     });

@@ -8,20 +8,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use events::{Counters, Event};
 use files::Name;
-use link::{Identity, Target};
+use link::{Identity, LinkChoice, Target, TransportOptions};
 use tokio::task::spawn_blocking;
-use transfer::client::{self, Connect, JobOptions, JobReport};
+use transfer::client::{self, Connect, JobOptions, JobReport, LaneEnded};
 use transfer::host::SourceRoot;
 use transfer::message::{Deletion, Existing, Order};
 use transfer::receipt::Receipt;
 use transfer::{Totals, TransferError};
 
 use crate::args::{CopyArguments, DeletionChoice, ExistingChoice};
-use crate::contact::{self, ContactOptions, FIRST_CONTACT};
+use crate::contact::{self, ContactOptions, FIRST_CONTACT, Links};
 use crate::daemon::{Daemon, DaemonOptions};
 use crate::interrupt::Interrupt;
 use crate::landing::Wish;
 use crate::local::{self, OneLanding};
+use crate::paths::PathStore;
 use crate::render::{self, Render, RenderOptions, Style, json};
 use crate::report::{self, Code, Failure};
 use crate::spool::{self, Scratch};
@@ -74,36 +75,41 @@ impl Copy {
             Plan::Push { given: Given::Paths(paths), host, path, wish } => {
                 let sources = sources(&paths)?;
                 let order = self.order(path, wish);
-                let Reached { connect, hushed } = self.reach(&host).await?;
-                self.run_job(hushed, |options| client::put(connect, sources, order, options)).await
+                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
+                self.run_job(hushed, lane_ended, |options| {
+                    client::put(connect, sources, order, options)
+                })
+                .await
             }
             Plan::Push { given: Given::Pipe(name), host, path, wish } => {
-                let Reached { connect, hushed } = self.reach(&host).await?;
+                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
                 let scratch = self.scratch()?;
                 self.spool(&scratch).await?;
                 let source = piped(&scratch, name);
                 let order = self.order(path, wish);
-                self.run_job(hushed, |options| client::put(connect, vec![source], order, options))
-                    .await
+                self.run_job(hushed, lane_ended, |options| {
+                    client::put(connect, vec![source], order, options)
+                })
+                .await
             }
             Plan::Pull { host, paths, taken: Taken::Path(target), wish } => {
                 let landing = local::landing(&target, wish)?;
                 let order = self.order(Vec::new(), wish);
-                let Reached { connect, hushed } = self.reach(&host).await?;
+                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
                 let identity = self.identity.clone();
-                self.run_job(hushed, |options| {
+                self.run_job(hushed, lane_ended, |options| {
                     client::get(connect, paths, landing, order, identity, options)
                 })
                 .await
             }
             Plan::Pull { host, paths, taken: Taken::Pipe, wish } => {
-                let Reached { connect, hushed } = self.reach(&host).await?;
+                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
                 let scratch = self.scratch()?;
                 let landing = local::landing_in(scratch.dir(), own_name(PIPED), "standard output");
                 let order = self.order(Vec::new(), wish);
                 let identity = self.identity.clone();
                 let code = self
-                    .run_job(hushed, |options| {
+                    .run_job(hushed, lane_ended, |options| {
                         client::get(connect, paths, landing, order, identity, options)
                     })
                     .await?;
@@ -150,10 +156,12 @@ impl Copy {
             let _ = stopped.await;
         }));
         let check = Arc::new(Pinned(ours));
-        let connect = contact::connect_by(host, self.identity.clone(), check, None);
+        let connect =
+            contact::connect_by(host, self.identity.clone(), check, Links::default(), None);
         let order = self.order(Vec::new(), wish);
-        let result =
-            self.run_job(hushed, |options| client::put(connect, sources, order, options)).await;
+        let result = self
+            .run_job(hushed, None, |options| client::put(connect, sources, order, options))
+            .await;
         drop(stop);
         let _ = serving.await;
         result
@@ -188,9 +196,16 @@ impl Copy {
 
     /// The first contact, before anything is read from the disk.
     async fn reach(&self, host: &Target) -> Result<Reached> {
+        let memory = PathStore::open(&self.places, host);
+        let transport = TransportOptions {
+            pace: self.arguments.pace,
+            known_path: memory.load(),
+            ..TransportOptions::default()
+        };
         let options = ContactOptions {
             accept_new: self.arguments.accept_new,
             patience: self.arguments.give_up_after.unwrap_or(FIRST_CONTACT),
+            links: Links { choice: self.arguments.link, transport },
         };
         let quiet = self.arguments.quiet;
         let say = |text: &str| {
@@ -202,13 +217,15 @@ impl Copy {
         let (identity, places) = (self.identity.clone(), &self.places);
         let contact =
             contact::reach(host, identity, places, &options, &self.interrupt, &say).await?;
-        Ok(Reached { hushed: contact.warnings(), connect: contact.into_connect() })
+        let (hushed, lane_ended) = (contact.warnings(), Some(memory.watch()));
+        Ok(Reached { hushed, connect: contact.into_connect(), lane_ended })
     }
 
     /// Shows the job while it runs, and tells how it ended.
     async fn run_job<F>(
         &self,
         hushed: Vec<String>,
+        lane_ended: Option<LaneEnded>,
         start: impl FnOnce(JobOptions) -> F,
     ) -> Result<Code>
     where
@@ -230,6 +247,8 @@ impl Copy {
         let options = JobOptions {
             give_up_after: a.give_up_after.unwrap_or(GIVE_UP_AFTER),
             limit_bytes_per_s: a.limit,
+            may_move: a.link == LinkChoice::Auto,
+            lane_ended,
             sink: render.sink().and(move |event| {
                 if let Event::FileFailed { reason, .. } = event
                     && let Some(hint) = report::disk_hint(reason)
@@ -358,6 +377,7 @@ impl Copy {
 /// A host that was reached.
 struct Reached {
     connect: Connect,
+    lane_ended: Option<LaneEnded>,
     /// Warnings that come with each of its lanes.
     hushed: Vec<String>,
 }

@@ -9,7 +9,7 @@ use transfer::client;
 
 use crate::address::Address;
 use crate::args::ListArguments;
-use crate::contact::{self, ContactOptions, FIRST_CONTACT};
+use crate::contact::{self, ContactOptions, FIRST_CONTACT, Links};
 use crate::interrupt::Interrupt;
 use crate::render::{self, json, table};
 use crate::report::{Code, Failure};
@@ -21,7 +21,12 @@ pub fn run(arguments: &ListArguments) -> Result<Code> {
     let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
     let interrupt = Interrupt::listen()?;
-    let options = ContactOptions { accept_new: arguments.accept_new, patience: FIRST_CONTACT };
+    let options = ContactOptions {
+        accept_new: arguments.accept_new,
+        patience: FIRST_CONTACT,
+        links: Links::default(),
+    };
+    let ours = identity.clone();
     let entries = super::block_on(async {
         let reaching =
             contact::reach(&host, identity, &places, &options, &interrupt, &render::tell);
@@ -31,7 +36,7 @@ pub fn run(arguments: &ListArguments) -> Result<Code> {
             () = interrupt.wait() => Err(transfer::TransferError::Cancelled),
         };
         contact.part().await;
-        Ok(listed?)
+        listed.map_err(|error| contact::with_our_line(error.into(), &ours))
     })?;
     let text = if arguments.json {
         entries.iter().map(|entry| json::listed(entry) + "\n").collect()

@@ -10,14 +10,14 @@ use anyhow::{Context, Result};
 use badlink::{Profile, Relay, RelayOptions, RelayStats};
 use events::Counters;
 use files::{Dir, RelPath};
-use link::{Identity, Target};
+use link::{Identity, LaneKind, LinkChoice, Target};
 use transfer::client::{self, JobOptions, JobReport};
 use transfer::message::Order;
 use transfer::receipt::Receipt;
 use tree::{CompareOptions, Comparison, Filter, Rule, Step, Walk, WalkOptions, WalkRoot, compare};
 
 use crate::args::TryArguments;
-use crate::contact;
+use crate::contact::{self, Links};
 use crate::daemon::{Daemon, DaemonOptions};
 use crate::exports::{Export, Exports, Mode};
 use crate::interrupt::Interrupt;
@@ -160,7 +160,9 @@ impl Trial<'_> {
         }));
         let target = Target::new(&address.ip().to_string(), address.port())?;
         let check = Arc::new(Pinned(host.public_key()));
-        let connect = contact::connect_by(target, guest, check, None);
+        // The relay carries datagrams.
+        let links = Links { choice: LinkChoice::Only(LaneKind::Quic), ..Links::default() };
+        let connect = contact::connect_by(target, guest, check, links, None);
 
         let counters = Counters::new();
         let shown = RenderOptions {
@@ -173,6 +175,8 @@ impl Trial<'_> {
         let job = JobOptions {
             give_up_after: GIVE_UP_AFTER,
             limit_bytes_per_s: None,
+            may_move: false,
+            lane_ended: None,
             sink: drawing.sink(),
             counters: counters.clone(),
         };

@@ -61,9 +61,11 @@ pub fn event(event: &Event) -> Option<String> {
         Event::FileFailed { path, reason } => {
             json!({ "event": "file_failed", "path": shown(path), "reason": reason })
         }
-        Event::LinkUp { peer, address } => {
-            json!({ "event": "link_up", "peer": peer, "address": address.to_string() })
+        Event::LinkUp { peer, address, kind } => {
+            let address = address.to_string();
+            json!({ "event": "link_up", "peer": peer, "address": address, "kind": kind })
         }
+        Event::LinkMoved { reason } => json!({ "event": "link_moved", "reason": reason }),
         Event::LinkLost { reason } => json!({ "event": "link_lost", "reason": reason }),
         Event::LinkRetry { after } => json!({ "event": "link_retry", "seconds": seconds(*after) }),
         Event::Warning { text } => json!({ "event": "warning", "text": text }),

@@ -11,3 +11,4 @@ mod links;
 mod names;
 mod options;
 mod pair;
+mod paths;

@@ -37,7 +37,7 @@ where
 fn connect(host: &Host) -> Connect {
     let address = host.address();
     let identity = Arc::new(Identity::generate().unwrap());
-    Arc::new(move || {
+    Arc::new(move |_way| {
         let identity = identity.clone();
         Box::pin(async move {
             let target = Target::new(&address.ip().to_string(), address.port()).unwrap();
@@ -50,6 +50,8 @@ fn options() -> JobOptions {
     JobOptions {
         give_up_after: Duration::from_secs(5),
         limit_bytes_per_s: None,
+        may_move: false,
+        lane_ended: None,
         sink: Sink::default(),
         counters: Counters::new(),
     }

@@ -1,0 +1,132 @@
+//! Which kind of lane a peer is reached by. Both kinds are tried at once, and the first that answers is
+//! taken unless the other would be the better one on such a path and may still come: TCP where the peer
+//! is near, for it costs less, and QUIC where it is far, for it bears loss.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use crate::{DialOptions, HostCheck, Identity, Lane, LaneKind, LinkError, Target, dial};
+
+/// A peer within this round-trip time is near: loss is seldom there, and repaired at once.
+pub const NEAR: Duration = Duration::from_millis(5);
+/// How long a far peer's QUIC is waited for when TCP has answered: packets of its handshake may have
+/// been lost, but a network that blocks UDP is to cost less than a second.
+const BLOCKED_AFTER: Duration = Duration::from_millis(900);
+/// The least that a lost first packet of QUIC needs to be repeated and answered.
+const LEAST_PATIENCE: Duration = Duration::from_millis(300);
+/// How long TCP is waited for when a near peer's QUIC has answered.
+const NEAR_PATIENCE: Duration = Duration::from_millis(20);
+
+/// The kinds of lane that may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LinkChoice {
+    /// Whichever gets through and suits the path.
+    #[default]
+    Auto,
+    /// This one alone.
+    Only(LaneKind),
+}
+
+/// Connects to a host by the kind of lane that suits the path best. The lanes that lose are closed.
+pub async fn reach(
+    target: &Target,
+    identity: &Identity,
+    check: &dyn HostCheck,
+    options: &DialOptions,
+    choice: LinkChoice,
+) -> Result<Lane, LinkError> {
+    let began = Instant::now();
+    let of = |kind| DialOptions { kind, ..options.clone() };
+    let (quic, tcp) = match choice {
+        LinkChoice::Only(kind) => return dial(target, identity, check, &of(kind)).await,
+        LinkChoice::Auto => (of(LaneKind::Quic), of(LaneKind::Tcp)),
+    };
+    let mut quic = std::pin::pin!(dial(target, identity, check, &quic));
+    let mut tcp = std::pin::pin!(dial(target, identity, check, &tcp));
+    let mut failed: Option<LinkError> = None;
+    let mut reached: Option<(Lane, Instant)> = None;
+    let (mut quic_ended, mut tcp_ended) = (false, false);
+    loop {
+        let until = reached.as_ref().map(|(_, until)| *until);
+        let dialled = tokio::select! {
+            dialled = &mut quic, if !quic_ended => {
+                quic_ended = true;
+                dialled
+            }
+            dialled = &mut tcp, if !tcp_ended => {
+                tcp_ended = true;
+                dialled
+            }
+            () = sleep_until(until.unwrap_or(began)), if until.is_some() => {
+                return settle(reached, failed, target);
+            }
+        };
+        match (dialled, reached.take()) {
+            (Ok(lane), None) => {
+                let patience = patience(lane.kind(), lane.stats().rtt, began.elapsed());
+                if quic_ended && tcp_ended || patience.is_zero() {
+                    return Ok(lane);
+                }
+                reached = Some((lane, Instant::now() + patience));
+            }
+            // It was waited for because it suits the path better. The other is closed with its handle.
+            (Ok(lane), Some(_)) => return Ok(lane),
+            (Err(_), Some((lane, _))) => return Ok(lane),
+            // The wrong key is not made right by another kind of lane.
+            (Err(error @ LinkError::HostKey { .. }), None) => return Err(error),
+            (Err(error), None) => {
+                // That a port is closed says less than why nobody is let in.
+                let tells_more = failed.as_ref().is_none_or(|first| first.fault().is_transient());
+                failed = if tells_more { Some(error) } else { failed };
+                if quic_ended && tcp_ended {
+                    return settle(None, failed, target);
+                }
+            }
+        }
+    }
+}
+
+fn settle(
+    reached: Option<(Lane, Instant)>,
+    failed: Option<LinkError>,
+    target: &Target,
+) -> Result<Lane, LinkError> {
+    match (reached, failed) {
+        (Some((lane, _)), _) => Ok(lane),
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(LinkError::NoAddress { peer: crate::PeerName::new(target) }),
+    }
+}
+
+/// How long the other kind is waited for once this one has answered.
+fn patience(first: LaneKind, rtt: Duration, since_start: Duration) -> Duration {
+    match (first, rtt < NEAR) {
+        (LaneKind::Quic, true) => NEAR_PATIENCE.max(rtt * 4),
+        (LaneKind::Quic, false) | (LaneKind::Tcp, true) => Duration::ZERO,
+        (LaneKind::Tcp, false) => {
+            (rtt * 3).max(LEAST_PATIENCE).min(BLOCKED_AFTER.saturating_sub(since_start))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_better_kind_is_waited_for_and_never_long() {
+        let ms = Duration::from_millis;
+        assert_eq!(patience(LaneKind::Tcp, ms(1), ms(2)), Duration::ZERO);
+        assert_eq!(patience(LaneKind::Quic, ms(100), ms(100)), Duration::ZERO);
+        assert_eq!(patience(LaneKind::Quic, ms(1), ms(2)), ms(20));
+        assert_eq!(patience(LaneKind::Tcp, ms(50), ms(100)), ms(300));
+        assert_eq!(patience(LaneKind::Tcp, ms(200), ms(400)), ms(500));
+        for rtt in [6, 50, 200, 800] {
+            for since in [0, 500, 2000] {
+                let all = ms(since) + patience(LaneKind::Tcp, ms(rtt), ms(since));
+                assert!(all <= ms(since).max(ms(900)), "rtt {rtt} ms, {since} ms since the start");
+            }
+        }
+    }
+}
