@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -24,7 +25,8 @@ const BLOCK: usize = 4096;
 static ZEROS: [u8; CHUNK as usize] = [0; CHUNK as usize];
 
 /// A partial file, held exclusively until it is dropped or published. Dropped, it stays on disk and
-/// [`Staging::partial`](super::Staging::partial) finds it again.
+/// [`Staging::partial`](super::Staging::partial) finds it again. Several threads may write chunks of it
+/// at once: hashing and writing wait for nobody.
 pub struct Partial {
     area: Dir,
     data_name: Name,
@@ -32,14 +34,21 @@ pub struct Partial {
     data: File,
     map: File,
     seal: Seal,
-    /// How long the map is as far as it is known to be whole.
-    map_len: u64,
     size: u64,
-    table: ChunkTable,
-    /// Whether missing chunks may hold old bytes rather than a hole.
-    is_dirty: bool,
+    progress: Mutex<Progress>,
     /// Where it will go, for messages.
     shown: PathBuf,
+}
+
+/// What changes with each chunk.
+struct Progress {
+    table: ChunkTable,
+    /// How long the map is as far as it is known to be whole.
+    map_len: u64,
+    /// Whether missing chunks may hold old bytes rather than a hole.
+    is_dirty: bool,
+    /// Chunks that threads are writing now.
+    writing: Vec<u64>,
 }
 
 impl Partial {
@@ -71,10 +80,13 @@ impl Partial {
             data,
             map,
             seal,
-            map_len: head.len() as u64,
             size,
-            table: ChunkTable::new(size),
-            is_dirty: true,
+            progress: Mutex::new(Progress {
+                table: ChunkTable::new(size),
+                map_len: head.len() as u64,
+                is_dirty: true,
+                writing: Vec::new(),
+            }),
             shown,
         };
         if !partial.resume(&head)? {
@@ -87,61 +99,50 @@ impl Partial {
     /// an older version's, or damaged anywhere but at its end.
     fn resume(&mut self, head: &[u8]) -> Result<bool> {
         let map_size = self.map.attributes()?.size;
-        let most = (self.table.count() * 2 + 1024) * map::RECORD as u64;
-        if map_size < self.map_len
-            || map_size - self.map_len > most
+        let progress = self.progress.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let most = (progress.table.count() * 2 + 1024) * map::RECORD as u64;
+        if map_size < progress.map_len
+            || map_size - progress.map_len > most
             || self.data.attributes()?.size != self.size
         {
             return Ok(false);
         }
         let mut found = vec![0; head.len()];
         self.map.read_exact_at(&mut found, 0)?;
-        if found != head || !self.read_records(map_size)? {
+        if found != head || !progress.read_records(&self.map, &self.seal, self.size, map_size)? {
             return Ok(false);
         }
-        if self.map_len < map_size {
-            self.map.set_len(self.map_len)?;
+        if progress.map_len < map_size {
+            self.map.set_len(progress.map_len)?;
         }
         let mut buffer = Vec::new();
-        for index in 0..self.table.count() {
-            let Some(hash) = self.table.get(index) else { continue };
+        for index in 0..progress.table.count() {
+            let Some(hash) = progress.table.get(index) else { continue };
             // Bytes that cannot be read are as good as lost; writing them again may well succeed.
-            let is_read = self.data.read_chunk(self.size, index, &mut buffer).is_ok();
-            if !is_read || hash_chunk(self.size, index, &buffer) != hash {
-                self.table.remove(index);
+            let read = self.data.read_chunk_hashed(self.size, index, &mut buffer);
+            if read.is_ok_and(|read| read == hash) {
+                continue;
             }
-        }
-        Ok(true)
-    }
-
-    /// Reads the records into the table and finds where the whole ones end.
-    fn read_records(&mut self, map_size: u64) -> Result<bool> {
-        let mut buffer = vec![0; map::RECORD * 1024];
-        while self.map_len + map::RECORD as u64 <= map_size {
-            let rest = (map_size - self.map_len) as usize / map::RECORD * map::RECORD;
-            let block = &mut buffer[..rest.min(map::RECORD * 1024)];
-            self.map.read_exact_at(block, self.map_len)?;
-            for bytes in block.chunks_exact(map::RECORD) {
-                match map::decode_record(bytes, &self.seal, self.size) {
-                    Some((index, hash)) => self.table.insert(index, hash),
-                    None => return Ok(self.map_len + map::RECORD as u64 == map_size),
-                }
-                self.map_len += map::RECORD as u64;
-            }
+            progress.table.remove(index);
         }
         Ok(true)
     }
 
     /// The map goes first, so that no record outlives the bytes it speaks of.
     fn start_again(&mut self, head: &[u8]) -> Result<()> {
-        self.table = ChunkTable::new(self.size);
+        let progress = self.progress.get_mut().unwrap_or_else(PoisonError::into_inner);
+        progress.table = ChunkTable::new(self.size);
         self.map.set_len(0)?;
         self.data.set_len(0)?;
         self.data.set_len(self.size)?;
         append(&self.map, head)?;
-        self.map_len = head.len() as u64;
-        self.is_dirty = false;
+        progress.map_len = head.len() as u64;
+        progress.is_dirty = false;
         Ok(())
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The size of the whole file.
@@ -151,61 +152,61 @@ impl Partial {
 
     /// How many chunks the whole file has.
     pub fn chunk_count(&self) -> u64 {
-        self.table.count()
+        self.progress().table.count()
     }
 
     /// The runs of chunks that are still missing, in order.
-    pub fn missing(&self) -> impl Iterator<Item = Range<u64>> + '_ {
-        self.table.missing()
+    pub fn missing(&self) -> impl Iterator<Item = Range<u64>> + use<> {
+        self.progress().table.missing().collect::<Vec<_>>().into_iter()
     }
 
     /// Whether a chunk is there and verified.
     pub fn is_present(&self, index: u64) -> bool {
-        self.table.get(index).is_some()
+        self.progress().table.get(index).is_some()
     }
 
     /// What proves a chunk that is there.
     pub fn chunk_hash(&self, index: u64) -> Option<ChunkHash> {
-        self.table.get(index)
+        self.progress().table.get(index)
     }
 
     /// How many bytes are there and verified.
     pub fn bytes_present(&self) -> u64 {
-        self.table.bytes()
+        self.progress().table.bytes()
     }
 
     /// The digest of the whole file once every chunk is there; the caller compares it with what the
     /// sender promised.
     pub fn complete(&self) -> Option<Digest> {
-        self.table.digest()
+        self.progress().table.digest()
     }
 
     /// Verifies a chunk, writes it, and notes it in the map. With `sparse`, blocks of 4 KiB that are
-    /// all zeros become holes. A chunk that is there already is not written again.
+    /// all zeros become holes. A chunk that is there already is not written again;
+    /// [`FilesError::Busy`] if another thread writes it at this moment.
     pub fn write_chunk(
-        &mut self,
+        &self,
         index: u64,
         data: &[u8],
         expected: &ChunkHash,
         sparse: bool,
     ) -> Result<()> {
-        if !self.is_wanted(index, data, expected)? {
-            return Ok(());
-        }
+        self.verify(index, data, expected)?;
+        let Some(is_dirty) = self.begin(index, expected)? else { return Ok(()) };
         let written = match sparse {
-            true => self.write_sparse(index, data),
+            true => self.write_sparse(index, data, is_dirty),
             false => self.data.write_all_at(data, chunk_offset(index)),
         };
         self.note(index, expected, written)
     }
 
     /// Notes a chunk of zeros, which is left as a hole.
-    pub fn write_zero_chunk(&mut self, index: u64, expected: &ChunkHash) -> Result<()> {
+    pub fn write_zero_chunk(&self, index: u64, expected: &ChunkHash) -> Result<()> {
         let len = chunk_len(self.size, index).unwrap_or(0);
         self.write_chunk(index, &ZEROS[..len], expected, true)
     }
 
-    fn is_wanted(&self, index: u64, data: &[u8], expected: &ChunkHash) -> Result<bool> {
+    fn verify(&self, index: u64, data: &[u8], expected: &ChunkHash) -> Result<()> {
         let path = || self.shown.clone();
         if chunk_len(self.size, index) != Some(data.len()) {
             return Err(FilesError::WrongChunk { path: path(), index, len: data.len() });
@@ -213,17 +214,31 @@ impl Partial {
         if hash_chunk(self.size, index, data) != *expected {
             return Err(FilesError::WrongHash { path: path(), index });
         }
-        match self.table.get(index) {
-            None => Ok(true),
-            Some(known) if known == *expected => Ok(false),
+        Ok(())
+    }
+
+    /// Claims a verified chunk for writing, and says whether old bytes may be in its place; nothing, if
+    /// the chunk is there.
+    fn begin(&self, index: u64, expected: &ChunkHash) -> Result<Option<bool>> {
+        let mut progress = self.progress();
+        match progress.table.get(index) {
+            // Whose bytes would stand there in the end nobody could say.
+            None if progress.writing.contains(&index) => {
+                Err(FilesError::Busy { path: self.shown.clone() })
+            }
+            None => {
+                progress.writing.push(index);
+                Ok(Some(progress.is_dirty))
+            }
+            Some(known) if known == *expected => Ok(None),
             // Both were proven, so the sender tells two stories about one file.
-            Some(_) => Err(FilesError::WrongHash { path: path(), index }),
+            Some(_) => Err(FilesError::WrongHash { path: self.shown.clone(), index }),
         }
     }
 
-    fn write_sparse(&self, index: u64, data: &[u8]) -> Result<()> {
+    fn write_sparse(&self, index: u64, data: &[u8], is_dirty: bool) -> Result<()> {
         let offset = chunk_offset(index);
-        if self.is_dirty {
+        if is_dirty {
             self.data.clear_range(offset, data.len() as u64)?;
         }
         let is_zero = |block: &[u8]| block == &ZEROS[..block.len()];
@@ -243,17 +258,19 @@ impl Partial {
 
     /// Adds the record of a chunk that was written. If either failed, the map is cut back to what it
     /// was, so that the next record stands where readers look for it.
-    fn note(&mut self, index: u64, hash: &ChunkHash, written: Result<()>) -> Result<()> {
+    fn note(&self, index: u64, hash: &ChunkHash, written: Result<()>) -> Result<()> {
+        let mut progress = self.progress();
+        progress.writing.retain(|writing| *writing != index);
         let record = map::encode_record(&self.seal, index, hash);
         let noted = written.and_then(|()| append(&self.map, &record));
         if let Err(error) = noted {
-            self.is_dirty = true;
+            progress.is_dirty = true;
             // Should this fail too, a torn record in the middle makes the next opening start again.
-            let _ = self.map.set_len(self.map_len);
+            let _ = self.map.set_len(progress.map_len);
             return Err(error);
         }
-        self.map_len += record.len() as u64;
-        self.table.insert(index, *hash);
+        progress.map_len += record.len() as u64;
+        progress.table.insert(index, *hash);
         Ok(())
     }
 
@@ -262,7 +279,7 @@ impl Partial {
     /// On failure the partial file stays for another try, but for a failed sync: then what was staged
     /// cannot be trusted any more and is removed.
     pub fn publish(self, into: &Dir, name: &Name, options: &PublishOptions) -> Result<Published> {
-        if !self.table.is_complete() {
+        if !self.progress().table.is_complete() {
             return Err(FilesError::Incomplete { path: self.shown });
         }
         publish::refuse_directory(into, name)?;
@@ -290,6 +307,26 @@ impl Partial {
     pub fn discard(self) -> Result<()> {
         self.area.unlink(&self.map_name)?;
         self.area.unlink(&self.data_name)
+    }
+}
+
+impl Progress {
+    /// Reads the records into the table and finds where the whole ones end.
+    fn read_records(&mut self, map: &File, seal: &Seal, size: u64, map_size: u64) -> Result<bool> {
+        let mut buffer = vec![0; map::RECORD * 1024];
+        while self.map_len + map::RECORD as u64 <= map_size {
+            let rest = (map_size - self.map_len) as usize / map::RECORD * map::RECORD;
+            let block = &mut buffer[..rest.min(map::RECORD * 1024)];
+            map.read_exact_at(block, self.map_len)?;
+            for bytes in block.chunks_exact(map::RECORD) {
+                match map::decode_record(bytes, seal, size) {
+                    Some((index, hash)) => self.table.insert(index, hash),
+                    None => return Ok(self.map_len + map::RECORD as u64 == map_size),
+                }
+                self.map_len += map::RECORD as u64;
+            }
+        }
+        Ok(true)
     }
 }
 

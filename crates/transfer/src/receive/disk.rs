@@ -5,7 +5,7 @@ mod extras;
 mod place;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use files::{
@@ -24,7 +24,8 @@ const OPEN_FOLDERS: usize = 64;
 const BUSY_TRIES: u32 = 50;
 const BUSY_STEP: Duration = Duration::from_millis(100);
 
-type Shared = Arc<Mutex<Option<Partial>>>;
+/// Written by several threads at once; taken by one, which waits for them.
+type Shared = Arc<RwLock<Option<Partial>>>;
 
 /// The folder of the entry before: within one job most entries share it.
 #[derive(Default)]
@@ -152,7 +153,7 @@ impl Disk {
             Job::Discard { index, remove } => {
                 let shared = self.partials().remove(&index);
                 if let (Some(shared), true) = (shared, remove) {
-                    let taken = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let taken = shared.write().unwrap_or_else(PoisonError::into_inner).take();
                     // What cannot be removed now is swept one day.
                     let _ = taken.map(Partial::discard);
                 }
@@ -339,7 +340,7 @@ impl Disk {
         };
         let missing = partial.missing().map(|range| (range.start, range.end - range.start));
         let missing = missing.collect();
-        let shared = Arc::new(Mutex::new(Some(partial)));
+        let shared = Arc::new(RwLock::new(Some(partial)));
         self.partials().insert(placed.entry.index, shared);
         Ok(missing)
     }
@@ -350,7 +351,7 @@ impl Disk {
         let lacking: u64 = missing.iter().map(|(_, count)| count * CHUNK).sum();
         self.check_room(placed, size.saturating_sub(lacking)).inspect_err(|_| {
             if let Some(shared) = self.partials().remove(&placed.entry.index) {
-                let taken = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let taken = shared.write().unwrap_or_else(PoisonError::into_inner).take();
                 // Nothing of it has arrived, or as much as there was room for.
                 let _ = taken.filter(|partial| partial.bytes_present() == 0).map(Partial::discard);
             }
@@ -361,20 +362,20 @@ impl Disk {
     fn with_partial(
         &self,
         index: u64,
-        act: impl FnOnce(&mut Partial) -> Result<(), FilesError>,
+        act: impl FnOnce(&Partial) -> Result<(), FilesError>,
     ) -> Result<(), Failed> {
         let shared = self.partials().get(&index).cloned();
         let gone = || Failed { code: RefuseCode::Cancelled, text: "it was taken back".to_owned() };
         let shared = shared.ok_or_else(gone)?;
-        let mut partial = shared.lock().unwrap_or_else(PoisonError::into_inner);
-        act(partial.as_mut().ok_or_else(gone)?).map_err(|error| failed(&error))
+        let partial = shared.read().unwrap_or_else(PoisonError::into_inner);
+        act(partial.as_ref().ok_or_else(gone)?).map_err(|error| failed(&error))
     }
 
     fn publish(&self, placed: &Placed, digest: Digest) -> Result<Option<Digest>, FilesError> {
         let index = placed.entry.index;
         let shared = self.partials().remove(&index);
         let taken =
-            shared.and_then(|shared| shared.lock().unwrap_or_else(PoisonError::into_inner).take());
+            shared.and_then(|shared| shared.write().unwrap_or_else(PoisonError::into_inner).take());
         let incomplete = || FilesError::Incomplete { path: placed.spot.name.as_os_str().into() };
         let partial = taken.ok_or_else(incomplete)?;
         if partial.complete() != Some(digest) {
@@ -423,7 +424,7 @@ impl Disk {
     }
 }
 
-fn write_zeros(partial: &mut Partial, first: u64, count: u64) -> Result<(), FilesError> {
+fn write_zeros(partial: &Partial, first: u64, count: u64) -> Result<(), FilesError> {
     let zeros = vec![0; CHUNK as usize];
     for chunk in first..first + count {
         let len = chunk_len(partial.size(), chunk).unwrap_or(0);

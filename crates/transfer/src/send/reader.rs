@@ -137,7 +137,7 @@ impl Reader {
         body.truncate(end);
         let unsent = total - body.len() as u64;
         let body = self.buffers.lend(body);
-        let payload = (!head.is_empty()).then(|| (ParcelHead::Bundle(head), body));
+        let payload = (!head.is_empty()).then_some((ParcelHead::Bundle(head), body));
         (JobResult::Bundle { read, failed, unsent, epoch }, payload)
     }
 
@@ -179,7 +179,7 @@ impl Reader {
         let data = self.buffers.lend(data);
         let hash = hash.map_err(|error| reread(&file, &error))?;
         let head = ParcelHead::Chunk { index, chunk, hash };
-        Ok((hash, send.then(|| (head, data))))
+        Ok((hash, send.then_some((head, data))))
     }
 
     fn digest(&self, item: &ReadItem) -> Result<Digest, Failure> {

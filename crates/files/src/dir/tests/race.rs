@@ -172,7 +172,7 @@ fn publishing_stays_inside() {
             return staging.small(b"data", &work, &target, &options).map(drop);
         }
         let key = PartialKey { peer: [1; 32], path: path("work/new") };
-        let mut partial = staging.partial(&key, 4, Timestamp::default())?;
+        let partial = staging.partial(&key, 4, Timestamp::default())?;
         partial.write_chunk(0, b"data", &crate::hash_chunk(4, 0, b"data"), false)?;
         partial.publish(&work, &target, &options).map(drop)
     });

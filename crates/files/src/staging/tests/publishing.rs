@@ -186,7 +186,7 @@ fn onto_another_filesystem_the_file_is_copied_with_its_holes() {
         ..PublishOptions::default()
     };
     let stage = || {
-        let mut partial = staging.partial(&key("f"), bytes.len() as u64, MTIME).unwrap();
+        let partial = staging.partial(&key("f"), bytes.len() as u64, MTIME).unwrap();
         for index in partial.missing().flatten().collect::<Vec<_>>() {
             let (data, hash) = chunk(&bytes, index);
             partial.write_chunk(index, data, &hash, true).unwrap();

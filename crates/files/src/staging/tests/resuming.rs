@@ -132,7 +132,7 @@ fn chunks_that_are_not_what_was_promised_change_nothing() {
     let scratch = Scratch::new();
     let bytes = Random(9).bytes(SIZE);
     let staging = Staging::open(&scratch.dir()).unwrap();
-    let mut partial = staging.partial(&key("f"), SIZE as u64, MTIME).unwrap();
+    let partial = staging.partial(&key("f"), SIZE as u64, MTIME).unwrap();
     let (data, hash) = chunk(&bytes, 1);
     let wrong = |result: Result<()>| {
         let error = result.unwrap_err();
@@ -172,7 +172,7 @@ fn holes_stay_holes_and_old_bytes_do_not_shine_through() {
     let data = scratch.path().join(STAGING_NAME).join(key("f").stem()).with_extension("part");
     let file = fs::OpenOptions::new().write(true).open(&data).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xee; 3 * CHUNK as usize], 0).unwrap();
-    let mut partial = staging.partial(&key("f"), size, MTIME).unwrap();
+    let partial = staging.partial(&key("f"), size, MTIME).unwrap();
     assert_eq!(partial.missing().collect::<Vec<_>>(), std::slice::from_ref(&(0..3)));
     let (data, hash) = chunk(&bytes, 0);
     partial.write_chunk(0, data, &hash, true).unwrap();
@@ -225,4 +225,40 @@ fn no_two_ever_hold_one_partial_file() {
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
     assert_eq!(fs::read(scratch.path().join("f")).unwrap(), b"data");
+}
+
+/// Threads write chunks of one file at once, also the same ones: each is written, none is noted twice,
+/// and what is found again is all of it.
+#[test]
+fn several_threads_write_one_partial_file() {
+    let scratch = Scratch::new();
+    let staging = Staging::open(&scratch.dir()).unwrap();
+    let bytes = Random(11).bytes(SIZE);
+    let partial = staging.partial(&key("f"), SIZE as u64, MTIME).unwrap();
+    let count = chunk_count(SIZE as u64);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (partial, bytes) = (&partial, &bytes);
+            scope.spawn(move || {
+                for step in 0..count {
+                    let index = (step + thread) % count;
+                    let (data, hash) = chunk(bytes, index);
+                    loop {
+                        match partial.write_chunk(index, data, &hash, thread % 2 == 0) {
+                            Err(FilesError::Busy { .. }) => std::thread::yield_now(),
+                            result => break result.unwrap(),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(partial.complete(), Some(Digest::of(&bytes)));
+    drop(partial);
+    let map = scratch.path().join(STAGING_NAME).join(key("f").stem()).with_extension("map");
+    let records = fs::metadata(&map).unwrap().len();
+    let partial = staging.partial(&key("f"), SIZE as u64, MTIME).unwrap();
+    assert_eq!((partial.missing().count(), fs::metadata(&map).unwrap().len()), (0, records));
+    partial.publish(&scratch.dir(), &name("f"), &PublishOptions::default()).unwrap();
+    assert!(fs::read(scratch.path().join("f")).unwrap() == bytes);
 }
