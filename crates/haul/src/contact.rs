@@ -80,7 +80,11 @@ pub fn connect_by(
         Box::pin(async move {
             match ready {
                 Some(lane) => Ok(lane),
-                None => dial(&target, &identity, &*check, &DialOptions::default()).await,
+                None => {
+                    let lane = dial(&target, &identity, &*check, &DialOptions::default()).await?;
+                    lane.welcomed().await?;
+                    Ok(lane)
+                }
             }
         })
     })
@@ -101,7 +105,11 @@ pub async fn reach(
         let known = KnownHosts::parse(&places.read_list(KNOWN_HOSTS)?);
         let check = Arc::new(KnownHostCheck(known));
         let dial_options = DialOptions::default();
-        let dialling = dial(target, &identity, &*check, &dial_options);
+        let dialling = async {
+            let lane = dial(target, &identity, &*check, &dial_options).await?;
+            lane.welcomed().await?;
+            Ok(lane)
+        };
         let dialled = tokio::select! {
             dialled = dialling => dialled,
             () = interrupt.wait() => return Err(transfer::TransferError::Cancelled.into()),
@@ -119,6 +127,7 @@ pub async fn reach(
                 return Err(changed(target, peer.key(), expected, places));
             }
             LinkError::NoAnswer { .. }
+            | LinkError::Unreachable { .. }
             | LinkError::TimedOut { .. }
             | LinkError::Reset { .. }
             | LinkError::Busy { .. }

@@ -1,24 +1,26 @@
-//! The side that dials: names to addresses, one socket per attempt, the host's key, the welcome.
-//! Nothing is sent on a stream before the key of the host was accepted, and a lane is handed out only
-//! after the host has said that we are in.
+//! The side that dials: names to addresses, one socket per attempt, the host's key.
+//! Nothing is sent behind the handshake before the key of the host was accepted. Whether the host lets us
+//! in is said later (`Lane::welcomed`), so that the caller can use its first round trip.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, ReadToEndError, TokioRuntime, VarInt};
+use quinn::{ClientConfig, Connection, Endpoint, TokioRuntime, VarInt};
 use thiserror::Error;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::close_code;
-use crate::lane::{Side, wildcard};
-use crate::listen::{WELCOME, peer_key};
+use crate::lane::{LaneKind, Path, QuicLane, Welcome, wildcard};
+use crate::listen::peer_key;
 use crate::memory::{Account, LARGEST_SHARE, MOST_PARCELS};
 use crate::{
     Identity, Lane, LinkError, PeerName, PublicKey, Target, TransportOptions, Warning, socket, tls,
 };
+
+mod tcp;
 
 /// The most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
@@ -75,6 +77,8 @@ fn list(keys: &[PublicKey]) -> String {
 /// How to dial.
 #[derive(Debug, Clone)]
 pub struct DialOptions {
+    /// What the lane is made of.
+    pub kind: LaneKind,
     /// How long everything up to the welcome may take.
     pub deadline: Duration,
     /// How long one address may stay silent before the next is tried beside it.
@@ -88,6 +92,7 @@ pub struct DialOptions {
 impl Default for DialOptions {
     fn default() -> Self {
         Self {
+            kind: LaneKind::Quic,
             deadline: Duration::from_secs(10),
             next_address_after: Duration::from_millis(250),
             receive_window: LARGEST_SHARE,
@@ -96,7 +101,7 @@ impl Default for DialOptions {
     }
 }
 
-/// Connects to a host. Must be called within a tokio runtime.
+/// Connects to a host and returns once its key was accepted. Must be called within a tokio runtime.
 pub async fn dial(
     target: &Target,
     identity: &Identity,
@@ -106,25 +111,70 @@ pub async fn dial(
     let deadline = Instant::now() + options.deadline;
     let peer = PeerName::new(target);
     let late = || LinkError::NoAnswer { peer: peer.clone(), after: options.deadline };
-    let config = client_config(identity, options)?;
     let addresses = timeout_at(deadline, resolve(target, &peer)).await.map_err(|_| late())??;
-    let reached = race(&peer, &addresses, &config, options, deadline).await?;
-    let connection = &reached.connection;
-    let Some(key) = peer_key(connection) else {
-        return Err(LinkError::Incompatible { peer, detail: "it showed no key".to_owned() });
-    };
-    let peer = peer.with_key(key);
-    if let Err(refused) = check.check(&target.host, target.port, &key) {
-        connection
-            .close(VarInt::from_u32(close_code::HOST_KEY), b"the key of the host is not accepted");
-        return Err(LinkError::HostKey { peer, refused });
+    let host = Host { target, peer, check, deadline };
+    match options.kind {
+        LaneKind::Quic => dial_quic(host, &addresses, identity, options).await,
+        LaneKind::Tcp => tcp::dial(host, &addresses, identity, options).await,
     }
-    let welcomed = timeout_at(deadline, await_welcome(connection, &peer)).await;
-    welcomed.map_err(|_| LinkError::NoAnswer { peer: peer.clone(), after: options.deadline })??;
+}
+
+/// Whom we want to reach.
+struct Host<'a> {
+    target: &'a Target,
+    peer: PeerName,
+    check: &'a dyn HostCheck,
+    deadline: Instant,
+}
+
+impl Host<'_> {
+    /// The peer with the key that it showed, if that is the right one.
+    fn accept(&self, key: Option<PublicKey>) -> Result<(PeerName, PublicKey), LinkError> {
+        let Some(key) = key else {
+            let detail = "it showed no key".to_owned();
+            return Err(LinkError::Incompatible { peer: self.peer.clone(), detail });
+        };
+        let peer = self.peer.with_key(key);
+        match self.check.check(&self.target.host, self.target.port, &key) {
+            Ok(()) => Ok((peer, key)),
+            Err(refused) => Err(LinkError::HostKey { peer, refused }),
+        }
+    }
+}
+
+/// What a host hears whose key is not accepted.
+const HOST_KEY_REASON: &str = "the key of the host is not accepted";
+
+async fn dial_quic(
+    host: Host<'_>,
+    addresses: &[SocketAddr],
+    identity: &Identity,
+    options: &DialOptions,
+) -> Result<Lane, LinkError> {
+    let config = client_config(identity, options)?;
+    let transport = &options.transport;
+    let reached = race(&host.peer, addresses, options, host.deadline, |address| {
+        attempt(host.peer.clone(), address, config.clone(), transport.clone())
+    });
+    let Reached { endpoint, connection, warnings } = reached.await?;
+    let (peer, key) = host.accept(peer_key(&connection)).inspect_err(|error| {
+        if matches!(error, LinkError::HostKey { .. }) {
+            let code = VarInt::from_u32(close_code::HOST_KEY);
+            connection.close(code, HOST_KEY_REASON.as_bytes());
+        }
+    })?;
     let account = Account::new(options.receive_window);
-    let socket_buffer_bytes = options.transport.socket_buffer_bytes;
-    let side = Side::Dialed { endpoint: reached.endpoint, socket_buffer_bytes };
-    Ok(Lane::new(reached.connection, peer, key, side, account, reached.warnings))
+    let welcome = Welcome::await_on(connection.clone(), host.deadline, options.deadline);
+    let socket_buffer_bytes = transport.socket_buffer_bytes;
+    let quic = QuicLane::dialed(
+        connection,
+        peer.clone(),
+        account.clone(),
+        endpoint,
+        socket_buffer_bytes,
+        welcome,
+    );
+    Ok(Lane::new(Path::Quic(quic), peer, key, None, account, warnings))
 }
 
 fn client_config(identity: &Identity, options: &DialOptions) -> Result<ClientConfig, LinkError> {
@@ -177,25 +227,23 @@ struct Reached {
 /// Tries the addresses one after another, the next one beside those that stay silent, and gives the
 /// first that finishes a handshake (as RFC 8305 does for TCP). The others are dropped. An address that
 /// answered with an error says more than the silence of another.
-async fn race(
+async fn race<R: Send + 'static, A>(
     peer: &PeerName,
     addresses: &[SocketAddr],
-    config: &ClientConfig,
     options: &DialOptions,
     deadline: Instant,
-) -> Result<Reached, LinkError> {
+    attempt: impl Fn(SocketAddr) -> A,
+) -> Result<R, LinkError>
+where
+    A: Future<Output = Result<R, LinkError>> + Send + 'static,
+{
     let silence = || LinkError::NoAnswer { peer: peer.clone(), after: options.deadline };
     let mut attempts = JoinSet::new();
     let mut waiting = addresses.iter();
     let mut failure = None;
     loop {
         if let Some(address) = waiting.next() {
-            attempts.spawn(attempt(
-                peer.clone(),
-                *address,
-                config.clone(),
-                options.transport.clone(),
-            ));
+            attempts.spawn(attempt(*address));
         }
         let patience = match waiting.len() {
             0 => deadline,
@@ -233,25 +281,6 @@ async fn attempt(
         .map_err(|error| LinkError::Setup { detail: format!("{address}: {error}") })?;
     let connection = connecting.await.map_err(|error| LinkError::from_connection(peer, error))?;
     Ok(Reached { endpoint, connection, warnings })
-}
-
-/// In TLS 1.3 the dialer is done before the listener has seen its key, so it is the welcome, or the
-/// close in its place, that says whether we are in.
-async fn await_welcome(connection: &Connection, peer: &PeerName) -> Result<(), LinkError> {
-    let lost = |error| LinkError::from_connection(peer.clone(), error);
-    let mut stream = connection.accept_uni().await.map_err(lost)?;
-    match stream.read_to_end(WELCOME.len()).await {
-        Ok(welcome) if welcome == WELCOME => Ok(()),
-        Err(ReadToEndError::Read(quinn::ReadError::ConnectionLost(error))) => Err(lost(error)),
-        Ok(_) | Err(_) => {
-            connection
-                .close(VarInt::from_u32(close_code::PROTOCOL), b"the welcome is not understood");
-            Err(LinkError::Incompatible {
-                peer: peer.clone(),
-                detail: "its welcome is not understood".to_owned(),
-            })
-        }
-    }
 }
 
 #[cfg(test)]

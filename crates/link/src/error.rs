@@ -26,6 +26,8 @@ pub mod close_code {
     pub const GOING_AWAY: u32 = 3;
     /// The dialer does not accept the key of the host.
     pub const HOST_KEY: u32 = 4;
+    /// The peer takes no more connections for now.
+    pub const BUSY: u32 = 5;
     /// The first code that this crate gives no meaning to.
     pub const FIRST_FREE: u32 = 0x100;
 }
@@ -91,11 +93,14 @@ pub enum LinkError {
     #[error("{peer} has no address")]
     NoAddress { peer: PeerName },
     /// A socket of our own failed.
-    #[error("cannot {action} a udp socket at {local}")]
+    #[error("cannot {action} a socket at {local}")]
     Socket { action: &'static str, local: SocketAddr, source: io::Error },
     /// The transport could not be set up from the options or the identity.
     #[error("cannot set up the transport: {detail}")]
     Setup { detail: String },
+    /// The network says that the peer cannot be reached, or takes no connection there.
+    #[error("cannot connect to {peer}")]
+    Unreachable { peer: PeerName, source: io::Error },
     /// No handshake within the deadline.
     #[error("{peer} did not answer within {} s", after.as_secs_f32())]
     NoAnswer { peer: PeerName, after: Duration },
@@ -123,7 +128,7 @@ pub enum LinkError {
     /// The peer no longer knows the lane, as after a restart.
     #[error("{peer} no longer knows this connection")]
     Reset { peer: PeerName },
-    /// One of the two QUIC stacks ended the lane.
+    /// One of the two transports ended the lane.
     #[error("the connection to {peer} failed: {detail}")]
     Transport { peer: PeerName, detail: String },
     /// A frame or parcel is longer than may be.
@@ -151,6 +156,7 @@ impl LinkError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Resolve { .. }
+            | Self::Unreachable { .. }
             | Self::NoAnswer { .. }
             | Self::Busy { .. }
             | Self::TimedOut { .. }
@@ -178,8 +184,8 @@ impl LinkError {
             Self::Resolve { .. } | Self::NoAddress { .. } => {
                 "check how the host name is spelled".to_owned()
             }
-            Self::NoAnswer { .. } => {
-                "check that haul serve runs there and that firewalls let its UDP port through"
+            Self::NoAnswer { .. } | Self::Unreachable { .. } => {
+                "check that haul serve runs there and that firewalls let its port through (UDP and TCP)"
                     .to_owned()
             }
             Self::Busy { .. } => {
@@ -194,7 +200,7 @@ impl LinkError {
             }
             Self::Socket { local, .. } => {
                 format!(
-                    "check that no other program has UDP port {} and that it may be opened",
+                    "check that no other program has port {} (UDP or TCP) and that it may be opened",
                     local.port()
                 )
             }
@@ -209,6 +215,7 @@ impl LinkError {
             Self::Socket { .. } | Self::Setup { .. } | Self::ListenerClosed { .. } => None,
             Self::Resolve { peer, .. }
             | Self::NoAddress { peer }
+            | Self::Unreachable { peer, .. }
             | Self::NoAnswer { peer, .. }
             | Self::Busy { peer }
             | Self::Incompatible { peer, .. }
@@ -304,7 +311,7 @@ impl ParcelError {
 
 fn fault_of_code(code: u64) -> Fault {
     match u32::try_from(code) {
-        Ok(close_code::DONE | close_code::GOING_AWAY) => Fault::Transient,
+        Ok(close_code::DONE | close_code::GOING_AWAY | close_code::BUSY) => Fault::Transient,
         Ok(close_code::REFUSED | close_code::HOST_KEY) => Fault::Denied,
         Ok(close_code::PROTOCOL) => Fault::Corrupt,
         _ => Fault::Permanent,
@@ -316,8 +323,7 @@ fn transport(peer: PeerName, code: u64, reason: &[u8], shown: String) -> LinkErr
         return LinkError::Busy { peer };
     }
     if code == ALERT_NO_APPLICATION_PROTOCOL {
-        let ours = String::from_utf8_lossy(crate::ALPN).into_owned();
-        return LinkError::Incompatible { peer, detail: format!("it does not offer {ours}") };
+        return LinkError::Incompatible { peer, detail: no_protocol() };
     }
     // The codes from 0x100 to 0x1ff carry a TLS alert: the handshake itself was refused.
     if (0x100..0x200).contains(&code) {
@@ -326,6 +332,11 @@ fn transport(peer: PeerName, code: u64, reason: &[u8], shown: String) -> LinkErr
         return LinkError::Incompatible { peer, detail };
     }
     LinkError::Transport { peer, detail: printable(shown.as_bytes()) }
+}
+
+/// What a peer lacks that answers with [`ALERT_NO_APPLICATION_PROTOCOL`].
+pub(crate) fn no_protocol() -> String {
+    format!("it does not offer {}", String::from_utf8_lossy(crate::ALPN))
 }
 
 /// A reason as it is sent: cut to what surely fits a packet, which the library would do too, but between

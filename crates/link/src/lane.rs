@@ -1,5 +1,5 @@
 //! One connection to one peer, whose key is proven and accepted.
-//! This is the seam over the QUIC library: none of its types shows here. A lane carries control streams
+//! This is the seam over the transports: nothing of QUIC or TLS shows here. A lane carries control streams
 //! (small frames, in order) and parcels (a head and a body each, in any order); it closes when its last
 //! handle, stream and parcel is gone.
 
@@ -7,17 +7,41 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::{Connection, Endpoint, VarInt};
+use bytes::Bytes;
 
-use crate::error::{close_code, reason_bytes};
 use crate::memory::Account;
-use crate::{LinkError, PeerName, Permissions, PublicKey, Warning, socket};
+use crate::{LinkError, ParcelError, PeerName, Permissions, PublicKey, Warning};
 
-mod control;
-mod parcel;
+mod quic;
+pub(crate) mod tcp;
 
-pub use control::{ControlReceiver, ControlSender, MAX_FRAME};
-pub use parcel::Parcel;
+pub(crate) use quic::{QuicLane, Welcome};
+pub(crate) use tcp::TcpLane;
+
+/// The longest frame that is sent.
+pub const MAX_FRAME: usize = 64 * 1024;
+
+/// How much of cancelled frames is kept for the next call.
+const MAX_UNSENT: usize = 16 * MAX_FRAME;
+
+/// What a lane is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub enum LaneKind {
+    /// One QUIC connection over UDP.
+    #[default]
+    Quic,
+    /// One or more TCP connections with TLS.
+    Tcp,
+}
+
+impl std::fmt::Display for LaneKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Quic => "quic",
+            Self::Tcp => "tcp",
+        })
+    }
+}
 
 /// A connection to a peer. Clones are handles to the same connection.
 #[derive(Debug, Clone)]
@@ -27,34 +51,27 @@ pub struct Lane {
 
 #[derive(Debug)]
 struct Inner {
-    connection: Connection,
+    path: Path,
     name: PeerName,
     peer: PublicKey,
-    side: Side,
+    permissions: Option<Permissions>,
     account: Arc<Account>,
     warnings: Vec<Warning>,
 }
 
-/// What differs between the two ends of a lane.
+/// The two kinds. Each closes when it is dropped.
 #[derive(Debug)]
-pub(crate) enum Side {
-    /// We dialed, from a socket of this lane alone.
-    Dialed { endpoint: Endpoint, socket_buffer_bytes: usize },
-    /// We listened and admitted the peer.
-    Admitted { permissions: Permissions },
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        // Others may hold the connection, as the listener's task does, so its own drop is not enough.
-        self.connection.close(VarInt::from_u32(close_code::DONE), b"");
-    }
+pub(crate) enum Path {
+    Quic(QuicLane),
+    Tcp(TcpLane),
 }
 
 /// Figures of a lane, counted from its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LaneStats {
+    /// What the lane is made of.
+    pub kind: LaneKind,
     /// The smoothed round-trip time.
     pub rtt: Duration,
     /// The smallest round-trip time seen.
@@ -65,30 +82,48 @@ pub struct LaneStats {
     pub lost_packets: u64,
     /// Bytes in those.
     pub lost_bytes: u64,
-    /// Bytes in UDP packets sent, headers of QUIC included.
+    /// Bytes in UDP packets sent, headers of QUIC included; or bytes sent over TCP.
     pub sent_bytes: u64,
-    /// Bytes in UDP packets received, headers of QUIC included.
+    /// Bytes in UDP packets received, headers of QUIC included; or bytes received over TCP.
     pub received_bytes: u64,
     /// How many bytes may be under way now.
     pub congestion_window: u64,
     /// How often the controller took congestion for certain.
     pub congestion_events: u64,
-    /// The size of UDP payloads that the path takes, as far as is known.
+    /// The size of UDP payloads, or of IP packets for TCP, that the path takes, as far as is known.
     pub mtu: u16,
     /// How often a path stopped taking packets of the size that it took before.
     pub black_holes: u64,
+    /// Bytes per second that the peer has acknowledged of late, 0 if that is not known.
+    pub delivery_rate: u64,
+    /// How many connections the lane has that carry parcels.
+    pub connections: u32,
+    /// How long the peer's window held up what was to be sent; zero where that is not known.
+    pub peer_limited: Duration,
+    /// How long our own socket's buffer did.
+    pub buffer_limited: Duration,
+    /// How long there was something to send or to be acknowledged.
+    pub busy: Duration,
 }
 
 impl Lane {
     pub(crate) fn new(
-        connection: Connection,
+        path: Path,
         name: PeerName,
         peer: PublicKey,
-        side: Side,
+        permissions: Option<Permissions>,
         account: Arc<Account>,
         warnings: Vec<Warning>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { connection, name, peer, side, account, warnings }) }
+        Self { inner: Arc::new(Inner { path, name, peer, permissions, account, warnings }) }
+    }
+
+    /// What the lane is made of.
+    pub fn kind(&self) -> LaneKind {
+        match &self.inner.path {
+            Path::Quic(_) => LaneKind::Quic,
+            Path::Tcp(_) => LaneKind::Tcp,
+        }
     }
 
     /// The key that the peer has proven to hold.
@@ -104,15 +139,15 @@ impl Lane {
     /// What the gatekeeper lets the peer do. None on a lane that we dialed: what we may do is the peer's
     /// to decide, and it may ask nothing of us.
     pub fn permissions(&self) -> Option<&Permissions> {
-        match &self.inner.side {
-            Side::Admitted { permissions } => Some(permissions),
-            Side::Dialed { .. } => None,
-        }
+        self.inner.permissions.as_ref()
     }
 
     /// Where the peer is now; it may move.
     pub fn remote_address(&self) -> SocketAddr {
-        canonical(self.inner.connection.remote_address())
+        match &self.inner.path {
+            Path::Quic(quic) => canonical(quic.remote_address()),
+            Path::Tcp(tcp) => canonical(tcp.remote_address()),
+        }
     }
 
     /// How many bytes the peer may send us beyond what we have read.
@@ -127,69 +162,215 @@ impl Lane {
 
     /// The lane's figures.
     pub fn stats(&self) -> LaneStats {
-        let stats = self.inner.connection.stats();
-        LaneStats {
-            rtt: stats.path.rtt,
-            min_rtt: stats.path.min_rtt,
-            sent_packets: stats.path.sent_packets,
-            lost_packets: stats.path.lost_packets,
-            lost_bytes: stats.path.lost_bytes,
-            sent_bytes: stats.udp_tx.bytes,
-            received_bytes: stats.udp_rx.bytes,
-            congestion_window: stats.path.cwnd,
-            congestion_events: stats.path.congestion_events,
-            mtu: stats.path.current_mtu,
-            black_holes: stats.path.black_holes_detected,
+        match &self.inner.path {
+            Path::Quic(quic) => quic.stats(),
+            Path::Tcp(tcp) => tcp.stats(),
         }
     }
 
+    /// Waits until the peer has said that we are in; the error says why not. A lane can be used before,
+    /// and whatever is done on it fails with the same error if the peer refuses us. A lane that we
+    /// admitted is welcome from the start.
+    pub async fn welcomed(&self) -> Result<(), LinkError> {
+        match &self.inner.path {
+            Path::Quic(quic) => quic.welcomed().await,
+            Path::Tcp(tcp) => tcp.welcomed().await,
+        }
+    }
+
+    /// Opens a control stream. The peer sees it when the first frame arrives.
+    pub async fn open_control(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
+        Ok(match &self.inner.path {
+            Path::Quic(quic) => self.quic_control(quic.open_control().await?),
+            Path::Tcp(tcp) => self.tcp_control(tcp.open_control().await?),
+        })
+    }
+
+    /// Waits for the peer to open a control stream.
+    pub async fn accept_control(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
+        Ok(match &self.inner.path {
+            Path::Quic(quic) => self.quic_control(quic.accept_control().await?),
+            Path::Tcp(tcp) => self.tcp_control(tcp.accept_control().await?),
+        })
+    }
+
+    fn quic_control(
+        &self,
+        (sender, receiver): (quic::Sender, quic::Receiver),
+    ) -> (ControlSender, ControlReceiver) {
+        let sender = ControlSender { half: SenderHalf::Quic(sender), _lane: self.clone() };
+        (sender, ControlReceiver { half: ReceiverHalf::Quic(receiver), _lane: self.clone() })
+    }
+
+    fn tcp_control(
+        &self,
+        (sender, receiver): (tcp::Sender, tcp::Receiver),
+    ) -> (ControlSender, ControlReceiver) {
+        let sender = ControlSender { half: SenderHalf::Tcp(sender), _lane: self.clone() };
+        (sender, ControlReceiver { half: ReceiverHalf::Tcp(receiver), _lane: self.clone() })
+    }
+
+    /// Sends a parcel and returns when the peer has acknowledged all of it: its transport over QUIC, its
+    /// program over TCP. Parcels with a lower `order` go first, over QUIC retransmissions too. Dropping
+    /// the future abandons the parcel; over TCP one that was begun is still sent whole.
+    pub async fn send_parcel(&self, head: Bytes, body: Bytes, order: u64) -> Result<(), LinkError> {
+        for part in [&head, &body] {
+            if u32::try_from(part.len()).is_err() {
+                return Err(LinkError::TooLong {
+                    peer: self.inner.name.clone(),
+                    length: part.len() as u64,
+                    cap: u64::from(u32::MAX),
+                });
+            }
+        }
+        match &self.inner.path {
+            Path::Quic(quic) => quic.send_parcel(head, body, order).await,
+            Path::Tcp(tcp) => tcp.send_parcel(head, body, order).await,
+        }
+    }
+
+    /// Waits for the first bytes of the peer's next parcel.
+    pub async fn accept_parcel(&self) -> Result<Parcel, LinkError> {
+        let arriving = match &self.inner.path {
+            Path::Quic(quic) => Arriving::Quic(quic.accept_parcel().await?),
+            Path::Tcp(tcp) => Arriving::Tcp(tcp.accept_parcel().await?),
+        };
+        Ok(Parcel { arriving, _lane: self.clone() })
+    }
+
     /// Closes the lane at once; what was not acknowledged may not arrive. The reason is told to the peer.
-    /// Codes from [`close_code::FIRST_FREE`] on belong to the protocol above.
+    /// Codes from [`crate::close_code::FIRST_FREE`] on belong to the protocol above.
     pub fn close(&self, code: u32, reason: &str) {
-        self.inner.connection.close(VarInt::from_u32(code), reason_bytes(reason));
+        match &self.inner.path {
+            Path::Quic(quic) => quic.close(code, reason),
+            Path::Tcp(tcp) => tcp.close(code, reason),
+        }
     }
 
     /// Waits until the lane has ended, and says why.
     pub async fn closed(&self) -> LinkError {
-        let error = self.inner.connection.closed().await;
-        self.error(error)
+        match &self.inner.path {
+            Path::Quic(quic) => quic.closed().await,
+            Path::Tcp(tcp) => tcp.closed().await,
+        }
     }
 
     /// Waits, `at_most` this long, until the peer can have heard that the lane was closed. A program
     /// that dialed calls it before it ends, or the peer finds out by its idle timeout.
     pub async fn drained(&self, at_most: Duration) {
-        if let Side::Dialed { endpoint, .. } = &self.inner.side {
-            // Being too late is no error: the peer's idle timeout covers it.
-            let _ = tokio::time::timeout(at_most, endpoint.wait_idle()).await;
+        match &self.inner.path {
+            Path::Quic(quic) => quic.drained(at_most).await,
+            Path::Tcp(tcp) => tcp.drained(at_most).await,
         }
     }
 
     /// Moves the lane to a fresh socket on any address, after the network under it has changed. Only the
-    /// side that dialed can do it; what was under way is sent again where it needs to be.
+    /// side that dialed can do it, and only over QUIC; what was under way is sent again where it needs to
+    /// be.
     pub fn rebind(&self) -> Result<(), LinkError> {
-        let Side::Dialed { endpoint, socket_buffer_bytes } = &self.inner.side else {
-            return Err(LinkError::CannotRebind { peer: self.inner.name.clone() });
-        };
-        let local = wildcard(self.inner.connection.remote_address());
-        let (socket, _same_warnings) = socket::open(local, *socket_buffer_bytes)?;
-        endpoint.rebind(socket).map_err(|source| LinkError::Socket {
-            action: "move to",
-            local,
-            source,
-        })
+        match &self.inner.path {
+            Path::Quic(quic) => quic.rebind(),
+            Path::Tcp(_) => Err(LinkError::CannotRebind { peer: self.inner.name.clone() }),
+        }
     }
 
-    fn error(&self, error: quinn::ConnectionError) -> LinkError {
-        LinkError::from_connection(self.inner.name.clone(), error)
+    #[cfg(test)]
+    pub(crate) fn path(&self) -> &Path {
+        &self.inner.path
+    }
+}
+
+/// The sending half of a control stream. Dropping it ends the stream as `finish` does.
+#[derive(Debug)]
+pub struct ControlSender {
+    half: SenderHalf,
+    /// A stream counts as a handle of the lane.
+    _lane: Lane,
+}
+
+#[derive(Debug)]
+enum SenderHalf {
+    Quic(quic::Sender),
+    Tcp(tcp::Sender),
+}
+
+impl ControlSender {
+    /// Sends one frame. When it is cancelled, the frame counts as accepted, and what is left of it goes
+    /// out with the next call; [`LinkError::TooLong`] says that too much was left in this way.
+    pub async fn send(&mut self, frame: &[u8]) -> Result<(), LinkError> {
+        match &mut self.half {
+            SenderHalf::Quic(half) => half.send(frame).await,
+            SenderHalf::Tcp(half) => half.send(frame).await,
+        }
     }
 
-    /// Tells the memory budget that the peer's bytes were taken out of the transport.
-    fn note_read(&self, bytes: usize) {
-        self.inner.account.note_read(bytes);
+    /// Says that no frame follows.
+    pub async fn finish(&mut self) -> Result<(), LinkError> {
+        match &mut self.half {
+            SenderHalf::Quic(half) => half.finish().await,
+            SenderHalf::Tcp(half) => half.finish().await,
+        }
+    }
+}
+
+/// The receiving half of a control stream.
+#[derive(Debug)]
+pub struct ControlReceiver {
+    half: ReceiverHalf,
+    /// A stream counts as a handle of the lane.
+    _lane: Lane,
+}
+
+#[derive(Debug)]
+enum ReceiverHalf {
+    Quic(quic::Receiver),
+    Tcp(tcp::Receiver),
+}
+
+impl ControlReceiver {
+    /// The next frame, of at most `max` bytes, or nothing once the peer has finished. Memory grows with
+    /// what arrives and not with what a length promises. It can be cancelled without losing a frame.
+    pub async fn recv(&mut self, max: usize) -> Result<Option<Vec<u8>>, LinkError> {
+        match &mut self.half {
+            ReceiverHalf::Quic(half) => half.recv(max).await,
+            ReceiverHalf::Tcp(half) => half.recv(max).await,
+        }
+    }
+}
+
+/// A parcel of which something has arrived. Dropping it tells the sender to stop.
+#[derive(Debug)]
+pub struct Parcel {
+    arriving: Arriving,
+    /// A stream counts as a handle of the lane.
+    _lane: Lane,
+}
+
+#[derive(Debug)]
+enum Arriving {
+    Quic(quic::Arriving),
+    Tcp(tcp::Arriving),
+}
+
+impl Parcel {
+    /// Reads the whole parcel: its head, of at most `max_head` bytes, and its body, of at most `max_body`.
+    pub async fn read(
+        self,
+        max_head: usize,
+        max_body: usize,
+    ) -> Result<(Vec<u8>, Vec<u8>), ParcelError> {
+        match self.arriving {
+            Arriving::Quic(parcel) => parcel.read(max_head, max_body).await,
+            Arriving::Tcp(parcel) => parcel.read(max_head, max_body).await,
+        }
     }
 
-    fn connection(&self) -> &Connection {
-        &self.inner.connection
+    /// Tells the sender that the parcel is not wanted; it sees `code`.
+    pub fn refuse(self, code: u32) {
+        match self.arriving {
+            Arriving::Quic(parcel) => parcel.refuse(code),
+            Arriving::Tcp(parcel) => parcel.refuse(code),
+        }
     }
 }
 

@@ -1,8 +1,9 @@
-//! Who we talk to and how: identity, the files that say who is trusted, the handshake, and QUIC lanes.
+//! Who we talk to and how: identity, the files that say who is trusted, the handshake, and lanes
+//! over QUIC and TCP.
 //!
 //! A *link* is how bytes reach a peer and a *lane* is one connection of it. This crate knows nothing of
-//! files and does no disk IO: the texts of key files come in and go out as strings. No type of the QUIC
-//! library shows in the public API, so that another one, or TCP, can be put beneath.
+//! files and does no disk IO: the texts of key files come in and go out as strings. No type of the
+//! libraries beneath shows in the public API.
 //!
 //! - [`Identity`], [`PublicKey`]: who we are and who a peer is.
 //! - [`KnownHosts`], [`AuthorizedKeys`]: whom we dial and whom we admit; pure.
@@ -36,7 +37,7 @@ pub use error::{LinkError, ParcelError, PeerName, close_code};
 pub use fault::Fault;
 pub use identity::{Identity, IdentityError, MAX_PEM_BYTES};
 pub use known_hosts::{KnownHosts, Lookup};
-pub use lane::{ControlReceiver, ControlSender, Lane, LaneStats, MAX_FRAME, Parcel};
+pub use lane::{ControlReceiver, ControlSender, Lane, LaneKind, LaneStats, MAX_FRAME, Parcel};
 pub use listen::{Gatekeeper, ListenOptions, Listener};
 pub use memory::{LARGEST_SHARE, SMALLEST_SHARE};
 pub use public_key::{KEY_TYPE, KeyLineError, MAX_LINE_BYTES, PublicKey, SPKI_BYTES};

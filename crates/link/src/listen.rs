@@ -11,19 +11,22 @@ use quinn::{Connection, Endpoint, EndpointConfig, Incoming, ServerConfig, TokioR
 use quinn_proto::HashedConnectionIdGenerator;
 use ring::hmac;
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{close_code, reason_bytes};
-use crate::lane::{Side, canonical};
-use crate::memory::{MemoryBudget, SMALLEST_SHARE, parcels_of};
+use crate::lane::{Path, QuicLane, canonical};
+use crate::memory::{Account, MemoryBudget, SMALLEST_SHARE, parcels_of};
 use crate::{
     Denied, Identity, Lane, LinkError, PeerName, Permissions, PublicKey, TransportOptions, Warning,
     socket, tls,
 };
 
 mod slots;
+mod tcp;
 
+/// What a data connection over TCP counts as.
+pub(crate) use slots::Slot as DataSlot;
 use slots::{Slot, Slots};
 
 /// What the listener says first on every lane: that the peer is in, and the version that follows.
@@ -49,6 +52,8 @@ pub struct ListenOptions {
     pub memory_budget: u64,
     /// The most connections at once, handshakes included.
     pub max_connections: usize,
+    /// The most connections at once that lanes over TCP have beside their first.
+    pub max_data_connections: usize,
     /// The most handshakes at once from one IPv4 address or one IPv6 /64.
     pub max_handshakes_per_address: usize,
     /// With this many handshakes under way, newcomers must first prove that they are where they say.
@@ -64,6 +69,7 @@ impl Default for ListenOptions {
         Self {
             memory_budget: 128 * 1024 * 1024,
             max_connections: 256,
+            max_data_connections: 1024,
             max_handshakes_per_address: 32,
             validate_above: 64,
             handshake_deadline: Duration::from_secs(5),
@@ -72,18 +78,20 @@ impl Default for ListenOptions {
     }
 }
 
-/// A bound socket that admits peers.
+/// Two bound sockets, UDP and TCP, of one port that admit peers.
 #[derive(Debug)]
 pub struct Listener {
     endpoint: Endpoint,
     local: SocketAddr,
     ready: Mutex<mpsc::Receiver<Lane>>,
     doorman: JoinHandle<()>,
+    /// Ends the lanes over TCP, for this reason; its receivers go when they have ended.
+    going: watch::Sender<Option<String>>,
     warnings: Vec<Warning>,
 }
 
 impl Listener {
-    /// Binds a socket and starts to admit peers. Must be called within a tokio runtime.
+    /// Binds the sockets and starts to admit peers. Must be called within a tokio runtime.
     pub fn bind(
         address: SocketAddr,
         identity: &Identity,
@@ -91,24 +99,34 @@ impl Listener {
         options: ListenOptions,
     ) -> Result<Self, LinkError> {
         let config = server_config(identity, &options)?;
-        let (socket, warnings) = socket::open(address, options.transport.socket_buffer_bytes)?;
+        let tls = tcp::server_config(identity)?;
+        let (socket, accepting, warnings) =
+            socket::open_both(address, options.transport.socket_buffer_bytes)?;
         let failed = |source| LinkError::Socket { action: "listen on", local: address, source };
         let mut endpoint_config = options.transport.to_endpoint_config()?;
         outlive_restarts(&mut endpoint_config, identity);
         let endpoint = Endpoint::new(endpoint_config, Some(config), socket, Arc::new(TokioRuntime))
             .map_err(failed)?;
         let local = endpoint.local_addr().map_err(failed)?;
+        let accepting = tokio::net::TcpListener::from_std(accepting).map_err(failed)?;
         let (lanes, ready) = mpsc::channel(WAITING_LANES);
         let door = Arc::new(Door {
             gatekeeper,
-            slots: Slots::new(options.max_connections, options.max_handshakes_per_address),
+            slots: Slots::new(
+                options.max_connections,
+                options.max_handshakes_per_address,
+                options.max_data_connections,
+            ),
             budget: MemoryBudget::new(options.memory_budget),
             lanes,
             validate_above: options.validate_above,
             handshake_deadline: options.handshake_deadline,
         });
+        let (going, gone) = watch::channel(None);
+        // It ends by `going` and takes its leave then.
+        tokio::spawn(tcp::keep(door.clone(), accepting, tls, options.transport, gone));
         let doorman = tokio::spawn(door.keep(endpoint.clone()));
-        Ok(Self { endpoint, local, ready: Mutex::new(ready), doorman, warnings })
+        Ok(Self { endpoint, local, ready: Mutex::new(ready), doorman, going, warnings })
     }
 
     /// Where it listens, with the port that was chosen if none was asked for.
@@ -131,14 +149,23 @@ impl Listener {
     /// have heard it.
     pub async fn close(&self, reason: &str, at_most: Duration) {
         self.endpoint.close(VarInt::from_u32(close_code::GOING_AWAY), reason_bytes(reason));
+        self.going.send_replace(Some(reason.to_owned()));
         // Being too late is no error: the peers' idle timeouts cover it.
-        let _ = tokio::time::timeout(at_most, self.endpoint.wait_idle()).await;
+        let _ = tokio::time::timeout(at_most, async {
+            tokio::join!(self.endpoint.wait_idle(), self.going.closed())
+        })
+        .await;
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         self.endpoint.close(VarInt::from_u32(close_code::GOING_AWAY), b"");
+        self.going.send_if_modified(|reason| {
+            let first = reason.is_none();
+            reason.get_or_insert_default();
+            first
+        });
         self.doorman.abort();
     }
 }
@@ -221,10 +248,11 @@ impl Door {
         let admitted = tokio::time::timeout(self.handshake_deadline, self.admit(incoming)).await;
         let Ok(Some((connection, peer, permissions))) = admitted else { return };
         slot.handshake_done();
-        let place = self.budget.join(&connection);
+        let account = Account::new(SMALLEST_SHARE);
+        let _place = self.budget.join(Arc::new(connection.clone()), account.clone());
         let name = PeerName::new(canonical(connection.remote_address())).with_key(peer);
-        let side = Side::Admitted { permissions };
-        let lane = Lane::new(connection.clone(), name, peer, side, place.account(), Vec::new());
+        let quic = QuicLane::admitted(connection.clone(), name.clone(), account.clone());
+        let lane = Lane::new(Path::Quic(quic), name, peer, Some(permissions), account, Vec::new());
         tokio::select! {
             sent = self.lanes.send(lane) => if sent.is_err() {
                 return;

@@ -1,6 +1,6 @@
 //! How much of a listener's memory each peer may fill: an equal share of one budget.
-//! A share is enforced by QUIC's own flow control, so a peer cannot exceed it, and it moves with every
-//! connection that comes or goes.
+//! A share is enforced by the transport (QUIC by its flow control, TCP by how many parcels are read at once),
+//! so a peer cannot exceed it, and it moves with every connection that comes or goes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +43,20 @@ impl Account {
     }
 }
 
+/// A transport that can be told how much its peer may send.
+pub(crate) trait Grants: std::fmt::Debug + Send + Sync {
+    /// Lets the peer fill `window` bytes with this many parcels.
+    fn grant(&self, window: u64, parcels: u32);
+}
+
+impl Grants for Connection {
+    fn grant(&self, window: u64, parcels: u32) {
+        // A share is at most 32 MiB, which fits.
+        self.set_receive_window(VarInt::from_u32(window as u32));
+        self.set_max_concurrent_uni_streams(VarInt::from_u32(parcels));
+    }
+}
+
 /// The budget and those who live on it.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
@@ -58,7 +72,7 @@ struct Members {
 
 #[derive(Debug)]
 struct Member {
-    connection: Connection,
+    transport: Arc<dyn Grants>,
     account: Arc<Account>,
     ledger: Ledger,
 }
@@ -68,7 +82,6 @@ struct Member {
 pub(crate) struct Place {
     budget: Arc<MemoryBudget>,
     id: u64,
-    account: Arc<Account>,
 }
 
 impl MemoryBudget {
@@ -76,20 +89,20 @@ impl MemoryBudget {
         Arc::new(Self { total, members: Mutex::default() })
     }
 
-    /// Takes a connection in, whose window so far is [`SMALLEST_SHARE`].
-    pub(crate) fn join(self: &Arc<Self>, connection: &Connection) -> Place {
-        let account = Account::new(SMALLEST_SHARE);
+    /// Takes a connection in, whose window so far is [`SMALLEST_SHARE`] and whose account says so.
+    pub(crate) fn join(
+        self: &Arc<Self>,
+        transport: Arc<dyn Grants>,
+        account: Arc<Account>,
+    ) -> Place {
         let mut members = self.lock();
         let id = members.next;
         members.next += 1;
         let ledger = Ledger { window: SMALLEST_SHARE, debt: 0, read: 0 };
-        members.live.insert(
-            id,
-            Member { connection: connection.clone(), account: account.clone(), ledger },
-        );
+        members.live.insert(id, Member { transport, account, ledger });
         members.rebalance(self.total);
         drop(members);
-        Place { budget: self.clone(), id, account }
+        Place { budget: self.clone(), id }
     }
 
     /// Grants what could not be granted before because a debt was open. To be called now and then.
@@ -100,13 +113,6 @@ impl MemoryBudget {
     fn lock(&self) -> MutexGuard<'_, Members> {
         // Nothing under the lock can panic halfway through a change, so a poisoned lock is still whole.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Place {
-    /// What the lane tells of itself and reports to.
-    pub(crate) fn account(&self) -> Arc<Account> {
-        self.account.clone()
     }
 }
 
@@ -126,11 +132,7 @@ impl Members {
             let window = member.ledger.aim_at(share, member.account.read.load(Ordering::Relaxed));
             // Setting a window takes the connection's lock, so what did not change is left alone.
             if window != before {
-                // A share is at most 32 MiB, which fits.
-                member.connection.set_receive_window(VarInt::from_u32(window as u32));
-                member
-                    .connection
-                    .set_max_concurrent_uni_streams(VarInt::from_u32(parcels_of(window)));
+                member.transport.grant(window, parcels_of(window));
                 member.account.window.store(window, Ordering::Relaxed);
             }
         }

@@ -12,9 +12,28 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
 use crate::{
-    Denied, DialOptions, Gatekeeper, HostCheck, HostRefused, Identity, Lane, LinkError,
+    Denied, DialOptions, Gatekeeper, HostCheck, HostRefused, Identity, Lane, LaneKind, LinkError,
     ListenOptions, Listener, Permissions, PublicKey, Target, dial, tls,
 };
+
+/// Makes a test of each function for each kind of lane.
+macro_rules! both_kinds {
+    ($($name:ident)*) => {
+        mod quic {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::LaneKind::Quic).await;
+            })*
+        }
+        mod tcp {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(crate::LaneKind::Tcp).await;
+            })*
+        }
+    };
+}
+pub(crate) use both_kinds;
 
 /// Longer than anything here takes on a slow machine, so that a hang fails instead of hanging.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -69,14 +88,20 @@ pub(crate) struct Rig {
     pub(crate) host: Identity,
     pub(crate) friend: Identity,
     pub(crate) doorkeeper: Arc<Doorkeeper>,
+    pub(crate) kind: LaneKind,
 }
 
 impl Rig {
+    /// One whose lanes are QUIC.
     pub(crate) fn new(options: ListenOptions) -> Self {
+        Self::of(LaneKind::Quic, options)
+    }
+
+    pub(crate) fn of(kind: LaneKind, options: ListenOptions) -> Self {
         let (host, friend) = (Identity::generate().unwrap(), Identity::generate().unwrap());
         let doorkeeper = Doorkeeper::admitting(&[friend.public_key()]);
         let listener = Listener::bind(any_port(), &host, doorkeeper.clone(), options).unwrap();
-        Self { listener, host, friend, doorkeeper }
+        Self { listener, host, friend, doorkeeper, kind }
     }
 
     pub(crate) async fn dial(&self, options: &DialOptions) -> Result<Lane, LinkError> {
@@ -88,7 +113,11 @@ impl Rig {
         address: SocketAddr,
         options: &DialOptions,
     ) -> Result<Lane, LinkError> {
-        dial(&target(address), &self.friend, &Expect(self.host.public_key()), options).await
+        let options = DialOptions { kind: self.kind, ..options.clone() };
+        let expected = Expect(self.host.public_key());
+        let lane = dial(&target(address), &self.friend, &expected, &options).await?;
+        lane.welcomed().await?;
+        Ok(lane)
     }
 
     /// Both ends of a lane: the dialer's first.

@@ -1,9 +1,10 @@
-//! UDP sockets with buffers large enough for a burst, and the warning when the kernel grants less.
+//! Sockets: UDP with buffers large enough for a burst, and the warning when the kernel grants less.
 //! A socket whose buffer overflows loses packets that the path had delivered, which looks like a bad
 //! link, so the warning names the commands that cure it.
 
 use std::fmt;
-use std::net::{SocketAddr, UdpSocket};
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -42,6 +43,53 @@ pub(crate) fn open(
     let receive = granted(socket.recv_buffer_size().map_err(failed("configure"))?);
     let send = granted(socket.send_buffer_size().map_err(failed("configure"))?);
     Ok((socket.into(), buffer_warning(buffer_bytes, receive, send).into_iter().collect()))
+}
+
+/// How many connections may wait to be accepted; each takes the kernel a few hundred bytes.
+const BACKLOG: i32 = 256;
+
+/// How often another port is tried when one must be found that is free for both kinds.
+const PORT_TRIES: usize = 32;
+
+/// Opens a UDP socket and a listening TCP socket of the same port. With port 0 it is one that is free for
+/// both.
+pub(crate) fn open_both(
+    local: SocketAddr,
+    buffer_bytes: usize,
+) -> Result<(UdpSocket, TcpListener, Vec<Warning>), LinkError> {
+    let mut tries = 0;
+    loop {
+        let (udp, warnings) = open(local, buffer_bytes)?;
+        let bound = udp.local_addr().map_err(|source| LinkError::Socket {
+            action: "listen on",
+            local,
+            source,
+        })?;
+        tries += 1;
+        match listen_tcp(SocketAddr::new(local.ip(), bound.port())) {
+            Ok(tcp) => return Ok((udp, tcp, warnings)),
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && local.port() == 0
+                    && tries < PORT_TRIES => {}
+            Err(source) => return Err(LinkError::Socket { action: "listen on", local, source }),
+        }
+    }
+}
+
+fn listen_tcp(local: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(local), Type::STREAM, Some(Protocol::TCP))?;
+    if local.is_ipv6() {
+        // As for UDP.
+        let _ = socket.set_only_v6(!local.ip().is_unspecified());
+    }
+    // Connections of the listener before may linger in the kernel and must not keep us from the port.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&local.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Linux reports twice what was asked for, to account for its own overhead.

@@ -62,6 +62,20 @@ pub(crate) fn server_config(identity: &Identity) -> Result<rustls::ServerConfig,
     Ok(config)
 }
 
+/// The side that dials over TCP. There we make the records ourselves, with the keys of the handshake.
+pub(crate) fn tcp_client_config(identity: &Identity) -> Result<rustls::ClientConfig, TlsError> {
+    let mut config = client_config(identity)?;
+    config.enable_secret_extraction = true;
+    Ok(config)
+}
+
+/// The side that listens over TCP.
+pub(crate) fn tcp_server_config(identity: &Identity) -> Result<rustls::ServerConfig, TlsError> {
+    let mut config = server_config(identity)?;
+    config.enable_secret_extraction = true;
+    Ok(config)
+}
+
 /// The key that the peer of a finished handshake showed.
 pub(crate) fn peer_key(certificates: &[CertificateDer<'_>]) -> Option<PublicKey> {
     match certificates {

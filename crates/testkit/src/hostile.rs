@@ -89,6 +89,7 @@ impl Peer {
         let target = Target::new(&address.ip().to_string(), address.port()).expect("an address");
         let options = DialOptions { deadline: Duration::from_secs(30), ..DialOptions::default() };
         let lane = dial(&target, identity, &AnyHost, &options).await?;
+        lane.welcomed().await?;
         let (sender, receiver) = lane.open_control().await?;
         Ok(Self { lane, sender, receiver, needs: Vec::new(), outcomes: BTreeMap::new() })
     }

@@ -52,7 +52,7 @@ fn errors_become_codes_and_hints() {
 fn causes_are_told_once() {
     let error = anyhow::Error::from(TransferError::Link(busy_port())).context("cannot copy");
     let line = explain(&error).line();
-    assert!(line.starts_with("cannot copy: the link failed: cannot bind a udp socket"), "{line}");
+    assert!(line.starts_with("cannot copy: the link failed: cannot bind a socket"), "{line}");
     let twice = Err::<(), _>(anyhow!("the same")).context("it is the same").unwrap_err();
     assert_eq!(explain(&twice).line(), "it is the same");
 }

@@ -33,8 +33,11 @@ async fn a_silent_address_does_not_hold_up_the_next() {
     let config = client_config(&rig.friend, &options).unwrap();
     let peer = PeerName::new("host:1");
     for addresses in [[silent, listening], [listening, silent]] {
-        let reached =
-            race(&peer, &addresses, &config, &options, Instant::now() + PATIENCE).await.unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let reached = race(&peer, &addresses, &options, deadline, |address| {
+            attempt(peer.clone(), address, config.clone(), options.transport.clone())
+        });
+        let reached = reached.await.unwrap();
         assert_eq!(reached.connection.remote_address(), listening);
     }
 }
@@ -49,9 +52,10 @@ async fn an_error_says_more_than_silence() {
     let config = client_config(&rig.friend, &options).unwrap();
     let deadline = Instant::now() + Duration::from_millis(300);
     let addresses = [rig.listener.local_addr(), silent];
-    let error = race(&PeerName::new("host:1"), &addresses, &config, &options, deadline)
-        .await
-        .err()
-        .unwrap();
+    let peer = PeerName::new("host:1");
+    let reached = race(&peer, &addresses, &options, deadline, |address| {
+        attempt(peer.clone(), address, config.clone(), options.transport.clone())
+    });
+    let error = reached.await.err().unwrap();
     assert!(matches!(error, LinkError::Busy { .. }), "{error:?}");
 }

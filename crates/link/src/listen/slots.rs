@@ -10,12 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) struct Slots {
     max_connections: usize,
     max_handshakes_per_address: usize,
+    max_data_connections: usize,
     counts: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     connections: usize,
+    data_connections: usize,
     handshakes: usize,
     /// Handshakes by address; an address without any is absent.
     by_address: HashMap<IpAddr, usize>,
@@ -23,32 +25,64 @@ struct Counts {
 
 /// One connection's place in the counts.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     slots: Arc<Slots>,
     /// Whose handshake is under way; none once it is done.
     handshake_of: Option<IpAddr>,
+    counted: Counted,
+}
+
+/// What a slot counts as beside its handshake.
+#[derive(Debug, PartialEq, Eq)]
+enum Counted {
+    Nothing,
+    Connection,
+    DataConnection,
 }
 
 impl Slots {
-    pub(super) fn new(max_connections: usize, max_handshakes_per_address: usize) -> Arc<Self> {
-        Arc::new(Self { max_connections, max_handshakes_per_address, counts: Mutex::default() })
+    pub(super) fn new(
+        max_connections: usize,
+        max_handshakes_per_address: usize,
+        max_data_connections: usize,
+    ) -> Arc<Self> {
+        let counts = Mutex::default();
+        Arc::new(Self { max_connections, max_handshakes_per_address, max_data_connections, counts })
     }
 
-    /// A slot for a handshake from `remote`, if the limits allow one more.
+    /// A slot for a handshake from `remote` that counts as a connection already, if the limits allow one
+    /// more.
     pub(super) fn take(self: &Arc<Self>, remote: IpAddr) -> Option<Slot> {
-        let address = network_of(remote);
         let mut counts = self.lock();
-        let from_here = counts.by_address.get(&address).copied().unwrap_or(0);
-        if counts.connections >= self.max_connections
-            || from_here >= self.max_handshakes_per_address
-        {
+        if counts.connections >= self.max_connections {
             return None;
         }
+        let mut slot = self.handshake(remote, &mut counts)?;
         counts.connections += 1;
+        slot.counted = Counted::Connection;
+        Some(slot)
+    }
+
+    /// A slot for a handshake from `remote` of which it is not known yet what it will be.
+    pub(super) fn take_handshake(self: &Arc<Self>, remote: IpAddr) -> Option<Slot> {
+        let mut counts = self.lock();
+        // As many as there could be connections; those that live do not count.
+        if counts.handshakes >= self.max_connections {
+            return None;
+        }
+        self.handshake(remote, &mut counts)
+    }
+
+    fn handshake(self: &Arc<Self>, remote: IpAddr, counts: &mut Counts) -> Option<Slot> {
+        let address = network_of(remote);
+        let from_here = counts.by_address.get(&address).copied().unwrap_or(0);
+        if from_here >= self.max_handshakes_per_address {
+            return None;
+        }
         counts.handshakes += 1;
         counts.by_address.insert(address, from_here + 1);
-        drop(counts);
-        Some(Slot { slots: self.clone(), handshake_of: Some(address) })
+        let (slots, handshake_of) = (self.clone(), Some(address));
+        Some(Slot { slots, handshake_of, counted: Counted::Nothing })
     }
 
     /// How many handshakes are under way.
@@ -63,6 +97,32 @@ impl Slots {
 }
 
 impl Slot {
+    /// The handshake is over and it was a connection; false if there may be no more of them.
+    pub(super) fn connect(&mut self) -> bool {
+        let mut counts = self.slots.lock();
+        if counts.connections >= self.slots.max_connections {
+            return false;
+        }
+        counts.connections += 1;
+        drop(counts);
+        self.counted = Counted::Connection;
+        self.handshake_done();
+        true
+    }
+
+    /// The handshake is over and it was a connection more of a lane; false if there may be no more.
+    pub(super) fn join(&mut self) -> bool {
+        let mut counts = self.slots.lock();
+        if counts.data_connections >= self.slots.max_data_connections {
+            return false;
+        }
+        counts.data_connections += 1;
+        drop(counts);
+        self.counted = Counted::DataConnection;
+        self.handshake_done();
+        true
+    }
+
     /// The handshake is over; the connection stays counted.
     pub(super) fn handshake_done(&mut self) {
         let Some(address) = self.handshake_of.take() else { return };
@@ -80,7 +140,12 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         self.handshake_done();
-        self.slots.lock().connections -= 1;
+        let mut counts = self.slots.lock();
+        match self.counted {
+            Counted::Nothing => {}
+            Counted::Connection => counts.connections -= 1,
+            Counted::DataConnection => counts.data_connections -= 1,
+        }
     }
 }
 
@@ -98,7 +163,7 @@ mod tests {
 
     #[test]
     fn limits_hold_and_slots_come_back() {
-        let slots = Slots::new(3, 2);
+        let slots = Slots::new(3, 2, 1);
         let one: IpAddr = "2001:db8::1".parse().unwrap();
         let same_network: IpAddr = "2001:db8::2".parse().unwrap();
         let other: IpAddr = "192.0.2.1".parse().unwrap();
@@ -112,7 +177,17 @@ mod tests {
         let fourth = slots.take(other).unwrap();
         assert_eq!(slots.handshakes(), 2);
         drop((first, third, fourth));
+        let mut lane = slots.take_handshake(other).unwrap();
+        let mut data = slots.take_handshake(other).unwrap();
+        assert!(slots.take_handshake(other).is_none(), "two handshakes from one address");
+        assert!(lane.connect() && data.join());
+        let mut more = slots.take_handshake(other).unwrap();
+        assert!(!more.join(), "one data connection is the limit");
+        let full: Vec<_> = [one, "192.0.2.2".parse().unwrap()].map(|a| slots.take(a)).into();
+        assert!(full.iter().all(Option::is_some) && !more.connect());
+        drop((lane, data, more, full));
         let counts = slots.lock();
+        assert_eq!(counts.data_connections, 0);
         assert_eq!((counts.connections, counts.handshakes, counts.by_address.len()), (0, 0, 0));
     }
 }

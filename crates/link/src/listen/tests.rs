@@ -6,16 +6,24 @@ use std::time::Duration;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::*;
-use crate::rig::{Expect, PATIENCE, Raw, Rig, any_port, target};
-use crate::{AuthorizedKeys, DialOptions, Fault, HostRefused, Outcome, dial};
+use crate::rig::{Expect, PATIENCE, Raw, Rig, any_port, both_kinds, target};
+use crate::{AuthorizedKeys, DialOptions, Fault, HostRefused, LaneKind, Outcome, dial};
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("the test hangs")
 }
 
-#[tokio::test]
-async fn the_right_keys_meet() {
-    let rig = Rig::new(ListenOptions::default());
+both_kinds! {
+    the_right_keys_meet
+    a_key_that_is_not_admitted_is_told_so
+    a_changed_host_key_stops_the_dialer
+    a_full_listener_says_that_it_is_busy
+    authorized_keys_decide_at_the_door
+    closing_the_listener_tells_everybody
+}
+
+async fn the_right_keys_meet(kind: LaneKind) {
+    let rig = Rig::of(kind, ListenOptions::default());
     let (dialed, admitted) = within(rig.pair()).await;
     assert_eq!(dialed.peer(), &rig.host.public_key());
     assert_eq!(admitted.peer(), &rig.friend.public_key());
@@ -33,15 +41,19 @@ async fn the_right_keys_meet() {
     within(dialed.drained(PATIENCE)).await;
 }
 
-#[tokio::test]
-async fn a_key_that_is_not_admitted_is_told_so() {
-    let rig = Rig::new(ListenOptions::default());
+async fn a_key_that_is_not_admitted_is_told_so(kind: LaneKind) {
+    let rig = Rig::of(kind, ListenOptions::default());
     let stranger = Identity::generate().unwrap();
     let host = Expect(rig.host.public_key());
-    let error =
-        within(dial(&target(rig.listener.local_addr()), &stranger, &host, &DialOptions::default()))
-            .await
-            .unwrap_err();
+    let options = DialOptions { kind, ..DialOptions::default() };
+    let target = target(rig.listener.local_addr());
+    let lane = within(dial(&target, &stranger, &host, &options)).await.unwrap();
+    // Whatever is done on the lane says the same.
+    let parcel = lane.send_parcel(bytes::Bytes::new(), bytes::Bytes::new(), 0);
+    assert!(matches!(within(parcel).await, Err(LinkError::Refused { .. })));
+    let accepting = within(lane.accept_parcel()).await.unwrap_err();
+    assert!(matches!(accepting, LinkError::Refused { .. }));
+    let error = within(lane.welcomed()).await.unwrap_err();
     let LinkError::Refused { peer, reason } = &error else { panic!("{error:?}") };
     assert_eq!(reason, "key is not known_[31m");
     assert_eq!(peer.key(), Some(&rig.host.public_key()));
@@ -54,14 +66,14 @@ async fn a_key_that_is_not_admitted_is_told_so() {
     );
 }
 
-#[tokio::test]
-async fn a_changed_host_key_stops_the_dialer() {
-    let rig = Rig::new(ListenOptions::default());
+async fn a_changed_host_key_stops_the_dialer(kind: LaneKind) {
+    let rig = Rig::of(kind, ListenOptions::default());
     let expected = Identity::generate().unwrap().public_key();
     let target = target(rig.listener.local_addr());
-    let error = within(dial(&target, &rig.friend, &Expect(expected), &DialOptions::default()))
-        .await
-        .unwrap_err();
+    let options = DialOptions { kind, ..DialOptions::default() };
+    let check = Expect(expected);
+    let dialing = dial(&target, &rig.friend, &check, &options);
+    let error = within(dialing).await.unwrap_err();
     let LinkError::HostKey { peer, refused } = &error else { panic!("{error:?}") };
     assert_eq!(refused, &HostRefused::Changed { expected: vec![expected] });
     assert_eq!(peer.key(), Some(&rig.host.public_key()));
@@ -304,9 +316,8 @@ async fn a_stranger_signs_for_no_other_key() {
     assert_eq!(rig.doorkeeper.asked(), 0);
 }
 
-#[tokio::test]
-async fn a_full_listener_says_that_it_is_busy() {
-    let rig = Rig::new(ListenOptions { max_connections: 1, ..ListenOptions::default() });
+async fn a_full_listener_says_that_it_is_busy(kind: LaneKind) {
+    let rig = Rig::of(kind, ListenOptions { max_connections: 1, ..ListenOptions::default() });
     let (first, _admitted) = within(rig.pair()).await;
     let error = within(rig.dial(&DialOptions::default())).await.unwrap_err();
     assert!(matches!(error, LinkError::Busy { .. }), "{error:?}");
@@ -355,8 +366,7 @@ impl Gatekeeper for Keys {
     }
 }
 
-#[tokio::test]
-async fn authorized_keys_decide_at_the_door() {
+async fn authorized_keys_decide_at_the_door(kind: LaneKind) {
     let (host, me) = (Identity::generate().unwrap(), Identity::generate().unwrap());
     for (options, refusal) in [
         ("read-only,from=127.0.0.0/8 ", None),
@@ -369,9 +379,11 @@ async fn authorized_keys_decide_at_the_door() {
             Listener::bind(any_port(), &host, Arc::new(Keys(keys)), ListenOptions::default())
                 .unwrap();
         let target = target(listener.local_addr());
-        match within(dial(&target, &me, &Expect(host.public_key()), &DialOptions::default())).await
-        {
-            Ok(_lane) => {
+        let options_of_dial = DialOptions { kind, ..DialOptions::default() };
+        let expected = Expect(host.public_key());
+        let lane = within(dial(&target, &me, &expected, &options_of_dial)).await.unwrap();
+        match within(lane.welcomed()).await {
+            Ok(()) => {
                 assert_eq!(refusal, None, "{options}");
                 let lane = within(listener.accept()).await.unwrap();
                 assert!(!lane.permissions().unwrap().write);
@@ -414,9 +426,8 @@ async fn shares_move_as_connections_come_and_go() {
     .await;
 }
 
-#[tokio::test]
-async fn closing_the_listener_tells_everybody() {
-    let rig = Rig::new(ListenOptions::default());
+async fn closing_the_listener_tells_everybody(kind: LaneKind) {
+    let rig = Rig::of(kind, ListenOptions::default());
     let (dialed, _admitted) = within(rig.pair()).await;
     within(rig.listener.close("maintenance", PATIENCE)).await;
     let error = within(dialed.closed()).await;

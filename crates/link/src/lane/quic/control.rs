@@ -2,17 +2,14 @@
 //! Both halves can be cancelled at any await without losing or breaking a frame, so they may stand in a
 //! `select!`.
 
+use std::sync::Arc;
+
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, WriteError};
 
-use super::Lane;
+use super::super::{MAX_FRAME, MAX_UNSENT};
+use super::{Connected, QuicLane};
 use crate::LinkError;
-
-/// The longest frame that is sent.
-pub const MAX_FRAME: usize = 64 * 1024;
-
-/// How much of cancelled frames is kept for the next call.
-const MAX_UNSENT: usize = 16 * MAX_FRAME;
 
 /// Control frames overtake every parcel: a parcel's priority is never above zero.
 const CONTROL_PRIORITY: i32 = 1;
@@ -20,46 +17,43 @@ const CONTROL_PRIORITY: i32 = 1;
 /// The length before each frame, most significant byte first.
 const LENGTH_BYTES: usize = 4;
 
-impl Lane {
-    /// Opens a control stream. The peer sees it when the first frame arrives.
-    pub async fn open_control(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
-        let (send, receive) =
-            self.connection().open_bi().await.map_err(|error| self.error(error))?;
+impl QuicLane {
+    pub(in super::super) async fn open_control(&self) -> Result<(Sender, Receiver), LinkError> {
+        let opened = self.connection().open_bi().await;
+        let (send, receive) = opened.map_err(|error| self.connected.error(error))?;
         Ok(self.control(send, receive))
     }
 
-    /// Waits for the peer to open a control stream.
-    pub async fn accept_control(&self) -> Result<(ControlSender, ControlReceiver), LinkError> {
-        let (send, receive) =
-            self.connection().accept_bi().await.map_err(|error| self.error(error))?;
+    pub(in super::super) async fn accept_control(&self) -> Result<(Sender, Receiver), LinkError> {
+        let accepted = self.connection().accept_bi().await;
+        let (send, receive) = accepted.map_err(|error| self.connected.error(error))?;
         Ok(self.control(send, receive))
     }
 
-    fn control(&self, send: SendStream, receive: RecvStream) -> (ControlSender, ControlReceiver) {
+    fn control(&self, send: SendStream, receive: RecvStream) -> (Sender, Receiver) {
         // It fails only on a stream that has ended, which the first frame will find out.
         let _ = send.set_priority(CONTROL_PRIORITY);
-        let sender = ControlSender { lane: self.clone(), stream: send, unsent: BytesMut::new() };
-        let receiver =
-            ControlReceiver { lane: self.clone(), stream: receive, arrived: BytesMut::new() };
-        (sender, receiver)
+        let lane = self.connected.clone();
+        let sender = Sender { lane: lane.clone(), stream: send, unsent: BytesMut::new() };
+        (sender, Receiver { lane, stream: receive, arrived: BytesMut::new() })
     }
 }
 
-/// The sending half of a control stream. Dropping it ends the stream as `finish` does.
+/// The sending half of a control stream.
 #[derive(Debug)]
-pub struct ControlSender {
-    lane: Lane,
+pub(crate) struct Sender {
+    lane: Arc<Connected>,
     stream: SendStream,
     /// What is left of frames whose sending was cancelled; it goes out before anything else.
     unsent: BytesMut,
 }
 
-impl ControlSender {
+impl Sender {
     /// Sends one frame. When it is cancelled, the frame counts as accepted, and what is left of it goes
     /// out with the next call; [`LinkError::TooLong`] says that too much was left in this way.
-    pub async fn send(&mut self, frame: &[u8]) -> Result<(), LinkError> {
+    pub(in super::super) async fn send(&mut self, frame: &[u8]) -> Result<(), LinkError> {
         let too_long = |length: usize, cap: usize| LinkError::TooLong {
-            peer: self.lane.peer_name().clone(),
+            peer: self.lane.name.clone(),
             length: length as u64,
             cap: cap as u64,
         };
@@ -75,7 +69,7 @@ impl ControlSender {
     }
 
     /// Says that no frame follows.
-    pub async fn finish(&mut self) -> Result<(), LinkError> {
+    pub(in super::super) async fn finish(&mut self) -> Result<(), LinkError> {
         self.flush().await?;
         // It fails only on a stream that has ended already.
         let _ = self.stream.finish();
@@ -97,17 +91,20 @@ impl ControlSender {
 
 /// The receiving half of a control stream.
 #[derive(Debug)]
-pub struct ControlReceiver {
-    lane: Lane,
+pub(crate) struct Receiver {
+    lane: Arc<Connected>,
     stream: RecvStream,
     /// What has arrived of the next frames.
     arrived: BytesMut,
 }
 
-impl ControlReceiver {
+impl Receiver {
     /// The next frame, of at most `max` bytes, or nothing once the peer has finished. Memory grows with
     /// what arrives and not with what a length promises.
-    pub async fn recv(&mut self, max: usize) -> Result<Option<Vec<u8>>, LinkError> {
+    pub(in super::super) async fn recv(
+        &mut self,
+        max: usize,
+    ) -> Result<Option<Vec<u8>>, LinkError> {
         loop {
             if let Some(frame) = self.take_frame(max)? {
                 return Ok(Some(frame));
@@ -120,7 +117,7 @@ impl ControlReceiver {
                     self.arrived.extend_from_slice(&chunk.bytes);
                 }
                 None if self.arrived.is_empty() => return Ok(None),
-                None => return Err(LinkError::CutShort { peer: self.lane.peer_name().clone() }),
+                None => return Err(LinkError::CutShort { peer: self.lane.name.clone() }),
             }
         }
     }
@@ -129,7 +126,7 @@ impl ControlReceiver {
         let Some(length) = self.arrived.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = u32::from_be_bytes(*length);
         if u64::from(length) > max as u64 {
-            let peer = self.lane.peer_name().clone();
+            let peer = self.lane.name.clone();
             return Err(LinkError::TooLong { peer, length: u64::from(length), cap: max as u64 });
         }
         let end = LENGTH_BYTES + length as usize;
@@ -142,8 +139,8 @@ impl ControlReceiver {
     }
 }
 
-pub(super) fn write_error(lane: &Lane, error: WriteError) -> LinkError {
-    let peer = lane.peer_name().clone();
+pub(super) fn write_error(lane: &Connected, error: WriteError) -> LinkError {
+    let peer = lane.name.clone();
     match error {
         WriteError::Stopped(code) => LinkError::StreamStopped { peer, code: code.into_inner() },
         WriteError::ConnectionLost(error) => lane.error(error),
@@ -152,8 +149,8 @@ pub(super) fn write_error(lane: &Lane, error: WriteError) -> LinkError {
     }
 }
 
-fn read_error(lane: &Lane, error: ReadError) -> LinkError {
-    let peer = lane.peer_name().clone();
+fn read_error(lane: &Connected, error: ReadError) -> LinkError {
+    let peer = lane.name.clone();
     match error {
         ReadError::Reset(code) => LinkError::StreamReset { peer, code: code.into_inner() },
         ReadError::ConnectionLost(error) => lane.error(error),

@@ -2,11 +2,13 @@
 //! On the wire: the head's length and the body's, four bytes each with the most significant first, then
 //! both. A parcel is read in whatever order its bytes arrive, into memory that grows with what arrived.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt};
 
-use super::Lane;
 use super::control::write_error;
+use super::{Connected, QuicLane};
 use crate::{LinkError, ParcelError, PeerName};
 
 /// The two lengths that a parcel begins with.
@@ -15,59 +17,48 @@ const LENGTHS_BYTES: usize = 8;
 /// The code on a stream whose sender gave it up.
 const ABANDONED: VarInt = VarInt::from_u32(0);
 
-impl Lane {
-    /// Sends a parcel and returns when the peer's transport has acknowledged all of it. Parcels with a
-    /// lower `order` go first, retransmissions too. Dropping the future abandons the parcel.
-    pub async fn send_parcel(&self, head: Bytes, body: Bytes, order: u64) -> Result<(), LinkError> {
-        let lengths = self.lengths(&head, &body)?;
-        let stream = self.connection().open_uni().await.map_err(|error| self.error(error))?;
+impl QuicLane {
+    pub(in super::super) async fn send_parcel(
+        &self,
+        head: Bytes,
+        body: Bytes,
+        order: u64,
+    ) -> Result<(), LinkError> {
+        let lane = &*self.connected;
+        let opened = self.connection().open_uni().await;
+        let stream = opened.map_err(|error| lane.error(error))?;
         let mut sending = Sending { stream, settled: false };
         // It fails only on a stream that has ended, which writing will find out.
         let _ = sending.stream.set_priority(-i32::try_from(order).unwrap_or(i32::MAX));
         let mut start = BytesMut::with_capacity(LENGTHS_BYTES + head.len());
-        start.extend_from_slice(&lengths);
+        // The caller has checked that both lengths fit.
+        start.extend_from_slice(&(head.len() as u32).to_be_bytes());
+        start.extend_from_slice(&(body.len() as u32).to_be_bytes());
         start.extend_from_slice(&head);
         let mut chunks = [start.freeze(), body];
-        sending
-            .stream
-            .write_all_chunks(&mut chunks)
-            .await
-            .map_err(|error| write_error(self, error))?;
+        let written = sending.stream.write_all_chunks(&mut chunks).await;
+        written.map_err(|error| write_error(lane, error))?;
         // It fails only when the peer has stopped the stream, which is what is asked next.
         let _ = sending.stream.finish();
         let stopped = sending.stream.stopped().await;
         sending.settled = true;
+        let peer = || lane.name.clone();
         match stopped {
             Ok(None) => Ok(()),
-            Ok(Some(code)) => Err(LinkError::StreamStopped {
-                peer: self.peer_name().clone(),
-                code: code.into_inner(),
-            }),
-            Err(StoppedError::ConnectionLost(error)) => Err(self.error(error)),
-            Err(StoppedError::ZeroRttRejected) => {
-                Err(LinkError::ClosedHere { peer: self.peer_name().clone() })
+            Ok(Some(code)) => {
+                Err(LinkError::StreamStopped { peer: peer(), code: code.into_inner() })
             }
+            Err(StoppedError::ConnectionLost(error)) => Err(lane.error(error)),
+            Err(StoppedError::ZeroRttRejected) => Err(LinkError::ClosedHere { peer: peer() }),
         }
     }
 
-    /// Waits for the first bytes of the peer's next parcel.
-    pub async fn accept_parcel(&self) -> Result<Parcel, LinkError> {
-        let stream = self.connection().accept_uni().await.map_err(|error| self.error(error))?;
-        Ok(Parcel { lane: self.clone(), stream })
-    }
-
-    fn lengths(&self, head: &Bytes, body: &Bytes) -> Result<[u8; LENGTHS_BYTES], LinkError> {
-        let four_bytes = |length: usize| {
-            u32::try_from(length).map(u32::to_be_bytes).map_err(|_| LinkError::TooLong {
-                peer: self.peer_name().clone(),
-                length: length as u64,
-                cap: u64::from(u32::MAX),
-            })
-        };
-        let mut lengths = [0; LENGTHS_BYTES];
-        lengths[..4].copy_from_slice(&four_bytes(head.len())?);
-        lengths[4..].copy_from_slice(&four_bytes(body.len())?);
-        Ok(lengths)
+    pub(in super::super) async fn accept_parcel(&self) -> Result<Arriving, LinkError> {
+        // The welcome is the first of the peer's streams, and another task reads it.
+        self.settled().await;
+        let accepted = self.connection().accept_uni().await;
+        let stream = accepted.map_err(|error| self.connected.error(error))?;
+        Ok(Arriving { lane: self.connected.clone(), stream })
     }
 }
 
@@ -88,20 +79,19 @@ impl Drop for Sending {
 
 /// A parcel of which something has arrived. Dropping it tells the sender to stop.
 #[derive(Debug)]
-pub struct Parcel {
-    lane: Lane,
+pub(crate) struct Arriving {
+    lane: Arc<Connected>,
     stream: RecvStream,
 }
 
-impl Parcel {
-    /// Reads the whole parcel: its head, of at most `max_head` bytes, and its body, of at most `max_body`.
-    pub async fn read(
+impl Arriving {
+    pub(in super::super) async fn read(
         mut self,
         max_head: usize,
         max_body: usize,
     ) -> Result<(Vec<u8>, Vec<u8>), ParcelError> {
         let mut assembly = Assembly::new(max_head, max_body);
-        let lie = |found: Lie, lane: &Lane| found.into_error(lane.peer_name().clone());
+        let lie = |found: Lie, lane: &Connected| found.into_error(lane.name.clone());
         // The size given here bounds one step; a chunk is what one packet carried.
         while let Some(chunk) =
             self.stream.read_chunk(usize::MAX, false).await.map_err(|error| self.error(error))?
@@ -112,14 +102,13 @@ impl Parcel {
         assembly.finish().map_err(|found| lie(found, &self.lane))
     }
 
-    /// Tells the sender that the parcel is not wanted; it sees `code`.
-    pub fn refuse(mut self, code: u32) {
+    pub(in super::super) fn refuse(mut self, code: u32) {
         // It fails only on a stream that has ended already.
         let _ = self.stream.stop(VarInt::from_u32(code));
     }
 
     fn error(&self, error: ReadError) -> ParcelError {
-        let peer = self.lane.peer_name().clone();
+        let peer = self.lane.name.clone();
         match error {
             ReadError::Reset(code) => ParcelError::Abandoned { peer, code: code.into_inner() },
             ReadError::ConnectionLost(error) => self.lane.error(error).into(),

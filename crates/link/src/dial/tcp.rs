@@ -1,0 +1,242 @@
+//! Dialing over TCP: the control connection, and beside it the first data connections.
+//! All are checked for the same key, and none says anything behind its handshake before that key was
+//! accepted.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ring::rand::{SecureRandom as _, SystemRandom};
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::{HOST_KEY_REASON, Host, race};
+use crate::error::close_code;
+use crate::lane::tcp::frame::{Frame, Hello};
+use crate::lane::tcp::handshake::{self, HandshakeError, Secured};
+use crate::lane::tcp::session::{End, Extend, Joining, Pulse, Session, Task};
+use crate::lane::tcp::{growth, stream};
+use crate::lane::{Path, TcpLane};
+use crate::memory::Account;
+use crate::{DialOptions, Identity, Lane, LinkError, PeerName, PublicKey, TransportOptions, tls};
+
+/// How long telling a host that its key is not accepted may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What every connection of a lane is made with.
+#[derive(Debug, Clone)]
+struct Way {
+    peer: PeerName,
+    config: Arc<ClientConfig>,
+    transport: TransportOptions,
+}
+
+/// A finished handshake, and others to the same address that may not be finished.
+struct Reached {
+    address: SocketAddr,
+    trip: Duration,
+    control: Secured,
+    data: Vec<Pending>,
+}
+
+/// A connection that is being made; dropping it stops that.
+struct Pending(JoinHandle<Result<Secured, LinkError>>);
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+pub(super) async fn dial(
+    host: Host<'_>,
+    addresses: &[SocketAddr],
+    identity: &Identity,
+    options: &DialOptions,
+) -> Result<Lane, LinkError> {
+    let setup = |error: rustls::Error| LinkError::Setup { detail: error.to_string() };
+    let config = Arc::new(tls::tcp_client_config(identity).map_err(setup)?);
+    let way = Way { peer: host.peer.clone(), config, transport: options.transport.clone() };
+    let mut lane = [0; 16];
+    SystemRandom::new()
+        .fill(&mut lane)
+        .map_err(|_| LinkError::Setup { detail: "no random numbers".to_owned() })?;
+    let reaching =
+        race(&host.peer, addresses, options, host.deadline, |address| way.clone().reach(address));
+    let Reached { address, trip, mut control, data } = reaching.await?;
+    let (peer, key) = match host.accept(control.key) {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            if matches!(error, LinkError::HostKey { .. }) {
+                // The host is told, if it listens; nothing of us is in it.
+                let _ = timeout(FAREWELL, say_no(&mut control, lane)).await;
+            }
+            return Err(error);
+        }
+    };
+    let opening = control.writer.write(&mut [&Hello { lane, number: 0 }.encode()]).await;
+    opening.map_err(|error| End::from(error).into_error(peer.clone()))?;
+    let account = Account::new(options.receive_window);
+    let (keep_alive, idle_timeout) = (way.transport.keep_alive, way.transport.idle_timeout);
+    let pulse = Pulse { keep_alive, idle_timeout };
+    let (session, joining) = Session::new(peer.clone(), true, pulse, account.clone());
+    let way = Arc::new(Further { way: Way { peer: peer.clone(), ..way }, address, key, lane });
+    let (deadline, after) = (host.deadline, options.deadline);
+    let (over, ended) = watch::channel(());
+    let running = session.clone();
+    tokio::spawn(async move {
+        let mut opening = JoinSet::new();
+        for (number, pending) in (1..).zip(data) {
+            opening.spawn(way.clone().join_first(number, pending, running.clone()));
+        }
+        let waiting = running.clone();
+        opening.spawn(async move {
+            if timeout_at(deadline, waiting.welcomed()).await.is_err() {
+                waiting.fail(End::Late(after));
+            }
+        });
+        running.run(control, joining, growth::first(trip), Some(way)).await;
+        opening.shutdown().await;
+        drop(over);
+    });
+    let tcp = TcpLane::new(session, address, ended);
+    Ok(Lane::new(Path::Tcp(tcp), peer, key, None, account, Vec::new()))
+}
+
+/// Tells a host that its key is not accepted.
+async fn say_no(control: &mut Secured, lane: [u8; 16]) -> Result<(), stream::StreamError> {
+    let mut close = Vec::new();
+    let reason = HOST_KEY_REASON.as_bytes().to_vec();
+    Frame::Close { code: close_code::HOST_KEY, reason }.encode(&mut close);
+    control.writer.write(&mut [&Hello { lane, number: 0 }.encode(), &close]).await?;
+    control.writer.finish().await
+}
+
+impl Way {
+    /// Connects to one address, and begins further connections once it has answered.
+    async fn reach(self, address: SocketAddr) -> Result<Reached, LinkError> {
+        let began = Instant::now();
+        let socket = self.connect(address).await?;
+        let trip = began.elapsed();
+        let data = (0..growth::first(trip)).map(|_| {
+            let way = self.clone();
+            Pending(tokio::spawn(async move {
+                let socket = way.connect(address).await?;
+                way.secure(socket).await
+            }))
+        });
+        let data = data.collect();
+        let control = self.secure(socket).await?;
+        Ok(Reached { address, trip, control, data })
+    }
+
+    async fn connect(&self, address: SocketAddr) -> Result<TcpStream, LinkError> {
+        let socket = TcpStream::connect(address).await;
+        let socket = socket.map_err(|source| match source.kind() {
+            io::ErrorKind::TimedOut => LinkError::TimedOut { peer: self.peer.clone() },
+            _ => LinkError::Unreachable { peer: self.peer.clone(), source },
+        })?;
+        stream::tune(&socket, self.transport.congestion, self.transport.idle_timeout);
+        Ok(socket)
+    }
+
+    async fn secure(&self, socket: TcpStream) -> Result<Secured, LinkError> {
+        let peer = || self.peer.clone();
+        handshake::dial(socket, self.config.clone()).await.map_err(|error| match error {
+            // A listener that is full closes before it says anything.
+            HandshakeError::Lost { heard: false, source } if is_gone(&source) => {
+                LinkError::Busy { peer: peer() }
+            }
+            HandshakeError::Lost { source, .. } => {
+                End::from(stream::StreamError::Io(source)).into_error(peer())
+            }
+            HandshakeError::Tls(error) => {
+                LinkError::Incompatible { peer: peer(), detail: explain(&error) }
+            }
+            HandshakeError::Record(error) => {
+                LinkError::Incompatible { peer: peer(), detail: error.to_string() }
+            }
+        })
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    )
+}
+
+fn explain(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) => {
+            crate::error::no_protocol()
+        }
+        other => format!("the handshake failed: {other}"),
+    }
+}
+
+/// Opens further connections of a lane.
+#[derive(Debug)]
+struct Further {
+    way: Way,
+    address: SocketAddr,
+    key: PublicKey,
+    lane: [u8; 16],
+}
+
+impl Further {
+    /// Says which lane a connection belongs to, if its peer is the lane's, and hands it over.
+    async fn join(
+        &self,
+        number: u16,
+        mut secured: Secured,
+        session: &Session,
+    ) -> Result<(), LinkError> {
+        if secured.key != Some(self.key) {
+            let detail = "it showed another key on another connection".to_owned();
+            return Err(LinkError::Incompatible { peer: self.way.peer.clone(), detail });
+        }
+        let hello = Hello { lane: self.lane, number }.encode();
+        let said = secured.writer.write(&mut [&hello]).await;
+        said.map_err(|error| End::from(error).into_error(self.way.peer.clone()))?;
+        session.attach(Joining { number, secured, held: None }).await;
+        Ok(())
+    }
+
+    /// Takes one of the first connections in; without the very first there is no lane.
+    async fn join_first(self: Arc<Self>, number: u16, mut pending: Pending, session: Arc<Session>) {
+        let joined = match (&mut pending.0).await {
+            Ok(Ok(secured)) => self.join(number, secured, &session).await,
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(LinkError::Setup { detail: error.to_string() }),
+        };
+        if let Err(error) = joined
+            && number == 1
+        {
+            session.lose(End::Failed(format!("no connection for data: {error}"))).await;
+        }
+    }
+}
+
+impl Extend for Further {
+    fn extend(self: Arc<Self>, number: u16, session: Arc<Session>, tasks: &mut JoinSet<Task>) {
+        tasks.spawn(async move {
+            let opening = async {
+                let socket = self.way.connect(self.address).await?;
+                let secured = self.way.secure(socket).await?;
+                self.join(number, secured, &session).await
+            };
+            // The lane works without it, and the search for more ends when it does not come.
+            let _ = timeout(self.way.transport.idle_timeout, opening).await;
+            Ok(())
+        });
+    }
+}
