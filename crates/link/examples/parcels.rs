@@ -3,6 +3,7 @@
 //! `perf stat` to see what a side pays.
 
 use std::error::Error;
+use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
@@ -50,7 +51,7 @@ async fn listen() -> Result<(), Box<dyn Error>> {
     let address = (Ipv4Addr::LOCALHOST, 0).into();
     let identity = Identity::generate()?;
     let listener = Listener::bind(address, &identity, Arc::new(Open), ListenOptions::default())?;
-    println!("{}", listener.local_addr().port());
+    writeln!(std::io::stdout(), "{}", listener.local_addr().port())?;
     let lane = listener.accept().await?;
     let mut reading = JoinSet::new();
     while let Ok(parcel) = lane.accept_parcel().await {
@@ -59,7 +60,7 @@ async fn listen() -> Result<(), Box<dyn Error>> {
             read??;
         }
     }
-    eprintln!("received: {:?}", lane.stats());
+    writeln!(std::io::stderr(), "received: {:?}", lane.stats())?;
     Ok(())
 }
 
@@ -81,7 +82,7 @@ async fn send(kind: LaneKind, port: u16, mib: u64) -> Result<(), Box<dyn Error>>
         sent??;
     }
     let rate = mib as f64 * BODY as f64 / 1e6 / began.elapsed().as_secs_f64();
-    eprintln!("sent at {rate:.0} MB/s: {:?}", lane.stats());
+    writeln!(std::io::stderr(), "sent at {rate:.0} MB/s: {:?}", lane.stats())?;
     lane.close(0, "done");
     lane.drained(std::time::Duration::from_secs(5)).await;
     Ok(())
