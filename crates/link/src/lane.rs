@@ -246,7 +246,7 @@ impl Lane {
     pub async fn accept_parcel(&self) -> Result<Parcel, LinkError> {
         let arriving = match &self.inner.path {
             Path::Quic(quic) => Arriving::Quic(quic.accept_parcel().await?),
-            Path::Tcp(tcp) => Arriving::Tcp(tcp.accept_parcel().await?),
+            Path::Tcp(tcp) => Arriving::Tcp(Box::new(tcp.accept_parcel().await?)),
         };
         Ok(Parcel { arriving, _lane: self.clone() })
     }
@@ -294,11 +294,6 @@ impl Lane {
             Path::Quic(quic) => quic.rebind(),
             Path::Tcp(_) => Err(LinkError::CannotRebind { peer: self.inner.name.clone() }),
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn path(&self) -> &Path {
-        &self.inner.path
     }
 }
 
@@ -371,7 +366,7 @@ pub struct Parcel {
 #[derive(Debug)]
 enum Arriving {
     Quic(quic::Arriving),
-    Tcp(tcp::Arriving),
+    Tcp(Box<tcp::Arriving>),
 }
 
 impl Parcel {

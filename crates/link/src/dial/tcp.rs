@@ -27,6 +27,10 @@ use crate::{DialOptions, Identity, Lane, LinkError, PeerName, PublicKey, Transpo
 /// How long telling a host that its key is not accepted may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How often the first data connection is tried, and how long is waited before each further try.
+const FIRST_TRIES: u32 = 6;
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
 /// What every connection of a lane is made with.
 #[derive(Debug, Clone)]
 struct Way {
@@ -211,12 +215,23 @@ impl Further {
         Ok(())
     }
 
-    /// Takes one of the first connections in; without the very first there is no lane.
+    /// Takes one of the first connections in; without the very first there is no lane, so it is tried
+    /// again while the host has no room for it.
     async fn join_first(self: Arc<Self>, number: u16, mut pending: Pending, session: Arc<Session>) {
-        let joined = match (&mut pending.0).await {
-            Ok(Ok(secured)) => self.join(number, secured, &session).await,
-            Ok(Err(error)) => Err(error),
+        let mut made = match (&mut pending.0).await {
+            Ok(made) => made,
             Err(error) => Err(LinkError::Setup { detail: error.to_string() }),
+        };
+        for tried in 1..FIRST_TRIES {
+            if !matches!(made, Err(LinkError::Busy { .. })) {
+                break;
+            }
+            tokio::time::sleep(TRY_AGAIN * tried).await;
+            made = self.make().await;
+        }
+        let joined = match made {
+            Ok(secured) => self.join(number, secured, &session).await,
+            Err(error) => Err(error),
         };
         if let Err(error) = joined
             && number == 1
@@ -224,14 +239,18 @@ impl Further {
             session.lose(End::Failed(format!("no connection for data: {error}"))).await;
         }
     }
+
+    async fn make(&self) -> Result<Secured, LinkError> {
+        let socket = self.way.connect(self.address).await?;
+        self.way.secure(socket).await
+    }
 }
 
 impl Extend for Further {
     fn extend(self: Arc<Self>, number: u16, session: Arc<Session>, tasks: &mut JoinSet<Task>) {
         tasks.spawn(async move {
             let opening = async {
-                let socket = self.way.connect(self.address).await?;
-                let secured = self.way.secure(socket).await?;
+                let secured = self.make().await?;
                 self.join(number, secured, &session).await
             };
             // The lane works without it, and the search for more ends when it does not come.

@@ -59,3 +59,37 @@ async fn an_error_says_more_than_silence() {
     let error = reached.await.err().unwrap();
     assert!(matches!(error, LinkError::Busy { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn over_tcp_nobody_and_silence_are_told_apart() {
+    let me = Identity::generate().unwrap();
+    let check = crate::rig::Expect(me.public_key());
+    let options = DialOptions {
+        kind: LaneKind::Tcp,
+        deadline: Duration::from_millis(300),
+        ..DialOptions::default()
+    };
+    // Takes the connection, and says nothing.
+    let silent = std::net::TcpListener::bind(any_port()).unwrap();
+    let address = silent.local_addr().unwrap();
+    let error = dial(&crate::rig::target(address), &me, &check, &options).await.unwrap_err();
+    assert!(matches!(error, LinkError::NoAnswer { .. }), "{error:?}");
+    drop(silent);
+    let error = dial(&crate::rig::target(address), &me, &check, &options).await.unwrap_err();
+    assert!(matches!(error, LinkError::Unreachable { .. }), "{error:?}");
+    assert!(error.fault().is_transient() && error.peer().is_some());
+    // A server of another protocol.
+    let other = tokio::net::TcpListener::bind(any_port()).await.unwrap();
+    let address = other.local_addr().unwrap();
+    let answering = async {
+        let (mut socket, _) = other.accept().await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut socket, b"220 mail ready\r\n").await.unwrap();
+        std::future::pending::<()>().await
+    };
+    let target = crate::rig::target(address);
+    let error = tokio::select! {
+        dialed = dial(&target, &me, &check, &options) => dialed.unwrap_err(),
+        () = answering => unreachable!(),
+    };
+    assert!(matches!(error, LinkError::Incompatible { .. }), "{error:?}");
+}

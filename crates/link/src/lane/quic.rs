@@ -120,9 +120,11 @@ impl QuicLane {
     pub(super) async fn welcomed(&self) -> Result<(), LinkError> {
         let mut standing = self.connected.standing.clone();
         let settled = standing.wait_for(|standing| *standing != Standing::Waiting).await;
-        let is_in = settled.is_ok_and(|standing| *standing == Standing::In);
-        // Otherwise it was not understood, or came too late, or the connection was lost before it came.
-        if is_in { Ok(()) } else { Err(self.closed().await) }
+        if settled.is_ok_and(|standing| *standing == Standing::In) {
+            return Ok(());
+        }
+        // It was not understood, or came too late, or the connection was lost before it came.
+        Err(self.closed().await)
     }
 
     pub(super) fn close(&self, code: u32, reason: &str) {

@@ -29,6 +29,11 @@ pub(crate) use data::Arriving;
 use queue::{Load, Place};
 pub(crate) use session::{End, Session};
 
+#[cfg(test)]
+pub(crate) fn control_window() -> usize {
+    control::WINDOW
+}
+
 /// How many data connections a lane begins with, whose control connection was just made.
 pub(crate) fn first_connections(control: &handshake::Secured) -> u16 {
     growth::first(info::sum(std::slice::from_ref(control.writer.socket())).rtt)
@@ -152,12 +157,6 @@ impl TcpLane {
         // Being too late is no error: the peer's idle timeout covers it.
         let _ =
             tokio::time::timeout(at_most, async { while over.changed().await.is_ok() {} }).await;
-    }
-
-    #[cfg(test)]
-    #[allow(dead_code)]
-    pub(crate) fn session(&self) -> &Arc<Session> {
-        &self.session
     }
 }
 

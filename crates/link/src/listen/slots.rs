@@ -66,8 +66,8 @@ impl Slots {
     /// A slot for a handshake from `remote` of which it is not known yet what it will be.
     pub(super) fn take_handshake(self: &Arc<Self>, remote: IpAddr) -> Option<Slot> {
         let mut counts = self.lock();
-        // As many as there could be connections; those that live do not count.
-        if counts.handshakes >= self.max_connections {
+        // As many as there could be connections in all; those that live do not count.
+        if counts.handshakes >= self.max_connections + self.max_data_connections {
             return None;
         }
         self.handshake(remote, &mut counts)

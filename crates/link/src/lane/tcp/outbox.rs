@@ -168,7 +168,12 @@ mod tests {
         assert!(outbox.read(10));
         assert_eq!(outbox.take(&mut out), Batch::Last);
         let (mut frames, mut got) = (super::super::frame::Frames::default(), Vec::new());
-        frames.feed::<super::super::frame::FrameError>(&out, |frame| Ok(got.push(frame))).unwrap();
+        frames
+            .feed::<super::super::frame::FrameError>(&out, |frame| {
+                got.push(frame);
+                Ok(())
+            })
+            .unwrap();
         let expected = [
             Frame::Read { numbers: vec![9] },
             long.clone(),

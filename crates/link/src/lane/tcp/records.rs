@@ -128,7 +128,7 @@ impl Keys {
 }
 
 /// Makes records of plain bytes.
-pub(super) struct Sealer {
+pub(crate) struct Sealer {
     keys: Keys,
     shared: Arc<Shared>,
     records_per_key: u64,
@@ -192,7 +192,7 @@ impl Sealer {
     }
 
     #[cfg(test)]
-    pub(super) fn change_keys_every(&mut self, records: u64) {
+    pub(crate) fn change_keys_every(&mut self, records: u64) {
         self.records_per_key = records;
     }
 }

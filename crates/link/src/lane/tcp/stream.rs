@@ -230,7 +230,7 @@ impl Writer {
     }
 
     #[cfg(test)]
-    pub(super) fn sealer(&mut self) -> &mut Sealer {
+    pub(crate) fn sealer(&mut self) -> &mut Sealer {
         &mut self.sealer
     }
 }

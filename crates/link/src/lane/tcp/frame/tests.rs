@@ -25,7 +25,12 @@ fn frames_come_back_however_they_are_cut() {
     for step in [1, 2, 3, 1000, bytes.len()] {
         let (mut frames, mut got) = (Frames::default(), Vec::new());
         for some in bytes.chunks(step) {
-            frames.feed::<FrameError>(some, |frame| Ok(got.push(frame))).unwrap();
+            frames
+                .feed::<FrameError>(some, |frame| {
+                    got.push(frame);
+                    Ok(())
+                })
+                .unwrap();
         }
         assert!(got == all(), "cut every {step} bytes");
         assert!(frames.arrived.is_empty());

@@ -1,0 +1,301 @@
+//! Peers that misbehave over TCP: each is found out, and costs nobody else anything.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::lane::MAX_FRAME;
+use crate::lane::tcp::frame::{FrameError, Frames, ParcelStart};
+use crate::rig::{PATIENCE, Rig};
+use crate::{DialOptions, LaneKind, ListenOptions, ParcelError};
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, future).await.expect("the test hangs")
+}
+
+fn rig(options: ListenOptions) -> Rig {
+    Rig::of(LaneKind::Tcp, options)
+}
+
+/// A connection with a key that says what it likes.
+async fn raw(rig: &Rig, identity: &Identity, lane: u8, number: u16) -> Secured {
+    let socket = TcpStream::connect(rig.listener.local_addr()).await.unwrap();
+    let config = Arc::new(tls::tcp_client_config(identity).unwrap());
+    let mut secured = handshake::dial(socket, config).await.unwrap();
+    let hello = Hello { lane: [lane; 16], number }.encode();
+    secured.writer.write(&mut [&hello]).await.unwrap();
+    secured
+}
+
+/// A lane of the friend's with one data connection.
+async fn raw_lane(rig: &Rig) -> (Secured, Secured, Lane) {
+    raw_lane_of(rig, 1).await
+}
+
+async fn raw_lane_of(rig: &Rig, lane: u8) -> (Secured, Secured, Lane) {
+    let control = raw(rig, &rig.friend, lane, 0).await;
+    let data = raw(rig, &rig.friend, lane, 1).await;
+    (control, data, rig.listener.accept().await.unwrap())
+}
+
+async fn say(connection: &mut Secured, frame: &Frame) {
+    let mut bytes = Vec::new();
+    frame.encode(&mut bytes);
+    connection.writer.write(&mut [&bytes]).await.unwrap();
+}
+
+/// With which code and reason the listener closes.
+async fn last_word(connection: &mut Secured) -> (u32, String) {
+    let (mut frames, mut said) = (Frames::default(), None);
+    while said.is_none() {
+        assert!(connection.reader.fill(false).await.unwrap(), "it ends without a word");
+        let ready = connection.reader.ready().unwrap();
+        let length = ready.len();
+        let take = |frame| {
+            if let Frame::Close { code, reason } = frame {
+                said = Some((code, String::from_utf8(reason).unwrap()));
+            }
+            Ok(())
+        };
+        frames.feed::<FrameError>(ready, take).unwrap();
+        connection.reader.consume(length);
+    }
+    said.unwrap()
+}
+
+/// Whether the listener closes a connection without a word.
+async fn is_dropped(connection: &mut Secured) -> bool {
+    !matches!(within(connection.reader.fill(false)).await, Ok(true))
+}
+
+async fn parcel(data: &mut Secured, number: u64, head: u32, body: u32, bytes: usize) {
+    let start = ParcelStart { head, body, number }.encode();
+    data.writer.write(&mut [&start, &vec![5; bytes]]).await.unwrap();
+}
+
+#[tokio::test]
+async fn garbage_and_silence_hold_no_place() {
+    let rig = rig(ListenOptions {
+        max_handshakes_per_address: 3,
+        handshake_deadline: Duration::from_millis(300),
+        ..ListenOptions::default()
+    });
+    let mut knocking = Vec::new();
+    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"", &[0x16, 3, 1]] {
+        let mut socket = TcpStream::connect(rig.listener.local_addr()).await.unwrap();
+        socket.write_all(garbage).await.unwrap();
+        knocking.push(socket);
+    }
+    // All places are taken for now, or soon free again; in the end everybody is gone but us.
+    let lane = within(async {
+        loop {
+            match rig.dial(&DialOptions::default()).await {
+                Ok(lane) => return lane,
+                Err(LinkError::Busy { .. } | LinkError::Reset { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let _lane = lane.await;
+    for mut socket in knocking {
+        // An alert may come first; then it ends, one way or the other.
+        let mut rest = Vec::new();
+        let _ = within(socket.read_to_end(&mut rest)).await;
+    }
+    assert_eq!(rig.doorkeeper.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_hello_must_come_in_time_and_of_this_version() {
+    let rig = rig(ListenOptions {
+        handshake_deadline: Duration::from_millis(300),
+        ..ListenOptions::default()
+    });
+    let config = Arc::new(tls::tcp_client_config(&rig.friend).unwrap());
+    let socket = TcpStream::connect(rig.listener.local_addr()).await.unwrap();
+    let mut silent = within(handshake::dial(socket, config.clone())).await.unwrap();
+    assert!(is_dropped(&mut silent).await);
+    let socket = TcpStream::connect(rig.listener.local_addr()).await.unwrap();
+    let mut other = within(handshake::dial(socket, config)).await.unwrap();
+    let mut hello = Hello { lane: [1; 16], number: 0 }.encode();
+    hello[0] = 9;
+    other.writer.write(&mut [&hello]).await.unwrap();
+    assert_eq!(within(last_word(&mut other)).await.0, close_code::PROTOCOL);
+    assert_eq!(rig.doorkeeper.asked(), 0);
+}
+
+#[tokio::test]
+async fn only_its_own_key_joins_a_lane() {
+    let rig = rig(ListenOptions::default());
+    let stranger = Identity::generate().unwrap();
+    let (_control, mut data, lane) = within(raw_lane(&rig)).await;
+    let mut foreign = within(raw(&rig, &stranger, 1, 2)).await;
+    assert!(is_dropped(&mut foreign).await);
+    // Nor does a lane of the same number begin.
+    let mut second = within(raw(&rig, &rig.friend, 1, 0)).await;
+    assert_eq!(within(last_word(&mut second)).await.0, close_code::PROTOCOL);
+    within(parcel(&mut data, 0, 2, 3, 5)).await;
+    let read = within(async { lane.accept_parcel().await.unwrap().read(10, 10).await }).await;
+    assert_eq!(read.unwrap(), (vec![5; 2], vec![5; 3]));
+}
+
+#[tokio::test]
+async fn data_may_come_before_control_but_not_for_long_and_not_many() {
+    let rig = rig(ListenOptions::default());
+    let mut early = within(raw(&rig, &rig.friend, 1, 1)).await;
+    within(parcel(&mut early, 0, 0, 3, 3)).await;
+    let _control = within(raw(&rig, &rig.friend, 1, 0)).await;
+    let lane = within(rig.listener.accept()).await.unwrap();
+    let read = within(async { lane.accept_parcel().await.unwrap().read(10, 10).await }).await;
+    assert_eq!(read.unwrap().1, [5; 3]);
+    // For a lane that never comes only so many wait, and those are dropped too.
+    let mut waiting = Vec::new();
+    for number in 1..=MOST_HELD_PER_KEY as u16 + 1 {
+        waiting.push(within(raw(&rig, &rig.friend, 9, number)).await);
+    }
+    let mut surplus = waiting.pop().unwrap();
+    assert!(is_dropped(&mut surplus).await);
+    for connection in &mut waiting {
+        assert!(is_dropped(connection).await);
+    }
+}
+
+#[tokio::test]
+async fn what_no_peer_may_say_ends_the_lane() {
+    let window = (crate::lane::tcp::control_window() / MAX_FRAME) as u32;
+    let long = |stream| Frame::Control { stream, bytes: vec![0; MAX_FRAME] };
+    let cases: [(&str, Vec<Frame>); 9] = [
+        ("an acknowledgement of nothing", vec![Frame::Read { numbers: vec![0] }]),
+        ("a refusal of nothing", vec![Frame::Refused { number: 7, code: 1 }]),
+        ("credit for nothing", vec![long(0), Frame::Credit { stream: 0, bytes: 1 }]),
+        ("more than the window", (0..=window).map(|_| long(0)).collect()),
+        ("a stream of ours", vec![long(1)]),
+        ("a stream out of turn", vec![long(2)]),
+        ("three streams", [0, 2, 4].map(|stream| Frame::Control { stream, bytes: vec![] }).into()),
+        ("a second end", [0, 0].map(|stream| Frame::ControlEnd { stream }).into()),
+        ("a welcome from a dialer", vec![Frame::Welcome]),
+    ];
+    for (what, frames) in cases {
+        let rig = rig(ListenOptions::default());
+        let (mut control, _data, lane) = within(raw_lane(&rig)).await;
+        for frame in &frames {
+            within(say(&mut control, frame)).await;
+        }
+        assert_eq!(within(last_word(&mut control)).await.0, close_code::PROTOCOL, "{what}");
+        let error = within(lane.closed()).await;
+        assert!(matches!(error, LinkError::Transport { .. }), "{what}: {error:?}");
+    }
+}
+
+#[tokio::test]
+async fn frames_of_impossible_lengths_and_forged_records_end_the_lane() {
+    for bytes in [&[2, 255, 255, 255, 255][..], &[99, 0, 0, 0, 0]] {
+        let rig = rig(ListenOptions::default());
+        let (mut control, _data, lane) = within(raw_lane(&rig)).await;
+        control.writer.write(&mut [bytes]).await.unwrap();
+        assert_eq!(within(last_word(&mut control)).await.0, close_code::PROTOCOL);
+        assert!(matches!(within(lane.closed()).await, LinkError::Transport { .. }));
+    }
+    for record in [&[23, 3, 3, 0, 30][..], &[23, 3, 3, 255, 255], &[22, 3, 3, 0, 30]] {
+        let rig = rig(ListenOptions::default());
+        let (_control, data, lane) = within(raw_lane(&rig)).await;
+        let bytes = [record, &[0; 30]].concat();
+        data.writer.socket().try_write(&bytes).unwrap();
+        let error = within(lane.closed()).await;
+        assert!(matches!(error, LinkError::Transport { .. }), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn numbers_of_connections_and_parcels_are_held_to() {
+    for number in [1, 17, u16::MAX] {
+        let rig = rig(ListenOptions::default());
+        let (mut control, _data, _lane) = within(raw_lane(&rig)).await;
+        let _again = within(raw(&rig, &rig.friend, 1, number)).await;
+        assert_eq!(within(last_word(&mut control)).await.0, close_code::PROTOCOL, "{number}");
+    }
+    let rig = rig(ListenOptions::default());
+    let (mut control, mut data, _lane) = within(raw_lane(&rig)).await;
+    within(parcel(&mut data, u64::MAX, 0, 0, 0)).await;
+    assert_eq!(within(last_word(&mut control)).await.0, close_code::PROTOCOL);
+}
+
+#[tokio::test]
+async fn lengths_that_lie_are_found_and_the_next_parcel_comes() {
+    let rig = rig(ListenOptions::default());
+    let (_control, mut data, lane) = within(raw_lane(&rig)).await;
+    within(parcel(&mut data, 0, 101, 0, 101)).await;
+    within(parcel(&mut data, 1, 0, 1001, 1001)).await;
+    within(parcel(&mut data, 2, 1, 1, 2)).await;
+    // The same number once more is not given out again.
+    within(parcel(&mut data, 2, 1, 1, 2)).await;
+    within(parcel(&mut data, 3, 0, u32::MAX, 10)).await;
+    let next = || async { lane.accept_parcel().await.unwrap().read(100, 1000).await };
+    assert!(matches!(
+        within(next()).await,
+        Err(ParcelError::HeadTooLong { length: 101, cap: 100, .. })
+    ));
+    assert!(matches!(
+        within(next()).await,
+        Err(ParcelError::BodyTooLong { length: 1001, cap: 1000, .. })
+    ));
+    assert_eq!(within(next()).await.unwrap(), (vec![5], vec![5]));
+    assert!(matches!(within(next()).await, Err(ParcelError::BodyTooLong { .. })));
+    // The rest of the last never comes: the connection ends within it, and with it the lane.
+    data.writer.finish().await.unwrap();
+    assert!(matches!(within(lane.closed()).await, LinkError::Reset { .. }));
+}
+
+#[tokio::test]
+async fn a_share_bounds_the_parcels_that_are_read_at_once() {
+    let rig = rig(ListenOptions { memory_budget: 1, ..ListenOptions::default() });
+    let (_control, mut data, lane) = within(raw_lane(&rig)).await;
+    let mut other = within(raw(&rig, &rig.friend, 1, 2)).await;
+    within(parcel(&mut data, 0, 0, 4, 2)).await;
+    let first = within(lane.accept_parcel()).await.unwrap();
+    within(parcel(&mut other, 1, 0, 4, 4)).await;
+    let second = tokio::time::timeout(Duration::from_millis(100), lane.accept_parcel()).await;
+    assert!(second.is_err(), "one parcel is all that this share holds");
+    drop(first);
+    let second = within(lane.accept_parcel()).await.unwrap();
+    assert_eq!(within(second.read(0, 4)).await.unwrap().1, [5; 4]);
+}
+
+#[tokio::test]
+async fn a_silent_peer_is_given_up_and_a_vanished_one_at_once() {
+    let transport = TransportOptions {
+        idle_timeout: Duration::from_millis(400),
+        ..TransportOptions::default()
+    };
+    let rig = rig(ListenOptions { transport, ..ListenOptions::default() });
+    // This one answers no ping.
+    let (_control, _data, lane) = within(raw_lane(&rig)).await;
+    assert!(matches!(within(lane.closed()).await, LinkError::TimedOut { .. }));
+    let (control, _data, lane) = within(raw_lane_of(&rig, 2)).await;
+    drop(control);
+    assert!(matches!(within(lane.closed()).await, LinkError::Reset { .. }));
+    // Whoever follows the protocol stays, though it says nothing by itself.
+    let quiet = TransportOptions {
+        keep_alive: Duration::from_millis(50),
+        idle_timeout: Duration::from_millis(400),
+        ..TransportOptions::default()
+    };
+    let options = DialOptions { transport: quiet, ..DialOptions::default() };
+    let (dialed, admitted) = (within(rig.dial(&options)).await.unwrap(), rig.listener.accept());
+    let _admitted = within(admitted).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_millis(1200), dialed.closed()).await;
+    assert!(ended.is_err(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn keys_change_in_the_middle_of_a_parcel() {
+    let rig = rig(ListenOptions::default());
+    let (_control, mut data, lane) = within(raw_lane(&rig)).await;
+    data.writer.sealer().change_keys_every(3);
+    for number in 0..3 {
+        let sending = parcel(&mut data, number, 0, 1 << 20, 1 << 20);
+        let reading = async { lane.accept_parcel().await.unwrap().read(0, 1 << 20).await };
+        let ((), read) = within(async { tokio::join!(sending, reading) }).await;
+        assert!(read.unwrap().1 == vec![5; 1 << 20]);
+    }
+}
