@@ -19,6 +19,9 @@ use super::round::{Figures, Recent, Round, Smallest};
 /// two lanes on one queue the slower one grows. And its bounds.
 const TARGET: (f64, f64, f64) = (0.035, 0.004, 0.040);
 
+/// A slow lane's target, against that of the highest rate seen.
+const MOST_TARGETS: f64 = 2.5;
+
 /// The same in the background.
 const TARGET_BACKGROUND: (f64, f64, f64) = (0.010, 0.001, 0.005);
 
@@ -41,10 +44,25 @@ const SHORTEST_ROUND: f64 = 0.02;
 const BASE_FOR: f64 = 10.0;
 
 /// The most that a window grows in a round outside of the start.
-const MOST_GROWTH: f64 = 1.25;
+const MOST_GROWTH: f64 = 1.5;
+
+/// A queue of so many targets is not ours.
+const UNEXPLAINED: f64 = 3.0;
+
+/// After so many rounds and seconds a queue that does not move is the path's own length, and one that does
+/// is filled by others.
+const STANDS: (u32, f64) = (5, 0.15);
+const FILLED_BY_OTHERS: (u32, f64) = (10, 0.3);
+
+/// How much of the mean round trip's excess over the shortest is allowed for: the mean of it, and as much
+/// again and more, since a loaded path with jitter never shows its shortest time.
+const JITTER: f64 = 1.5;
 
 /// How much of a remembered rate is used at once.
 const REMEMBERED: f64 = 0.95;
+
+/// A round in which so much of the window was under way was not held back by the application alone.
+const FILLED: f64 = 0.85;
 
 /// How often the queue is drained to see the base round trip, in seconds.
 const DRAIN_EVERY: f64 = 5.0;
@@ -157,6 +175,7 @@ struct Foreign {
     window: f64,
     rate: f64,
     least_rtt: f64,
+    most_rtt: f64,
     rebased: Option<f64>,
 }
 
@@ -171,7 +190,8 @@ struct Drain {
 struct Batch {
     count: u32,
     min: f64,
-    high: u32,
+    /// Since when all were long.
+    high: Option<f64>,
 }
 
 impl Control {
@@ -250,7 +270,7 @@ impl Control {
         self.round.acked(now, sent, bytes, shortest);
         self.losses.acked(sent, bytes);
         self.recent.add(now, bytes, (self.base_rtt() / 4.0).max(0.002));
-        if matches!(self.phase, Phase::Start { .. }) && !app_limited && self.used() {
+        if matches!(self.phase, Phase::Start { .. }) && self.used() {
             self.grow(bytes);
         }
         self.watch(now, rtt);
@@ -355,7 +375,9 @@ impl Control {
     }
 
     fn target(&self) -> f64 {
-        self.target_at(self.delivery_rate)
+        // Beyond what six like us would hold, others fill the queue.
+        let most = MOST_TARGETS * self.target_at(self.peak_rate.max(self.delivery_rate));
+        self.target_at(self.delivery_rate).min(most)
     }
 
     fn target_at(&self, rate: f64) -> f64 {
@@ -370,7 +392,7 @@ impl Control {
     fn window_for(&self, rate: f64, queue: f64) -> f64 {
         let loss = self.losses.path();
         // A lost packet counts as under way until 9/8 of a round trip have passed.
-        rate / (1.0 - loss) * (1.0 + loss / 8.0) * (self.base_rtt() + queue + self.spread)
+        rate / (1.0 - loss) * (1.0 + loss / 8.0) * (self.base_rtt() + queue + JITTER * self.spread)
     }
 
     fn grow(&mut self, bytes: f64) {
@@ -422,16 +444,21 @@ impl Control {
         }
         let shortest = batch.min;
         batch.count = 0;
-        if self.base.get().is_none() || shortest < self.base_rtt() {
-            self.base.add(now, shortest);
+        if self.base.get().is_none() {
+            return;
         }
         let queue = shortest - self.base_rtt();
         let most = match self.pace {
             Pace::Background => 2.0 * self.target(),
             Pace::Fair | Pace::Fixed(_) => (self.base_rtt() / 8.0).max(0.006),
         } + self.spread.min(self.base_rtt() / 4.0);
-        self.batch.high = if queue > most { self.batch.high + 1 } else { 0 };
-        if self.batch.high >= 2 {
+        if queue <= most {
+            self.batch.high = None;
+            return;
+        }
+        // What arrives all at once only shows that this machine was busy.
+        let since = *self.batch.high.get_or_insert(now);
+        if now - since > (self.base_rtt() / 16.0).clamp(0.001, 0.01) {
             self.queue = queue;
             let rate = self.recent.rate().max(self.round_rate(now));
             self.settle(now, rate);
@@ -482,22 +509,31 @@ impl Control {
 
     fn end_round(&mut self, now: f64, figures: Figures) {
         self.outage = false;
-        let qualified = figures.packets >= 10;
-        if qualified || self.base.get().is_none() {
+        // The first packets on an idle path with jitter are faster than any on a loaded one.
+        let qualified = figures.packets >= if self.starting() { 64 } else { 10 };
+        if qualified || (self.base.get().is_none() && !self.starting()) {
             self.base.add(now, figures.rtt_min);
             self.floor.add(now, figures.rtt_min);
         }
         let base = self.base_rtt();
         self.queue = (figures.rtt_min - base).max(0.0);
         self.rtt = figures.rtt_mean;
+        // A queue that is still draining is no jitter.
+        let filling = match self.phase {
+            Phase::Start { before, .. } => figures.delivery_rate < 1.5 * before,
+            _ => false,
+        };
+        let steady = self.queue < 1.5 * self.target() && !filling && self.skip == 0;
         let spread = (figures.rtt_mean - figures.rtt_min).min(base / 3.0 + 0.002);
-        self.spread += 0.25 * (spread - self.spread);
+        if steady || spread < self.spread {
+            self.spread += 0.25 * (spread - self.spread);
+        }
         if let Pace::Fixed(rate) = self.pace {
             self.delivery_rate = figures.delivery_rate;
             self.losses.judge(now, self.window, self.mtu, Queue::Long);
             return self.hold_rate(rate as f64, figures);
         }
-        if figures.limited {
+        if figures.limited && figures.peak < FILLED * self.window {
             self.losses.judge(now, self.window, self.mtu, Queue::Long);
             return;
         }
@@ -516,14 +552,15 @@ impl Control {
         let rate = figures.delivery_rate;
         self.delivery_rate = self.delivery_rate.max(rate);
         let packets = f64::from(figures.packets);
-        if rounds >= 1 && self.losses.excess(figures.loss, packets) && figures.loss > 0.05 {
+        let growing = rate > 1.5 * before && figures.loss < 0.2;
+        if growing && self.queue < self.target() {
+            // While delivery still doubles, what is lost is the path's own.
+            self.losses.learn(self.mtu);
+        } else if figures.loss > 0.05 && self.losses.excess(figures.loss, packets) {
             self.losses.doubt();
             return self.settle(now, rate);
         }
-        if self.queue < self.target() {
-            self.losses.learn(self.mtu);
-        }
-        let flat = if rate < 1.25 * before { flat + 1 } else { 0 };
+        let flat = if figures.limited || rate >= 1.25 * before { 0 } else { flat + 1 };
         if flat >= 2 {
             self.losses.doubt();
             return self.settle(now, rate);
@@ -555,7 +592,8 @@ impl Control {
         self.note_rate(figures.delivery_rate);
         let target = self.target();
         let background = self.pace == Pace::Background;
-        let unexplained = 2.0 * if background { target } else { self.target_at(self.peak_rate) };
+        let unexplained =
+            if background { 2.0 * target } else { UNEXPLAINED * self.target_at(self.peak_rate) };
         if self.queue > unexplained + self.spread {
             if background {
                 self.window *= 0.6;
@@ -608,7 +646,7 @@ impl Control {
             self.rates.pop_front();
         }
         self.delivery_rate = rate;
-        self.peak_rate = rate.max(0.99 * self.peak_rate);
+        self.peak_rate = rate.max(0.998 * self.peak_rate);
         if self.rates.len() >= 3 {
             let mut sorted: Vec<f64> = self.rates.iter().copied().collect();
             sorted.sort_by(f64::total_cmp);
@@ -624,10 +662,14 @@ impl Control {
         let mut aim = self.window_for(rate, target);
         self.idle_rounds = if low { self.idle_rounds + 1 } else { 0 };
         let most = if self.losses.policed() { 1.04 } else { MOST_GROWTH };
-        if self.idle_rounds > 2 && !self.losses.policed() {
-            aim *= 1.0 + 0.05 * f64::from((self.idle_rounds - 2).min(5));
+        if self.idle_rounds > 1 && !self.losses.policed() {
+            aim *= 1.0 + 0.1 * f64::from((self.idle_rounds - 1).min(4));
         }
         if aim > self.window && figures.peak < 0.75 * self.window {
+            return;
+        }
+        if figures.limited && aim < self.window && self.queue < 1.5 * target {
+            // Gaps in what was sent make the path look slower than it is.
             return;
         }
         self.window = aim.clamp(0.5 * self.window, most * self.window).min(MOST);
@@ -647,8 +689,8 @@ impl Control {
         self.skip = 1;
     }
 
-    /// Whether a queue stands that our window does not explain, and what to do about it: a queue that grows
-    /// although we give way is filled by somebody else; if it only stands, the path has become longer.
+    /// Whether a queue stands that our window does not explain, and what to do about it: if it only stands,
+    /// the path has become longer; one that moves is filled by somebody else.
     fn foreign(&mut self, now: f64, figures: Figures) -> bool {
         let allowed = self.target_at(self.peak_rate);
         let (window, rate) = (self.window, self.peak_rate);
@@ -657,25 +699,31 @@ impl Control {
             foreign.since = now;
             foreign.window = window;
             foreign.rate = rate;
-            foreign.least_rtt = f64::INFINITY;
+            (foreign.least_rtt, foreign.most_rtt) = (f64::INFINITY, 0.0);
         }
         foreign.rounds += 1;
         // The first rounds still show what was under way before.
         if foreign.rounds > 2 {
             foreign.least_rtt = foreign.least_rtt.min(figures.rtt_min);
+            foreign.most_rtt = foreign.most_rtt.max(figures.rtt_min);
         }
-        if foreign.rounds < 5 || now - foreign.since < 0.15 {
+        let (rounds, seconds) = (foreign.rounds, now - foreign.since);
+        if rounds < STANDS.0 || seconds < STANDS.1 {
             return false;
         }
         let (window, rate) = (foreign.window, foreign.rate);
-        foreign.rounds = 0;
-        let grows = figures.rtt_min > foreign.least_rtt + 0.5 * allowed;
-        if grows || foreign.rebased.is_some_and(|then| now - then < BASE_FOR) {
+        let stands = foreign.most_rtt - foreign.least_rtt < 0.2 * allowed + self.spread;
+        if !stands || foreign.rebased.is_some_and(|then| now - then < BASE_FOR) {
+            if rounds < FILLED_BY_OTHERS.0 || seconds < FILLED_BY_OTHERS.1 {
+                return false;
+            }
             self.foreign = Foreign::default();
-            self.window = self.window.max(window);
+            // Half of what the path has carried is a fair part until the losses say more.
+            self.window = self.window.max(window).max(0.5 * rate * figures.rtt_mean);
             self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu));
             return true;
         }
+        foreign.rounds = 0;
         foreign.rebased = Some(now);
         let rtt = foreign.least_rtt;
         self.base.restart(now, rtt);
