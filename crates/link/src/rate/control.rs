@@ -44,7 +44,7 @@ const SHORTEST_ROUND: f64 = 0.02;
 const BASE_FOR: f64 = 10.0;
 
 /// The most that a window grows in a round outside of the start.
-const MOST_GROWTH: f64 = 1.5;
+const MOST_GROWTH: f64 = 1.3;
 
 /// A queue of so many targets is not ours.
 const UNEXPLAINED: f64 = 3.0;
@@ -662,8 +662,8 @@ impl Control {
         let mut aim = self.window_for(rate, target);
         self.idle_rounds = if low { self.idle_rounds + 1 } else { 0 };
         let most = if self.losses.policed() { 1.04 } else { MOST_GROWTH };
-        if self.idle_rounds > 1 && !self.losses.policed() {
-            aim *= 1.0 + 0.1 * f64::from((self.idle_rounds - 1).min(4));
+        if self.idle_rounds > 2 && !self.losses.policed() && self.pace != Pace::Background {
+            aim *= 1.0 + 0.1 * f64::from((self.idle_rounds - 2).min(2));
         }
         if aim > self.window && figures.peak < 0.75 * self.window {
             return;
@@ -687,6 +687,7 @@ impl Control {
         self.drain = Some(Drain { until: now + self.rtt + self.queue + 0.002, back: self.window });
         self.window = 0.92 * self.window_for(self.delivery_rate, 0.0);
         self.skip = 1;
+        self.idle_rounds = 0;
     }
 
     /// Whether a queue stands that our window does not explain, and what to do about it: if it only stands,
