@@ -15,6 +15,11 @@ use super::loss::{Losses, Queue, Verdict};
 use super::memory::PathMemory;
 use super::round::{Figures, Recent, Round, Smallest};
 
+#[path = "beside.rs"]
+mod beside;
+#[path = "start.rs"]
+mod start;
+
 /// The target queue in seconds for a rate of 1 MB/s; it falls with the square root of the rate, so that of
 /// two lanes on one queue the slower one grows. And its bounds.
 const TARGET: (f64, f64, f64) = (0.035, 0.004, 0.040);
@@ -399,92 +404,6 @@ impl Control {
         self.window = (self.window + bytes).min(MOST);
     }
 
-    /// The first round-trip time is known.
-    fn begin(&mut self, now: f64, rtt: f64) {
-        self.round = Round::new(now);
-        self.last_drain = now;
-        self.rtt = rtt;
-        if let Pace::Fixed(rate) = self.pace {
-            self.window = rate as f64 * rtt;
-            self.phase = Phase::Follow;
-            return;
-        }
-        let near = |known: &PathMemory| {
-            let base = known.base_rtt.as_secs_f64();
-            rtt > 0.5 * base && rtt < 1.3 * base + 0.005
-        };
-        if let Some(known) = self.known.filter(near) {
-            self.losses = Losses::expecting(known.loss);
-            self.delivery_rate = known.rate_bytes_per_s as f64;
-            let base = known.base_rtt.as_secs_f64();
-            self.base.restart(now, base.max(rtt.min(1.1 * base)));
-            self.window = self.window_for(REMEMBERED * self.delivery_rate, self.target());
-            self.phase = Phase::Resume { rounds: 0 };
-            return;
-        }
-        let (rate, least, most) = FIRST;
-        let first = (rate * rtt).clamp(least, most);
-        self.window = if self.pace == Pace::Background { first / 4.0 } else { first };
-        self.phase = Phase::Start { rounds: 0, flat: 0, before: 0.0 };
-    }
-
-    /// Looks for a queue within a round, while the start may overshoot.
-    fn watch(&mut self, now: f64, rtt: f64) {
-        if !self.starting() {
-            return;
-        }
-        let batch = &mut self.batch;
-        if batch.count == 0 {
-            batch.min = f64::INFINITY;
-        }
-        batch.min = batch.min.min(rtt);
-        batch.count += 1;
-        if batch.count < 8 {
-            return;
-        }
-        let shortest = batch.min;
-        batch.count = 0;
-        if self.base.get().is_none() {
-            return;
-        }
-        let queue = shortest - self.base_rtt();
-        let most = match self.pace {
-            Pace::Background => 2.0 * self.target(),
-            Pace::Fair | Pace::Fixed(_) => (self.base_rtt() / 8.0).max(0.006),
-        } + self.spread.min(self.base_rtt() / 4.0);
-        if queue <= most {
-            self.batch.high = None;
-            return;
-        }
-        // What arrives all at once only shows that this machine was busy.
-        let since = *self.batch.high.get_or_insert(now);
-        if now - since > (self.base_rtt() / 16.0).clamp(0.001, 0.01) {
-            self.queue = queue;
-            let rate = self.recent.rate().max(self.round_rate(now));
-            self.settle(now, rate);
-        }
-    }
-
-    /// The rate at which acknowledgements came in during this round so far.
-    fn round_rate(&self, now: f64) -> f64 {
-        // Only a finished round can be trusted to hold more than a burst.
-        self.round.finish(now, -1.0).map_or(0.0, |figures| figures.delivery_rate)
-    }
-
-    /// The start is over: the path delivers `rate`.
-    fn settle(&mut self, now: f64, rate: f64) {
-        self.phase = Phase::Follow;
-        self.batch = Batch::default();
-        self.last_drain = now;
-        self.idle_rounds = 0;
-        if rate > 0.0 {
-            self.delivery_rate = rate;
-            self.window = self.window_for(rate, self.target()).min(self.window);
-        }
-        // The round that is running mixes both.
-        self.skip = 1;
-    }
-
     fn silent_for(&self, now: f64) -> bool {
         self.in_flight > 0.0 && now - self.last_ack > (OUTAGE.0 * self.rtt).max(OUTAGE.1)
     }
@@ -546,39 +465,6 @@ impl Control {
             Phase::Follow => self.follow(now, figures),
             Phase::Beside(compete) => self.compete(now, figures, compete),
         }
-    }
-
-    fn end_start_round(&mut self, now: f64, figures: Figures, rounds: u32, flat: u32, before: f64) {
-        let rate = figures.delivery_rate;
-        self.delivery_rate = self.delivery_rate.max(rate);
-        let packets = f64::from(figures.packets);
-        let growing = rate > 1.5 * before && figures.loss < 0.2;
-        if growing && self.queue < self.target() {
-            // While delivery still doubles, what is lost is the path's own.
-            self.losses.learn(self.mtu);
-        } else if figures.loss > 0.05 && self.losses.excess(figures.loss, packets) {
-            self.losses.doubt();
-            return self.settle(now, rate);
-        }
-        let flat = if figures.limited || rate >= 1.25 * before { 0 } else { flat + 1 };
-        if flat >= 2 {
-            self.losses.doubt();
-            return self.settle(now, rate);
-        }
-        self.phase = Phase::Start { rounds: rounds + 1, flat, before: rate.max(before) };
-    }
-
-    fn end_resume_round(&mut self, now: f64, figures: Figures, rounds: u32) {
-        let packets = f64::from(figures.packets);
-        if self.losses.excess(figures.loss, packets) && figures.loss > 0.05 {
-            return self.settle(now, figures.delivery_rate);
-        }
-        // The first round began before the window was full.
-        if rounds >= 1 {
-            self.phase = Phase::Follow;
-            return self.follow(now, figures);
-        }
-        self.phase = Phase::Resume { rounds: rounds + 1 };
     }
 
     fn follow(&mut self, now: f64, figures: Figures) {
@@ -688,76 +574,6 @@ impl Control {
         self.window = 0.92 * self.window_for(self.delivery_rate, 0.0);
         self.skip = 1;
         self.idle_rounds = 0;
-    }
-
-    /// Whether a queue stands that our window does not explain, and what to do about it: if it only stands,
-    /// the path has become longer; one that moves is filled by somebody else.
-    fn foreign(&mut self, now: f64, figures: Figures) -> bool {
-        let allowed = self.target_at(self.peak_rate);
-        let (window, rate) = (self.window, self.peak_rate);
-        let foreign = &mut self.foreign;
-        if foreign.rounds == 0 {
-            foreign.since = now;
-            foreign.window = window;
-            foreign.rate = rate;
-            (foreign.least_rtt, foreign.most_rtt) = (f64::INFINITY, 0.0);
-        }
-        foreign.rounds += 1;
-        // The first rounds still show what was under way before.
-        if foreign.rounds > 2 {
-            foreign.least_rtt = foreign.least_rtt.min(figures.rtt_min);
-            foreign.most_rtt = foreign.most_rtt.max(figures.rtt_min);
-        }
-        let (rounds, seconds) = (foreign.rounds, now - foreign.since);
-        if rounds < STANDS.0 || seconds < STANDS.1 {
-            return false;
-        }
-        let (window, rate) = (foreign.window, foreign.rate);
-        let stands = foreign.most_rtt - foreign.least_rtt < 0.2 * allowed + self.spread;
-        if !stands || foreign.rebased.is_some_and(|then| now - then < BASE_FOR) {
-            if rounds < FILLED_BY_OTHERS.0 || seconds < FILLED_BY_OTHERS.1 {
-                return false;
-            }
-            self.foreign = Foreign::default();
-            // Half of what the path has carried is a fair part until the losses say more.
-            self.window = self.window.max(window).max(0.5 * rate * figures.rtt_mean);
-            self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu));
-            return true;
-        }
-        foreign.rounds = 0;
-        foreign.rebased = Some(now);
-        let rtt = foreign.least_rtt;
-        self.base.restart(now, rtt);
-        self.window = self.window.max(0.9 * self.window_for(rate, allowed));
-        self.skip = 1;
-        true
-    }
-
-    fn compete(&mut self, now: f64, figures: Figures, mut compete: Compete) {
-        self.note_rate(figures.delivery_rate);
-        let floor = self.floor.get().unwrap_or(figures.rtt_min);
-        self.queue = (figures.rtt_min - floor).max(0.0);
-        let excess =
-            figures.loss > self.losses.path() + if self.losses.path() > 0.0 { 0.01 } else { 0.001 };
-        self.losses.judge(now, self.window, self.mtu, Queue::Long);
-        let next = compete.round(now, self.window, self.mtu, figures.rtt_min, excess);
-        match next {
-            _ if self.queue < self.target() => self.alone(now, floor),
-            Next::Alone => self.alone(now, floor),
-            Next::Window(window) => {
-                if figures.peak >= 0.75 * self.window || window < self.window {
-                    self.window = window.min(MOST);
-                }
-                self.phase = Phase::Beside(compete);
-            }
-        }
-    }
-
-    fn alone(&mut self, now: f64, floor: f64) {
-        self.base.restart(now, floor);
-        self.foreign = Foreign::default();
-        let rate = self.delivery_rate;
-        self.settle(now, rate);
     }
 
     /// A fixed rate: the window follows the round trip, trimmed by what really went out.

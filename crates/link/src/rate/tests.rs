@@ -6,7 +6,7 @@ use badlink::model::{GilbertElliott, Nanos, Profile};
 use super::sim::{Flow, MS, PAYLOAD, Policer, SECOND, Sim};
 use super::{Pace, PathMemory};
 
-#[path = "table.rs"]
+#[path = "tests/table.rs"]
 mod table;
 
 fn link(mbit: f64, one_way_ms: f64, queue_kb: u64, loss: f64) -> Profile {
