@@ -36,7 +36,10 @@ pub enum Pace {
 }
 
 #[cfg(test)]
-#[path = "rate/sim.rs"]
+#[path = "rate/tests/cubic.rs"]
+mod cubic;
+#[cfg(test)]
+#[path = "rate/tests/sim.rs"]
 mod sim;
 #[cfg(test)]
 #[path = "rate/tests.rs"]

@@ -15,9 +15,17 @@ use super::loss::{Losses, Queue, Verdict};
 use super::memory::PathMemory;
 use super::round::{Figures, Recent, Round, Smallest};
 
+#[path = "beside.rs"]
+mod beside;
+#[path = "start.rs"]
+mod start;
+
 /// The target queue in seconds for a rate of 1 MB/s; it falls with the square root of the rate, so that of
 /// two lanes on one queue the slower one grows. And its bounds.
 const TARGET: (f64, f64, f64) = (0.035, 0.004, 0.040);
+
+/// A slow lane's target, against that of the highest rate seen.
+const MOST_TARGETS: f64 = 2.5;
 
 /// The same in the background.
 const TARGET_BACKGROUND: (f64, f64, f64) = (0.010, 0.001, 0.005);
@@ -41,10 +49,25 @@ const SHORTEST_ROUND: f64 = 0.02;
 const BASE_FOR: f64 = 10.0;
 
 /// The most that a window grows in a round outside of the start.
-const MOST_GROWTH: f64 = 1.25;
+const MOST_GROWTH: f64 = 1.3;
+
+/// A queue of so many targets is not ours.
+const UNEXPLAINED: f64 = 3.0;
+
+/// After so many rounds and seconds a queue that does not move is the path's own length, and one that does
+/// is filled by others.
+const STANDS: (u32, f64) = (5, 0.15);
+const FILLED_BY_OTHERS: (u32, f64) = (10, 0.3);
+
+/// How much of the mean round trip's excess over the shortest is allowed for: the mean of it, and as much
+/// again and more, since a loaded path with jitter never shows its shortest time.
+const JITTER: f64 = 1.5;
 
 /// How much of a remembered rate is used at once.
 const REMEMBERED: f64 = 0.95;
+
+/// A round in which so much of the window was under way was not held back by the application alone.
+const FILLED: f64 = 0.85;
 
 /// How often the queue is drained to see the base round trip, in seconds.
 const DRAIN_EVERY: f64 = 5.0;
@@ -157,6 +180,7 @@ struct Foreign {
     window: f64,
     rate: f64,
     least_rtt: f64,
+    most_rtt: f64,
     rebased: Option<f64>,
 }
 
@@ -171,7 +195,8 @@ struct Drain {
 struct Batch {
     count: u32,
     min: f64,
-    high: u32,
+    /// Since when all were long.
+    high: Option<f64>,
 }
 
 impl Control {
@@ -250,7 +275,7 @@ impl Control {
         self.round.acked(now, sent, bytes, shortest);
         self.losses.acked(sent, bytes);
         self.recent.add(now, bytes, (self.base_rtt() / 4.0).max(0.002));
-        if matches!(self.phase, Phase::Start { .. }) && !app_limited && self.used() {
+        if matches!(self.phase, Phase::Start { .. }) && self.used() {
             self.grow(bytes);
         }
         self.watch(now, rtt);
@@ -355,7 +380,9 @@ impl Control {
     }
 
     fn target(&self) -> f64 {
-        self.target_at(self.delivery_rate)
+        // Beyond what six like us would hold, others fill the queue.
+        let most = MOST_TARGETS * self.target_at(self.peak_rate.max(self.delivery_rate));
+        self.target_at(self.delivery_rate).min(most)
     }
 
     fn target_at(&self, rate: f64) -> f64 {
@@ -370,92 +397,11 @@ impl Control {
     fn window_for(&self, rate: f64, queue: f64) -> f64 {
         let loss = self.losses.path();
         // A lost packet counts as under way until 9/8 of a round trip have passed.
-        rate / (1.0 - loss) * (1.0 + loss / 8.0) * (self.base_rtt() + queue + self.spread)
+        rate / (1.0 - loss) * (1.0 + loss / 8.0) * (self.base_rtt() + queue + JITTER * self.spread)
     }
 
     fn grow(&mut self, bytes: f64) {
         self.window = (self.window + bytes).min(MOST);
-    }
-
-    /// The first round-trip time is known.
-    fn begin(&mut self, now: f64, rtt: f64) {
-        self.round = Round::new(now);
-        self.last_drain = now;
-        self.rtt = rtt;
-        if let Pace::Fixed(rate) = self.pace {
-            self.window = rate as f64 * rtt;
-            self.phase = Phase::Follow;
-            return;
-        }
-        let near = |known: &PathMemory| {
-            let base = known.base_rtt.as_secs_f64();
-            rtt > 0.5 * base && rtt < 1.3 * base + 0.005
-        };
-        if let Some(known) = self.known.filter(near) {
-            self.losses = Losses::expecting(known.loss);
-            self.delivery_rate = known.rate_bytes_per_s as f64;
-            let base = known.base_rtt.as_secs_f64();
-            self.base.restart(now, base.max(rtt.min(1.1 * base)));
-            self.window = self.window_for(REMEMBERED * self.delivery_rate, self.target());
-            self.phase = Phase::Resume { rounds: 0 };
-            return;
-        }
-        let (rate, least, most) = FIRST;
-        let first = (rate * rtt).clamp(least, most);
-        self.window = if self.pace == Pace::Background { first / 4.0 } else { first };
-        self.phase = Phase::Start { rounds: 0, flat: 0, before: 0.0 };
-    }
-
-    /// Looks for a queue within a round, while the start may overshoot.
-    fn watch(&mut self, now: f64, rtt: f64) {
-        if !self.starting() {
-            return;
-        }
-        let batch = &mut self.batch;
-        if batch.count == 0 {
-            batch.min = f64::INFINITY;
-        }
-        batch.min = batch.min.min(rtt);
-        batch.count += 1;
-        if batch.count < 8 {
-            return;
-        }
-        let shortest = batch.min;
-        batch.count = 0;
-        if self.base.get().is_none() || shortest < self.base_rtt() {
-            self.base.add(now, shortest);
-        }
-        let queue = shortest - self.base_rtt();
-        let most = match self.pace {
-            Pace::Background => 2.0 * self.target(),
-            Pace::Fair | Pace::Fixed(_) => (self.base_rtt() / 8.0).max(0.006),
-        } + self.spread.min(self.base_rtt() / 4.0);
-        self.batch.high = if queue > most { self.batch.high + 1 } else { 0 };
-        if self.batch.high >= 2 {
-            self.queue = queue;
-            let rate = self.recent.rate().max(self.round_rate(now));
-            self.settle(now, rate);
-        }
-    }
-
-    /// The rate at which acknowledgements came in during this round so far.
-    fn round_rate(&self, now: f64) -> f64 {
-        // Only a finished round can be trusted to hold more than a burst.
-        self.round.finish(now, -1.0).map_or(0.0, |figures| figures.delivery_rate)
-    }
-
-    /// The start is over: the path delivers `rate`.
-    fn settle(&mut self, now: f64, rate: f64) {
-        self.phase = Phase::Follow;
-        self.batch = Batch::default();
-        self.last_drain = now;
-        self.idle_rounds = 0;
-        if rate > 0.0 {
-            self.delivery_rate = rate;
-            self.window = self.window_for(rate, self.target()).min(self.window);
-        }
-        // The round that is running mixes both.
-        self.skip = 1;
     }
 
     fn silent_for(&self, now: f64) -> bool {
@@ -482,22 +428,31 @@ impl Control {
 
     fn end_round(&mut self, now: f64, figures: Figures) {
         self.outage = false;
-        let qualified = figures.packets >= 10;
-        if qualified || self.base.get().is_none() {
+        // The first packets on an idle path with jitter are faster than any on a loaded one.
+        let qualified = figures.packets >= if self.starting() { 64 } else { 10 };
+        if qualified || (self.base.get().is_none() && !self.starting()) {
             self.base.add(now, figures.rtt_min);
             self.floor.add(now, figures.rtt_min);
         }
         let base = self.base_rtt();
         self.queue = (figures.rtt_min - base).max(0.0);
         self.rtt = figures.rtt_mean;
+        // A queue that is still draining is no jitter.
+        let filling = match self.phase {
+            Phase::Start { before, .. } => figures.delivery_rate < 1.5 * before,
+            _ => false,
+        };
+        let steady = self.queue < 1.5 * self.target() && !filling && self.skip == 0;
         let spread = (figures.rtt_mean - figures.rtt_min).min(base / 3.0 + 0.002);
-        self.spread += 0.25 * (spread - self.spread);
+        if steady || spread < self.spread {
+            self.spread += 0.25 * (spread - self.spread);
+        }
         if let Pace::Fixed(rate) = self.pace {
             self.delivery_rate = figures.delivery_rate;
             self.losses.judge(now, self.window, self.mtu, Queue::Long);
             return self.hold_rate(rate as f64, figures);
         }
-        if figures.limited {
+        if figures.limited && figures.peak < FILLED * self.window {
             self.losses.judge(now, self.window, self.mtu, Queue::Long);
             return;
         }
@@ -512,38 +467,6 @@ impl Control {
         }
     }
 
-    fn end_start_round(&mut self, now: f64, figures: Figures, rounds: u32, flat: u32, before: f64) {
-        let rate = figures.delivery_rate;
-        self.delivery_rate = self.delivery_rate.max(rate);
-        let packets = f64::from(figures.packets);
-        if rounds >= 1 && self.losses.excess(figures.loss, packets) && figures.loss > 0.05 {
-            self.losses.doubt();
-            return self.settle(now, rate);
-        }
-        if self.queue < self.target() {
-            self.losses.learn(self.mtu);
-        }
-        let flat = if rate < 1.25 * before { flat + 1 } else { 0 };
-        if flat >= 2 {
-            self.losses.doubt();
-            return self.settle(now, rate);
-        }
-        self.phase = Phase::Start { rounds: rounds + 1, flat, before: rate.max(before) };
-    }
-
-    fn end_resume_round(&mut self, now: f64, figures: Figures, rounds: u32) {
-        let packets = f64::from(figures.packets);
-        if self.losses.excess(figures.loss, packets) && figures.loss > 0.05 {
-            return self.settle(now, figures.delivery_rate);
-        }
-        // The first round began before the window was full.
-        if rounds >= 1 {
-            self.phase = Phase::Follow;
-            return self.follow(now, figures);
-        }
-        self.phase = Phase::Resume { rounds: rounds + 1 };
-    }
-
     fn follow(&mut self, now: f64, figures: Figures) {
         if self.skip > 0 {
             self.skip -= 1;
@@ -555,7 +478,8 @@ impl Control {
         self.note_rate(figures.delivery_rate);
         let target = self.target();
         let background = self.pace == Pace::Background;
-        let unexplained = 2.0 * if background { target } else { self.target_at(self.peak_rate) };
+        let unexplained =
+            if background { 2.0 * target } else { UNEXPLAINED * self.target_at(self.peak_rate) };
         if self.queue > unexplained + self.spread {
             if background {
                 self.window *= 0.6;
@@ -608,7 +532,7 @@ impl Control {
             self.rates.pop_front();
         }
         self.delivery_rate = rate;
-        self.peak_rate = rate.max(0.99 * self.peak_rate);
+        self.peak_rate = rate.max(0.998 * self.peak_rate);
         if self.rates.len() >= 3 {
             let mut sorted: Vec<f64> = self.rates.iter().copied().collect();
             sorted.sort_by(f64::total_cmp);
@@ -624,10 +548,14 @@ impl Control {
         let mut aim = self.window_for(rate, target);
         self.idle_rounds = if low { self.idle_rounds + 1 } else { 0 };
         let most = if self.losses.policed() { 1.04 } else { MOST_GROWTH };
-        if self.idle_rounds > 2 && !self.losses.policed() {
-            aim *= 1.0 + 0.05 * f64::from((self.idle_rounds - 2).min(5));
+        if self.idle_rounds > 2 && !self.losses.policed() && self.pace != Pace::Background {
+            aim *= 1.0 + 0.1 * f64::from((self.idle_rounds - 2).min(2));
         }
         if aim > self.window && figures.peak < 0.75 * self.window {
+            return;
+        }
+        if figures.limited && aim < self.window && self.queue < 1.5 * target {
+            // Gaps in what was sent make the path look slower than it is.
             return;
         }
         self.window = aim.clamp(0.5 * self.window, most * self.window).min(MOST);
@@ -645,70 +573,7 @@ impl Control {
         self.drain = Some(Drain { until: now + self.rtt + self.queue + 0.002, back: self.window });
         self.window = 0.92 * self.window_for(self.delivery_rate, 0.0);
         self.skip = 1;
-    }
-
-    /// Whether a queue stands that our window does not explain, and what to do about it: a queue that grows
-    /// although we give way is filled by somebody else; if it only stands, the path has become longer.
-    fn foreign(&mut self, now: f64, figures: Figures) -> bool {
-        let allowed = self.target_at(self.peak_rate);
-        let (window, rate) = (self.window, self.peak_rate);
-        let foreign = &mut self.foreign;
-        if foreign.rounds == 0 {
-            foreign.since = now;
-            foreign.window = window;
-            foreign.rate = rate;
-            foreign.least_rtt = f64::INFINITY;
-        }
-        foreign.rounds += 1;
-        // The first rounds still show what was under way before.
-        if foreign.rounds > 2 {
-            foreign.least_rtt = foreign.least_rtt.min(figures.rtt_min);
-        }
-        if foreign.rounds < 5 || now - foreign.since < 0.15 {
-            return false;
-        }
-        let (window, rate) = (foreign.window, foreign.rate);
-        foreign.rounds = 0;
-        let grows = figures.rtt_min > foreign.least_rtt + 0.5 * allowed;
-        if grows || foreign.rebased.is_some_and(|then| now - then < BASE_FOR) {
-            self.foreign = Foreign::default();
-            self.window = self.window.max(window);
-            self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu));
-            return true;
-        }
-        foreign.rebased = Some(now);
-        let rtt = foreign.least_rtt;
-        self.base.restart(now, rtt);
-        self.window = self.window.max(0.9 * self.window_for(rate, allowed));
-        self.skip = 1;
-        true
-    }
-
-    fn compete(&mut self, now: f64, figures: Figures, mut compete: Compete) {
-        self.note_rate(figures.delivery_rate);
-        let floor = self.floor.get().unwrap_or(figures.rtt_min);
-        self.queue = (figures.rtt_min - floor).max(0.0);
-        let excess =
-            figures.loss > self.losses.path() + if self.losses.path() > 0.0 { 0.01 } else { 0.001 };
-        self.losses.judge(now, self.window, self.mtu, Queue::Long);
-        let next = compete.round(now, self.window, self.mtu, figures.rtt_min, excess);
-        match next {
-            _ if self.queue < self.target() => self.alone(now, floor),
-            Next::Alone => self.alone(now, floor),
-            Next::Window(window) => {
-                if figures.peak >= 0.75 * self.window || window < self.window {
-                    self.window = window.min(MOST);
-                }
-                self.phase = Phase::Beside(compete);
-            }
-        }
-    }
-
-    fn alone(&mut self, now: f64, floor: f64) {
-        self.base.restart(now, floor);
-        self.foreign = Foreign::default();
-        let rate = self.delivery_rate;
-        self.settle(now, rate);
+        self.idle_rounds = 0;
     }
 
     /// A fixed rate: the window follows the round trip, trimmed by what really went out.

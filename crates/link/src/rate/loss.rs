@@ -30,6 +30,9 @@ const CHECK_AGAIN: u32 = 40;
 /// So many rounds in a row must lose too much before the window is cut; one where a policer is known.
 const SUSPICIOUS: u32 = 3;
 
+/// So many rounds after a cut the flow is even again, and so many more are looked at.
+const SETTLING: u32 = 3;
+
 /// A policed lane whose window grew by this much without excess is policed no longer.
 const OUTGROWN: f64 = 1.15;
 
@@ -164,7 +167,7 @@ impl Losses {
             self.next_hold = 0;
         }
         if self.test.is_some() {
-            return self.judge_test(window);
+            return self.judge_test(now, window);
         }
         let total = self.acked + self.lost;
         let packets = total / mtu;
@@ -173,9 +176,9 @@ impl Losses {
         }
         let loss = self.lost / total;
         (self.acked, self.lost) = (0.0, 0.0);
-        if queue != Queue::Long {
-            let off = (loss - self.path()).abs().min(0.1);
-            self.deviation += 0.1 * (off - self.deviation);
+        if self.hold > 0 && self.hold + 2 > self.next_hold {
+            // What is missing now was sent before the verdict.
+            return self.go();
         }
         if queue != Queue::Empty {
             self.suspicious = 0;
@@ -199,8 +202,13 @@ impl Losses {
             return self.begin_test(now, window, loss, cut.max(0.5), false);
         }
         self.suspicious = 0;
-        let settled = self.hold > 0 && self.hold + 2 < self.next_hold;
-        self.blend(loss, if settled { 0.2 } else { 0.1 });
+        self.deviation += 0.1 * ((loss - self.path()).abs() - self.deviation);
+        // A policed lane that grows causes losses; they must not be learnt bit by bit.
+        if self.hold > 0 {
+            self.blend(loss, 0.2);
+        } else if self.policed.is_none() || loss < self.path() {
+            self.blend(loss, 0.1);
+        }
         self.go()
     }
 
@@ -220,11 +228,15 @@ impl Losses {
         Verdict::Go
     }
 
-    fn judge_test(&mut self, window: f64) -> Verdict {
+    fn judge_test(&mut self, now: f64, window: f64) -> Verdict {
         let Some(test) = self.test.as_mut() else { return Verdict::Go };
         test.rounds += 1;
+        if test.rounds == SETTLING {
+            // Only now the gaps that the cut left have closed.
+            (test.since, test.acked, test.lost) = (now, 0.0, 0.0);
+        }
         let total = test.acked + test.lost;
-        if test.rounds < 3 || total <= 0.0 {
+        if test.rounds < 2 * SETTLING || total <= 0.0 {
             return Verdict::Hold;
         }
         let after = test.lost / total;
@@ -232,7 +244,8 @@ impl Losses {
         self.test = None;
         (self.acked, self.lost) = (0.0, 0.0);
         // What would be lost now if all beyond a rate were thrown away.
-        let expected = (1.0 - (1.0 - test.loss) / test.cut).max(0.0);
+        let rest = if test.check { 0.0 } else { self.path() };
+        let expected = (1.0 - (1.0 - test.loss) / test.cut).max(rest);
         if after > 0.5 * (test.loss + expected) {
             self.path = Some(after.min(test.loss).min(MOST_PATH_LOSS));
             return Verdict::Restore(test.window);

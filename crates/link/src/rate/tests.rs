@@ -3,8 +3,11 @@
 
 use badlink::model::{GilbertElliott, Nanos, Profile};
 
-use super::Pace;
 use super::sim::{Flow, MS, PAYLOAD, Policer, SECOND, Sim};
+use super::{Pace, PathMemory};
+
+#[path = "tests/table.rs"]
+mod table;
 
 fn link(mbit: f64, one_way_ms: f64, queue_kb: u64, loss: f64) -> Profile {
     Profile {
@@ -45,218 +48,249 @@ fn single(profile: &Profile, seed: u64, seconds: u64) -> Sim {
     sim
 }
 
-/// When 105 MB were through, against the limit.
-fn whole(sim: &Sim, profile: &Profile) -> f64 {
-    let wanted = 105e6 / PAYLOAD as f64;
-    let mut sum = 0.0;
-    for (slot, count) in sim.flows[0].delivered.iter().enumerate() {
-        sum += f64::from(*count);
-        if sum >= wanted {
-            let part = 1.0 - (sum - wanted) / f64::from(*count);
-            return 105e6 / ((slot as f64 + part) / 10.0) / limit(profile);
-        }
-    }
-    f64::NAN
+/// What a lane must reach alone on a link, from the fourth second on.
+struct Wanted {
+    share: f64,
+    /// Milliseconds that 95 of 100 packets wait at most, jitter included.
+    wait: f64,
+    /// Packets lost beyond what the link loses by itself.
+    wasted: f64,
 }
 
-/// `cargo test -p link rate::tests::table -- --ignored --nocapture`
+fn check(name: &str, profile: &Profile, seeds: std::ops::RangeInclusive<u64>, wanted: &Wanted) {
+    for seed in seeds {
+        let sim = single(profile, seed, 7);
+        let (from, to) = (3 * SECOND, 7 * SECOND);
+        let share = sim.goodput(0, from, to) / limit(profile);
+        assert!(share >= wanted.share, "{name} {seed}: {share:.3} of the limit");
+        let wait = sim.wait(0.95, from, to);
+        assert!(wait <= wanted.wait, "{name} {seed}: {wait:.1} ms");
+        let own = 1.0
+            - limit(profile) / limit(&Profile { loss: 0.0, burst_loss: None, ..profile.clone() });
+        let wasted = sim.loss(0) - own;
+        assert!(wasted <= wanted.wasted, "{name} {seed}: {wasted:.3} wasted");
+    }
+}
+
 #[test]
-#[ignore = "prints figures to tune by, asserts nothing"]
-fn table() {
-    let links = [
-        ("wan0", link(200.0, 50.0, 2500, 0.0)),
-        ("wan1", link(200.0, 50.0, 2500, 0.01)),
-        ("bad5", link(100.0, 100.0, 2500, 0.05)),
-        ("wifi", wifi()),
-        ("lan", link(1000.0, 0.5, 1000, 0.0)),
-        ("loss10", link(200.0, 50.0, 2500, 0.10)),
-        ("loss15", link(100.0, 40.0, 1000, 0.15)),
-        ("fat1", link(1000.0, 20.0, 2500, 0.01)),
-        ("slow", link(10.0, 25.0, 100, 0.0)),
-        ("slow5", link(2.0, 50.0, 60, 0.05)),
-        ("shallow", link(100.0, 20.0, 30, 0.0)),
-    ];
-    let only = std::env::var("RATE_ONLY").unwrap_or_default();
-    println!(
-        "link seed: share of limit 2-10 s, first 1 s, 105 MB | lost | wait ms 50% 95% 99% max in 2-10 s, max before"
-    );
-    for (name, profile) in &links {
-        if !name.contains(&only) {
-            continue;
-        }
-        for seed in 1..=3 {
-            let sim = single(profile, seed, 10);
-            let limit = limit(profile);
-            let (from, to) = (2 * SECOND, 10 * SECOND);
-            println!(
-                "{name:8} {seed}: {:.3} {:.3} {:.3} | {:.3} | {:.1} {:.1} {:.1} {:.1}, {:.1} | {:?}",
-                sim.goodput(0, from, to) / limit,
-                sim.goodput(0, 0, SECOND) / limit,
-                whole(&sim, profile),
-                sim.loss(0),
-                sim.wait(0.5, from, to),
-                sim.wait(0.95, from, to),
-                sim.wait(0.99, from, to),
-                sim.wait(1.0, from, to),
-                sim.wait(1.0, 0, from),
-                sim.flows[0].control().view(),
-            );
-        }
-    }
-    others(&only);
+fn fills_links_that_lose_at_random_with_a_short_queue() {
+    let wanted = Wanted { share: 0.98, wait: 30.0, wasted: 0.01 };
+    check("200 Mbit/s, 100 ms, 0 %", &link(200.0, 50.0, 2500, 0.0), 1..=1, &wanted);
+    check("200 Mbit/s, 100 ms, 1 %", &link(200.0, 50.0, 2500, 0.01), 1..=2, &wanted);
+    check("200 Mbit/s, 100 ms, 10 %", &link(200.0, 50.0, 2500, 0.10), 1..=1, &wanted);
+    let wanted = Wanted { share: 0.97, wait: 60.0, wasted: 0.01 };
+    check("100 Mbit/s, 200 ms, 5 %", &link(100.0, 100.0, 2500, 0.05), 1..=2, &wanted);
+    check("50 Mbit/s, 80 ms, 15 %", &link(50.0, 40.0, 1000, 0.15), 1..=4, &wanted);
 }
 
-/// A name, the link, who uses it, what changes, and a policer.
-type Case = (&'static str, Profile, Vec<Flow>, Vec<(Nanos, Profile)>, Option<Policer>);
+#[test]
+fn fills_a_link_with_jitter_bursts_of_loss_and_reordering() {
+    check("wifi", &wifi(), 1..=4, &Wanted { share: 0.97, wait: 25.0, wasted: 0.01 });
+}
 
-fn others(only: &str) {
-    let fair = || Flow::ours(Pace::Fair, None);
-    let shared = link(100.0, 20.0, 1000, 0.0);
-    let deep = link(100.0, 20.0, 2500, 0.0);
-    let small = link(100.0, 20.0, 250, 0.0);
-    let random = link(100.0, 20.0, 1000, 0.01);
-    let wan = link(200.0, 50.0, 2500, 0.0);
-    let step = |factor: f64| Profile { rate: Some(100e6 * factor), ..link(100.0, 20.0, 1000, 0.0) };
-    let dark = Profile { blocked: true, ..wan.clone() };
-    let cases: Vec<Case> = vec![
-        ("cubic250k", small.clone(), vec![fair(), Flow::cubic()], vec![], None),
-        ("cubic1M", shared.clone(), vec![fair(), Flow::cubic()], vec![], None),
-        ("cubic2.5M", deep.clone(), vec![fair(), Flow::cubic()], vec![], None),
-        ("cubic1M+1%", random, vec![fair(), Flow::cubic()], vec![], None),
-        (
-            "cubic-late",
-            shared.clone(),
-            vec![fair(), Flow::cubic().from(5 * SECOND, Nanos::MAX)],
-            vec![],
-            None,
-        ),
-        (
-            "late-cubic",
-            shared.clone(),
-            vec![fair().from(5 * SECOND, Nanos::MAX), Flow::cubic()],
-            vec![],
-            None,
-        ),
-        (
-            "cubic-ends",
-            shared.clone(),
-            vec![fair(), Flow::cubic().from(2 * SECOND, 10 * SECOND)],
-            vec![],
-            None,
-        ),
-        ("2own+cubic", shared.clone(), vec![fair(), fair(), Flow::cubic()], vec![], None),
-        ("two", shared.clone(), vec![fair(), fair()], vec![], None),
-        (
-            "two-late",
-            shared.clone(),
-            vec![fair(), fair().from(5 * SECOND, Nanos::MAX)],
-            vec![],
-            None,
-        ),
-        ("two-wan", wan.clone(), vec![fair(), fair().from(3 * SECOND, Nanos::MAX)], vec![], None),
-        (
-            "four",
-            shared.clone(),
-            vec![fair(), fair().from(2 * SECOND, Nanos::MAX), fair(), fair()],
-            vec![],
-            None,
-        ),
-        (
-            "background",
-            shared.clone(),
-            vec![Flow::ours(Pace::Background, None), Flow::cubic().from(7 * SECOND, Nanos::MAX)],
-            vec![],
-            None,
-        ),
-        ("back-alone", shared.clone(), vec![Flow::ours(Pace::Background, None)], vec![], None),
-        (
-            "back-fair",
-            shared.clone(),
-            vec![Flow::ours(Pace::Background, None), fair().from(5 * SECOND, Nanos::MAX)],
-            vec![],
-            None,
-        ),
-        (
-            "fixed",
-            link(100.0, 50.0, 1000, 0.10),
-            vec![Flow::ours(Pace::Fixed(8_000_000), None)],
-            vec![],
-            None,
-        ),
-        (
-            "police",
-            link(1000.0, 20.0, 1000, 0.0),
-            vec![fair()],
-            vec![],
-            Some(Policer::new(12.5e6, 60e3)),
-        ),
-        (
-            "police2%",
-            link(1000.0, 50.0, 1000, 0.02),
-            vec![fair()],
-            vec![],
-            Some(Policer::new(12.5e6, 60e3)),
-        ),
-        (
-            "police15K",
-            link(1000.0, 10.0, 1000, 0.0),
-            vec![fair()],
-            vec![],
-            Some(Policer::new(12.5e6, 20e3)),
-        ),
-        (
-            "x0.3x3",
-            step(1.0),
-            vec![fair()],
-            vec![(5 * SECOND, step(0.3)), (8 * SECOND, step(1.0))],
-            None,
-        ),
-        (
-            "reroute",
-            shared.clone(),
-            vec![fair()],
-            vec![
-                (5 * SECOND, link(100.0, 60.0, 1000, 0.0)),
-                (12 * SECOND, link(100.0, 20.0, 1000, 0.0)),
-            ],
-            None,
-        ),
-        (
-            "outage",
-            wan.clone(),
-            vec![fair()],
-            vec![(5 * SECOND, dark), (8 * SECOND, wan.clone())],
-            None,
-        ),
-        ("bursty", shared, vec![fair().in_bursts(200 * MS, 300 * MS)], vec![], None),
+#[test]
+fn fills_fast_slow_and_shallow_links() {
+    let wanted = Wanted { share: 0.97, wait: 8.0, wasted: 0.01 };
+    let mut lan = Sim::new(link(1000.0, 0.5, 1000, 0.0), 1, SECOND);
+    lan.flows.push(Flow::ours(Pace::Fair, None));
+    lan.run(2 * SECOND);
+    assert!(lan.goodput(0, SECOND, 2 * SECOND) >= 0.97 * 1e9 / 8.0 * 1452.0 / 1480.0);
+    check("100 Mbit/s, 40 ms, 30 KB", &link(100.0, 20.0, 30, 0.0), 1..=1, &wanted);
+    let wanted = Wanted { share: 0.97, wait: 60.0, wasted: 0.01 };
+    check("10 Mbit/s, 50 ms", &link(10.0, 25.0, 100, 0.0), 1..=1, &wanted);
+    let wanted = Wanted { share: 0.93, wait: 130.0, wasted: 0.03 };
+    check("2 Mbit/s, 100 ms, 5 %", &link(2.0, 50.0, 60, 0.05), 1..=4, &wanted);
+}
+
+/// Each flow's share of the path's payload rate between two seconds.
+fn shares(sim: &Sim, mbit: f64, from: u64, to: u64) -> Vec<f64> {
+    let rate = mbit * 1e6 / 8.0 * PAYLOAD as f64 / 1480.0;
+    (0..sim.flows.len()).map(|flow| sim.goodput(flow, from * SECOND, to * SECOND) / rate).collect()
+}
+
+fn on_100_mbit(flows: Vec<Flow>, queue_kb: u64, seconds: u64) -> Sim {
+    let mut sim = Sim::new(link(100.0, 20.0, queue_kb, 0.0), 1, 2 * SECOND);
+    sim.flows = flows;
+    sim.run(seconds * SECOND);
+    sim
+}
+
+#[test]
+fn two_lanes_share_and_leave_room_for_a_ping() {
+    let late = Flow::ours(Pace::Fair, None).from(3 * SECOND, Nanos::MAX);
+    let sim = on_100_mbit(vec![Flow::ours(Pace::Fair, None), late], 1000, 14);
+    let parts = shares(&sim, 100.0, 11, 14);
+    assert!(parts.iter().all(|part| (0.38..0.62).contains(part)), "{parts:?}");
+    assert!(sim.wait(0.95, 2 * SECOND, 14 * SECOND) < 60.0);
+}
+
+#[test]
+fn beside_cubic_neither_starves() {
+    for queue_kb in [250, 1000, 2500] {
+        let flows = vec![Flow::ours(Pace::Fair, None), Flow::cubic()];
+        let parts = shares(&on_100_mbit(flows, queue_kb, 12), 100.0, 4, 12);
+        assert!(parts.iter().all(|part| *part > 0.15), "{queue_kb} KB: {parts:?}");
+    }
+    // Alone again, the queue is short again.
+    let cubic = Flow::cubic().from(2 * SECOND, 6 * SECOND);
+    let sim = on_100_mbit(vec![Flow::ours(Pace::Fair, None), cubic], 1000, 10);
+    assert!(sim.wait(0.95, 8 * SECOND, 10 * SECOND) < 60.0);
+    assert!(shares(&sim, 100.0, 8, 10)[0] > 0.95);
+}
+
+#[test]
+fn the_background_gives_way_and_keeps_queues_tiny() {
+    let sim = on_100_mbit(vec![Flow::ours(Pace::Background, None)], 1000, 5);
+    assert!(shares(&sim, 100.0, 2, 5)[0] > 0.95);
+    assert!(sim.wait(0.95, 2 * SECOND, 5 * SECOND) < 15.0);
+    for other in [Flow::cubic(), Flow::ours(Pace::Fair, None)] {
+        let other = other.from(2 * SECOND, Nanos::MAX);
+        let sim = on_100_mbit(vec![Flow::ours(Pace::Background, None), other], 1000, 8);
+        let parts = shares(&sim, 100.0, 5, 8);
+        assert!(parts[0] < 0.15 && parts[1] > 0.85, "{parts:?}");
+    }
+}
+
+#[test]
+fn a_policer_is_not_flooded() {
+    // Ten packets leave at once, so a bucket of fourteen loses some at any rate.
+    for (burst, loss, most) in [(60e3, 0.0, 0.03), (60e3, 0.02, 0.08), (20e3, 0.0, 0.2)] {
+        let mut sim = Sim::new(link(1000.0, 20.0, 1000, loss), 1, 2 * SECOND);
+        sim.flows.push(Flow::ours(Pace::Fair, None));
+        sim.policer = Some(Policer::new(12.5e6, burst));
+        sim.run(8 * SECOND);
+        let share = shares(&sim, 100.0, 2, 8)[0] / (1.0 - loss);
+        assert!(share > 0.88, "{burst} {loss}: {share:.3}");
+        let lost = sim.loss(0);
+        assert!(lost < most, "{burst} {loss}: {lost:.3} lost");
+        assert!(sim.flows[0].control().view().path_loss < most);
+    }
+}
+
+#[test]
+fn follows_rates_and_routes_that_change() {
+    let at = |mbit: f64, delay: f64| link(mbit, delay, 1000, 0.0);
+    let mut sim = Sim::new(at(100.0, 20.0), 1, 2 * SECOND);
+    sim.flows.push(Flow::ours(Pace::Fair, None));
+    sim.changes = vec![
+        (3 * SECOND, at(30.0, 20.0)),
+        (5 * SECOND, at(100.0, 20.0)),
+        (7 * SECOND, at(100.0, 60.0)),
     ];
-    for (name, profile, flows, changes, policer) in cases {
-        if !name.contains(only) {
-            continue;
-        }
-        let mut sim = Sim::new(profile.clone(), 1, 2 * SECOND);
-        sim.flows = flows;
-        sim.changes = changes;
-        sim.policer = policer;
-        sim.run(15 * SECOND);
-        let rate = profile.rate.unwrap() / 8.0 * PAYLOAD as f64 / 1480.0;
-        let rate = sim.policer.as_ref().map_or(rate, |p| p.rate * PAYLOAD as f64 / 1480.0);
-        print!("{name:11}");
-        for flow in 0..sim.flows.len() {
-            let shares: Vec<String> = (0..15)
-                .map(|at| {
-                    format!(
-                        "{:.0}",
-                        100.0 * sim.goodput(flow, at * SECOND, (at + 1) * SECOND) / rate
-                    )
-                })
-                .collect();
-            print!(" [{}] lost {:.3}", shares.join(" "), sim.loss(flow));
-        }
-        println!(
-            " wait {:.1} {:.1}",
-            sim.wait(0.5, 2 * SECOND, 15 * SECOND),
-            sim.wait(0.95, 2 * SECOND, 15 * SECOND)
-        );
+    sim.run(10 * SECOND);
+    assert!(shares(&sim, 30.0, 4, 5)[0] > 0.95);
+    assert!(sim.wait(0.95, 4 * SECOND, 5 * SECOND) < 60.0);
+    assert!(shares(&sim, 100.0, 6, 7)[0] > 0.95);
+    assert!(shares(&sim, 100.0, 9, 10)[0] > 0.9);
+}
+
+#[test]
+fn goes_on_after_an_outage() {
+    let wan = link(200.0, 50.0, 2500, 0.01);
+    let mut sim = Sim::new(wan.clone(), 1, 2 * SECOND);
+    sim.flows.push(Flow::ours(Pace::Fair, None));
+    let dark = Profile { blocked: true, ..wan.clone() };
+    sim.changes = vec![(3 * SECOND, dark), (5 * SECOND, wan)];
+    sim.run(9 * SECOND);
+    // The library's probes are up to two seconds apart by then.
+    assert!(shares(&sim, 200.0, 8, 9)[0] > 0.95);
+}
+
+#[test]
+fn a_fixed_rate_is_kept_whatever_is_lost_but_not_into_the_dark() {
+    let profile = link(100.0, 50.0, 1000, 0.10);
+    let mut sim = Sim::new(profile.clone(), 1, 2 * SECOND);
+    sim.flows.push(Flow::ours(Pace::Fixed(8_000_000), None));
+    sim.changes = vec![(4 * SECOND, Profile { blocked: true, ..profile })];
+    sim.run(8 * SECOND);
+    let rate = sim.goodput(0, 2 * SECOND, 4 * SECOND) / 0.9;
+    assert!((7.6e6..8.4e6).contains(&rate), "{rate}");
+    let dark = sim.loss(0) * sim.flows[0].late_sent as f64 * PAYLOAD as f64;
+    assert!(dark < 4e6, "{dark} bytes were lost, of 32 MB that would have been sent");
+}
+
+#[test]
+fn an_application_that_pauses_neither_wears_the_window_down_nor_blows_it_up() {
+    let flow = Flow::ours(Pace::Fair, None).in_bursts(200 * MS, 300 * MS);
+    let sim = on_100_mbit(vec![flow], 1000, 10);
+    let part = shares(&sim, 100.0, 5, 10)[0];
+    assert!(part > 0.4, "{part} of the link, where it has something to send for 0.4 of the time");
+    let window = sim.flows[0].control().view().window;
+    assert!(
+        window < 1_500_000,
+        "a window of {window} bytes, where 500,000 are a round trip's worth"
+    );
+}
+
+fn known(mbit: f64, base_ms: u64) -> Option<PathMemory> {
+    Some(PathMemory {
+        rate_bytes_per_s: (mbit * 1e6 / 8.0) as u64,
+        base_rtt: std::time::Duration::from_millis(base_ms),
+        loss: 0.01,
+        mtu: 1452,
+    })
+}
+
+#[test]
+fn a_remembered_rate_is_there_in_the_first_round_trip() {
+    let wan = link(200.0, 50.0, 2500, 0.01);
+    let run = |memory| {
+        let mut sim = Sim::new(wan.clone(), 1, SECOND);
+        sim.flows.push(Flow::ours(Pace::Fair, memory));
+        sim.run(3 * SECOND);
+        sim
+    };
+    let sim = run(known(200.0, 100));
+    // A tenth of a second for the handshake and half of one under way.
+    assert!(shares(&sim, 200.0, 0, 1)[0] > 0.75, "{:?}", shares(&sim, 200.0, 0, 1));
+    assert!(sim.wait(1.0, 0, 3 * SECOND) < 60.0, "{}", sim.wait(1.0, 0, 3 * SECOND));
+    // Five times too much is noticed.
+    let sim = run(known(1000.0, 100));
+    assert!(sim.wait(0.95, 2 * SECOND, 3 * SECOND) < 60.0);
+    assert!(shares(&sim, 200.0, 1, 3)[0] > 0.85);
+    // Another path's memory is not used.
+    let sim = run(known(1000.0, 20));
+    assert!(sim.wait(1.0, 0, SECOND / 4) < 10.0);
+}
+
+#[test]
+fn what_was_learnt_is_what_the_path_is() {
+    let sim = single(&link(100.0, 20.0, 1000, 0.05), 1, 5);
+    let learned = sim.flows[0].control().learned().unwrap();
+    assert!((0.9e7..1.3e7).contains(&(learned.rate_bytes_per_s as f64)), "{learned:?}");
+    assert!((39..48).contains(&learned.base_rtt.as_millis()), "{learned:?}");
+    assert!((0.03..0.07).contains(&learned.loss), "{learned:?}");
+    let idle = Flow::ours(Pace::Fair, None);
+    assert_eq!(idle.control().learned(), None);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = || {
+        let sim = single(&wifi(), 7, 2);
+        (sim.flows[0].sent_packets, sim.flows[0].delivered.clone(), sim.flows[0].control().view())
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_memory_is_one_line_and_back() {
+    let memory = known(200.0, 100).unwrap();
+    let line = "rate_bytes_per_s=25000000 base_rtt_us=100000 loss_ppm=10000 mtu_bytes=1452";
+    assert_eq!(memory.to_line(), line);
+    assert_eq!(PathMemory::parse(line), Some(memory));
+    for bad in [
+        "",
+        "rate_bytes_per_s=25000000 base_rtt_us=100000 loss_ppm=10000",
+        "rate_bytes_per_s=25000000 base_rtt_us=100000 loss_ppm=10000 mtu_bytes=1452 more=1",
+        "rate_bytes_per_s=+25000000 base_rtt_us=100000 loss_ppm=10000 mtu_bytes=1452",
+        "rate_bytes_per_s=99999999999999 base_rtt_us=100000 loss_ppm=10000 mtu_bytes=1452",
+        "rate_bytes_per_s=25000000 base_rtt_us=0 loss_ppm=10000 mtu_bytes=1452",
+        "rate_bytes_per_s=25000000 base_rtt_us=100000 loss_ppm=600000 mtu_bytes=1452",
+        "rate_bytes_per_s=25000000 base_rtt_us=100000 loss_ppm=10000 mtu_bytes=100",
+        "base_rtt_us=100000 rate_bytes_per_s=25000000 loss_ppm=10000 mtu_bytes=1452",
+        " rate_bytes_per_s=25000000 base_rtt_us=100000 loss_ppm=10000 mtu_bytes=1452",
+    ] {
+        assert_eq!(PathMemory::parse(bad), None, "{bad:?}");
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use badlink::model::{Fate, Link, Nanos, Profile};
 
 use super::control::Control;
+use super::cubic::Cubic;
 use super::{Pace, PathMemory};
 
 pub(super) const MS: Nanos = 1_000_000;
@@ -25,42 +26,6 @@ pub(super) enum Governor {
     Ours(Box<Control>),
     /// TCP as it is usual.
     Cubic(Cubic),
-}
-
-#[derive(Debug)]
-pub(super) struct Cubic {
-    window: f64,
-    threshold: f64,
-    most: f64,
-    since: Option<Nanos>,
-    additive: f64,
-    recovery: Nanos,
-}
-
-impl Cubic {
-    fn acked(&mut self, now: Nanos) {
-        if self.window < self.threshold {
-            self.window += 1.0;
-            return;
-        }
-        let since = *self.since.get_or_insert(now);
-        let age = (now - since) as f64 / SECOND as f64;
-        let turn = (self.most * 0.3 / 0.4).cbrt();
-        let aim = (0.4 * (age - turn).powi(3) + self.most).min(1.5 * self.window);
-        self.additive += 0.53 / self.window;
-        self.window += ((aim - self.window) / self.window).max(0.01 / self.window);
-        self.window = self.window.max(self.additive);
-    }
-
-    fn lost(&mut self, now: Nanos, sent: Nanos) {
-        if sent <= self.recovery {
-            return;
-        }
-        self.recovery = now;
-        self.most = self.window;
-        self.window = (self.window * 0.7).max(2.0);
-        (self.threshold, self.additive, self.since) = (self.window, self.window, Some(now));
-    }
 }
 
 /// A sender and its receiver.
