@@ -225,6 +225,15 @@ impl Pair {
         command
     }
 
+    /// Sets a kernel parameter of one namespace, with `.` between the parts of its name. What is made
+    /// from now on goes by it.
+    ///
+    /// # Errors
+    /// There is no such parameter, or the kernel refuses the value.
+    pub fn set_sysctl(&self, end: End, key: &str, value: &str) -> Result<(), PairError> {
+        self.ends[end as usize].set(&[(key.to_owned(), value.to_owned())])
+    }
+
     /// What the link does now; none for a clean joint.
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
