@@ -191,7 +191,9 @@ impl<'a> Field<'a> {
         let bytes = self.row.link.rate().unwrap_or(1e10) / 8.0;
         // With a shorter round trip its windows are too small to be fast.
         let round_trip = self.row.link.round_trip_ms().max(10);
-        command.args(["-q", "-r", "-j", "8"]);
+        command.args(["-q", "-j", "8"]);
+        // With it, one file would become a folder with the file in it.
+        command.args(source.is_dir().then_some("-r"));
         command.args(["--tx", &format!("{bytes:.0}"), "--rx", &format!("{bytes:.0}")]);
         command.args(["--rtt", &round_trip.to_string()]);
         command.args(["--congestion", congestion.word().unwrap_or("cubic")]);

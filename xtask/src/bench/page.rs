@@ -425,7 +425,9 @@ fn kind(program: Program) -> Kind {
 
 fn row_plot(result: &RowResult) -> Plot {
     let bytes = result.row.load.bytes() as f64 / 1e6;
-    let bars = result.entries.iter().filter_map(|entry| {
+    // A copy without a network would make all other bars short.
+    let drawn = |entry: &&Entry| entry.contender.program != Program::Cp;
+    let bars = result.entries.iter().filter(drawn).filter_map(|entry| {
         let wall = entry.wall();
         let (value, range, note) = match entry.stopped {
             _ if !entry.measurements.is_empty() => {
@@ -481,7 +483,7 @@ fn summary_plot(rows: &[RowResult]) -> Plot {
     });
     Plot {
         title: "haul and the best rival of each row".to_owned(),
-        unit: "% of what the link can carry, longer is better".to_owned(),
+        unit: "% of what the link can carry, or of a yardstick; longer is better".to_owned(),
         groups: groups.collect(),
         limit: Some((100.0, "100 %".to_owned())),
     }
@@ -557,16 +559,19 @@ fn align(lines: &[Vec<String>]) -> String {
 pub fn shown(command: &Command, folder: &Path) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let mut words: Vec<String> = words.map(|word| word.to_string_lossy().into_owned()).collect();
-    let mut program = 0;
-    if let [ip, netns, exec, near, _, ..] = &mut words[..] {
-        if [&*ip, &*netns, &*exec] == ["ip", "netns", "exec"] {
-            *near = "$A".to_owned();
-            program = 4;
+    if let [ip, netns, exec, near, _, ..] = &mut words[..]
+        && [&*ip, &*netns, &*exec] == ["ip", "netns", "exec"]
+    {
+        *near = "$A".to_owned();
+    }
+    for word in &mut words {
+        // Where a program was built or installed is of no use to a reader.
+        let path = Path::new(&*word);
+        let name = path.file_name().filter(|_| path.is_absolute() && !path.starts_with(folder));
+        if let Some(name) = name.filter(|_| path != Path::new("/dev/null")) {
+            *word = name.to_string_lossy().into_owned();
         }
     }
-    let name =
-        Path::new(&words[program]).file_name().map(|name| name.to_string_lossy().into_owned());
-    words[program] = name.unwrap_or_default();
     let quoted =
         |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
     let line = words.iter().map(quoted).collect::<Vec<_>>().join(" ");

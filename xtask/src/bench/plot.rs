@@ -181,7 +181,7 @@ fn text(svg: &mut String, x: f64, y: f64, anchor: &str, size: &str, words: &str)
     let _ = writeln!(
         svg,
         "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" font-size=\"{size}\" \
-         fill=\"{TEXT}\">{words}</text>"
+         fill=\"{TEXT}\" stroke=\"#ffffff\" stroke-width=\"3\" paint-order=\"stroke\">{words}</text>"
     );
 }
 
