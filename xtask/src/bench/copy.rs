@@ -97,7 +97,7 @@ pub fn run(bench: &CopyBench) -> Result<ExitCode> {
         report.rows.push(result);
     }
     if bench.wants("scale") {
-        report.scale = Some(scale::run(&track)?);
+        report.scale = Some(scale::run(&track, &mut report.missing)?);
     }
     if bench.wants("sharing") {
         report.sharing = sharing::run(&track, &mut report.missing)?;

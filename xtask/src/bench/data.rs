@@ -135,6 +135,17 @@ impl Place {
         self.folder.path().join("private")
     }
 
+    /// Whether a load and its copy have room: every file takes a page and an inode at least, and where the
+    /// disk is memory, programs need some beside it.
+    pub fn holds(&self, load: Load) -> bool {
+        const PAGE: u64 = 4096;
+        const INODE: u64 = 1024;
+        let wanted = 2 * (load.bytes() + load.files() * (PAGE + INODE)) + (1 << 30);
+        let inodes =
+            df(self.path(), "iavail").and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
+        room(self.path()).min(memory_available()) >= wanted && inodes > 2 * load.files()
+    }
+
     /// An empty folder for keys, configuration and logs, in place of the one that had the name before.
     pub fn fresh(&self, name: &str) -> Result<PathBuf> {
         let folder = self.private().join(name);

@@ -54,7 +54,7 @@ impl Clients {
 }
 
 /// Runs all of it.
-pub fn run(bench: &Bench<'_>) -> Result<Scale> {
+pub fn run(bench: &Bench<'_>, missing: &mut Vec<String>) -> Result<Scale> {
     let folders: &[u32] = if bench.quick { &[1, 10] } else { &[1, 10, 100, 1000] };
     let counts: &[usize] = if bench.quick { &[1, 4] } else { &[1, 4, 16, 64] };
     let mut scale = Scale { files: Vec::new(), clients: Vec::new() };
@@ -62,6 +62,10 @@ pub fn run(bench: &Bench<'_>) -> Result<Scale> {
     for folders in folders {
         let each = if bench.quick { 100 } else { 1000 };
         let load = Load::Many { folders: *folders, each, bytes: SMALL };
+        if !bench.place.holds(load) {
+            missing.push(format!("there is no room for {} and a copy", load.describe()));
+            continue;
+        }
         scale.files.push((load, files(bench, load)?));
     }
     eprintln!("\n== cost as clients grow");

@@ -18,6 +18,7 @@ pub const HOW: &str = "\
   every 20 ms, so the peak of a process that ends may be a little higher.
 - Brackets hold the least and the most of all runs. Ratios are of medians, with the range of 95 % of such
   ratios when runs are drawn anew (bootstrap).
+- \"Time / haul\" above 1 means that a program took longer than haul.
 - `haul cp` meets the host for the first time in every run: each has a home and a key of its own. \"Host
   known\" is a client that keeps what it learnt in the runs before.
 - The limit is what is left of the link's rate for the payload after headers and what is lost, and one
