@@ -52,7 +52,7 @@ pub struct Plot {
 }
 
 const WIDTH: f64 = 860.0;
-const LEFT: f64 = 250.0;
+const LEFT: f64 = 275.0;
 const RIGHT: f64 = 130.0;
 const TOP: f64 = 74.0;
 const BAR: f64 = 17.0;
@@ -106,7 +106,7 @@ impl Plot {
         while value <= most * 1.0001 {
             let x = across(value);
             line(&mut svg, (x, TOP - 6.0), (x, floor), FAINT, "1");
-            text(&mut svg, x, floor + 16.0, "middle", "12", &shown(value));
+            text(&mut svg, x, floor + 16.0, "middle", "12", &round(value));
             value += tick;
         }
         text(&mut svg, across(most / 2.0), floor + 34.0, "middle", "12", &self.unit);
@@ -191,6 +191,11 @@ fn tick(most: f64) -> f64 {
     let times = most / 5.0 / unit;
     let round = [1.0, 2.0, 5.0, 10.0].into_iter().find(|round| times <= *round).unwrap_or(10.0);
     unit * round
+}
+
+/// A round value without the zeros that say nothing.
+fn round(value: f64) -> String {
+    ((value * 1e6).round() / 1e6).to_string()
 }
 
 /// Three digits that count, which is more than the figures are good for.

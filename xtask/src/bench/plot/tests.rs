@@ -29,4 +29,7 @@ fn values_have_the_digits_that_count() {
     for (value, text) in [(1063.2, "1063"), (23.71, "23.7"), (0.217, "0.22"), (0.021, "0.021")] {
         assert_eq!(shown(value), text);
     }
+    for (value, text) in [(0.1 + 0.2, "0.3"), (20.0, "20"), (1500.0, "1500")] {
+        assert_eq!(round(value), text);
+    }
 }
