@@ -170,7 +170,11 @@ impl Bench<'_> {
                 if entry.stopped.is_some() || entry.slow {
                     return true;
                 }
-                self.turn(&field, row, entry, run).unwrap_or_else(|error| {
+                // Its first copy is that of a stranger, and so does not count.
+                let stranger = run == first && entry.contender.program == Program::HaulAgain;
+                let met = if stranger { self.turn(&field, row, entry, 0) } else { Ok(true) };
+                let copied = met.and_then(|_| self.turn(&field, row, entry, run));
+                copied.unwrap_or_else(|error| {
                     let name = entry.contender.name();
                     eprintln!("error: {name}: {error:#}");
                     lost.push(format!("{name} failed in row {}: {error:#}", row.number));
