@@ -4,10 +4,17 @@
 mod contender;
 mod copy;
 mod data;
+mod field;
+mod grid;
 mod machine;
 mod page;
 mod peers;
+mod plot;
 mod processes;
+mod race;
+mod scale;
+mod sharing;
+mod stats;
 mod warden;
 
 use std::process::ExitCode;
@@ -16,7 +23,15 @@ use anyhow::{Context, Result, bail};
 
 use copy::CopyBench;
 
-const USAGE: &str = "usage: cargo xtask bench copy [--runs N] [--quick] [--haul FILE]";
+const USAGE: &str = "\
+usage: cargo xtask bench copy [--runs N] [--quick] [--rows ROWS] [--only PROGRAMS] [--haul FILE] [--page FILE]
+  --runs N         how often each program copies (5; 1 with --quick)
+  --quick          little data, to see that it works
+  --rows ROWS      1 to 9, scale, sharing, with commas between
+  --only PROGRAMS  haul, rsync, rsync-ssh, rsync-daemon, scp, scp-aes, qcp, rclone, uftp, bare-tls,
+                   bare-quic, cp, with commas between
+  --haul FILE      measure another build
+  --page FILE      write the page and its plots there, whatever was run";
 
 /// How often each program runs when nobody says otherwise; the median of five bears two disturbed runs.
 const DEFAULT_RUNS: usize = 5;
@@ -29,20 +44,27 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
             warden::watch(std::io::stdin().lock());
             Ok(ExitCode::SUCCESS)
         }
+        Some((name, rest)) if name == sharing::SINK => sharing::sink(rest),
+        Some((name, rest)) if name == sharing::POUR => sharing::pour(rest),
         Some((other, _)) => bail!("{other} is no bench\n{USAGE}"),
         None => bail!("a bench is missing\n{USAGE}"),
     }
 }
 
 fn parse(words: &[String]) -> Result<CopyBench> {
-    let (mut runs, mut quick, mut haul) = (None, false, None);
+    let mut bench = CopyBench::default();
+    let mut runs = None;
     let mut words = words.iter();
     while let Some(word) = words.next() {
+        let mut value = || words.next().context(USAGE);
         match word.as_str() {
-            "--quick" => quick = true,
-            "--haul" => haul = Some(words.next().context(USAGE)?.into()),
+            "--quick" => bench.quick = true,
+            "--haul" => bench.haul = Some(value()?.into()),
+            "--page" => bench.page = Some(value()?.into()),
+            "--rows" => bench.rows = list(value()?),
+            "--only" => bench.only = list(value()?),
             "--runs" => {
-                let count: usize = words.next().context(USAGE)?.parse().context(USAGE)?;
+                let count: usize = value()?.parse().context(USAGE)?;
                 if count == 0 {
                     bail!("at least one run is needed; {USAGE}");
                 }
@@ -51,6 +73,10 @@ fn parse(words: &[String]) -> Result<CopyBench> {
             other => bail!("{other} is unknown; {USAGE}"),
         }
     }
-    let default = if quick { 1 } else { DEFAULT_RUNS };
-    Ok(CopyBench { runs: runs.unwrap_or(default), quick, haul })
+    bench.runs = runs.unwrap_or(if bench.quick { 1 } else { DEFAULT_RUNS });
+    Ok(bench)
+}
+
+fn list(words: &str) -> Vec<String> {
+    words.split(',').map(str::to_owned).collect()
 }

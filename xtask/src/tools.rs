@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::steps;
 
@@ -56,14 +56,21 @@ pub fn provide(install: bool) -> Result<Vec<Tool>> {
     }
     eprintln!("installing {} for the tests", packages.join(", "));
     // Without a network the tests that need these are skipped; the others still tell something.
-    if let Err(error) = apt_get(&["update", "-q"]).and_then(|()| {
-        let mut words = vec!["install", "-q", "-y", "--no-install-recommends"];
-        words.extend(packages);
-        apt_get(&words)
-    }) {
+    if let Err(error) = self::install(&packages) {
         eprintln!("warning: {error:#}");
     }
     Ok(self::missing())
+}
+
+/// Installs packages on Debian as root; elsewhere it says that it cannot.
+pub fn install(packages: &[&str]) -> Result<()> {
+    if !is_debian_root() {
+        bail!("{} can be installed here only by hand", packages.join(", "));
+    }
+    apt_get(&["update", "-q"])?;
+    let mut words = vec!["install", "-q", "-y", "--no-install-recommends"];
+    words.extend(packages);
+    apt_get(&words)
 }
 
 fn missing() -> Vec<Tool> {

@@ -160,6 +160,8 @@ pub struct Pair {
 struct Link {
     control: Arc<Control>,
     threads: Vec<JoinHandle<()>>,
+    /// Kept when the threads have ended: the kernel's figures go with a device.
+    devices: [Arc<OwnedFd>; 2],
 }
 
 impl Pair {
@@ -225,6 +227,15 @@ impl Pair {
         command
     }
 
+    /// Sets a kernel parameter of one namespace, with `.` between the parts of its name. What is made
+    /// from now on goes by it.
+    ///
+    /// # Errors
+    /// There is no such parameter, or the kernel refuses the value.
+    pub fn set_sysctl(&self, end: End, key: &str, value: &str) -> Result<(), PairError> {
+        self.ends[end as usize].set(&[(key.to_owned(), value.to_owned())])
+    }
+
     /// What the link does now; none for a clean joint.
     #[must_use]
     pub fn settings(&self) -> Option<&Settings> {
@@ -259,8 +270,8 @@ impl Pair {
     pub fn stats(&self) -> PairStats {
         let Some(link) = &self.link else { return PairStats::default() };
         let [mut a_to_b, mut b_to_a] = link.control.stats();
-        a_to_b.unread = self.ends[0].unread();
-        b_to_a.unread = self.ends[1].unread();
+        a_to_b.unread = self.ends[0].unread().unwrap_or(0);
+        b_to_a.unread = self.ends[1].unread().unwrap_or(0);
         PairStats { a_to_b, b_to_a }
     }
 
@@ -294,12 +305,15 @@ impl Link {
         mtu: usize,
         seed: u64,
     ) -> Result<Self, PairError> {
-        let devices = devices.map(Arc::new);
         let control = Arc::new(Control::new(settings));
         // Owned from the first thread on, so that an error with the second ends the first.
-        let mut link = Self { control: Arc::clone(&control), threads: Vec::new() };
+        let mut link = Self {
+            control: Arc::clone(&control),
+            threads: Vec::new(),
+            devices: devices.map(Arc::new),
+        };
         for at in 0..2 {
-            let (from, to) = (Arc::clone(&devices[at]), Arc::clone(&devices[1 - at]));
+            let (from, to) = (Arc::clone(&link.devices[at]), Arc::clone(&link.devices[1 - at]));
             let direction = Direction::new(at, seed.wrapping_add(at as u64), mtu, &control);
             let thread = std::thread::Builder::new().name(format!("badlink-{at}"));
             let thread = thread.spawn(move || direction.run(&from, &to));

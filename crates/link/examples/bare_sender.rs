@@ -4,10 +4,10 @@
 //! writes to the file on its standard output.
 //!
 //! ```text
-//! bare_sender receive > TARGET      prints the address it listens on to standard error, takes one file
+//! bare_sender receive ADDRESS > TARGET    prints the address it listens on to standard error (port 0
+//!                                         takes a free one), takes one file
 //! bare_sender send ADDRESS < SOURCE
-//! bare_sender receive nowhere       drops what arrives, and says how fast it came
-//! bare_sender receive nowhere at ADDRESS
+//! bare_sender receive ADDRESS nowhere     drops what arrives
 //! bare_sender send ADDRESS memory BYTES
 //! ```
 //!
@@ -35,6 +35,8 @@ mod rate;
 #[allow(dead_code)]
 #[path = "../src/socket.rs"]
 mod socket;
+#[path = "bare/tls.rs"]
+mod tls;
 #[allow(dead_code)]
 #[path = "../src/transport.rs"]
 mod transport;
@@ -55,7 +57,7 @@ const HEAD: usize = 16;
 /// The code with which the receiver says that it has everything.
 const DONE: VarInt = VarInt::from_u32(0);
 
-const USAGE: &str = "usage: bare_sender [stock|bbr] receive [nowhere [at ADDRESS]] | bare_sender [stock|bbr] send ADDRESS [memory BYTES]";
+const USAGE: &str = "usage: bare_sender [stock|bbr] receive ADDRESS [nowhere] | bare_sender [stock|bbr] send ADDRESS [memory BYTES]";
 
 /// Whose settings are used.
 #[derive(Clone, Copy)]
@@ -110,14 +112,13 @@ fn main() -> Result<()> {
         all => (Settings::Lane, all),
     };
     match words[..] {
-        ["receive", "nowhere", "at", local] => {
-            runtime.block_on(receive(settings, local.parse()?, None))
-        }
-        ["receive"] => {
+        ["receive", address] => {
             let file = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
-            runtime.block_on(receive(settings, localhost(), Some(file)))
+            runtime.block_on(receive(settings, address.parse()?, Some(file)))
         }
-        ["receive", "nowhere"] => runtime.block_on(receive(settings, localhost(), None)),
+        ["receive", address, "nowhere"] => {
+            runtime.block_on(receive(settings, address.parse()?, None))
+        }
         ["send", address] => {
             let file = File::from(std::io::stdin().as_fd().try_clone_to_owned()?);
             let length = file.metadata()?.len();
@@ -190,10 +191,6 @@ async fn send(settings: Settings, address: SocketAddr, source: Source, total: u6
     Ok(())
 }
 
-fn localhost() -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, 0).into()
-}
-
 async fn receive(settings: Settings, local: SocketAddr, file: Option<File>) -> Result<()> {
     let crypto = QuicServerConfig::try_from(tls::server()?)?;
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
@@ -249,96 +246,4 @@ async fn drop_all(stream: &mut RecvStream) -> Result<u64> {
         length += chunk.bytes.len() as u64;
     }
     Ok(length)
-}
-
-/// The cipher of a lane, and a key that nobody checks.
-mod tls {
-    use std::sync::Arc;
-
-    use ring::rand::SystemRandom;
-    use ring::signature::Ed25519KeyPair;
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::CryptoProvider;
-    use rustls::crypto::ring::cipher_suite::{
-        TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256,
-    };
-    use rustls::crypto::ring::{default_provider, sign::any_eddsa_type};
-    use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-    use rustls::server::AlwaysResolvesServerRawPublicKeys;
-    use rustls::sign::CertifiedKey;
-    use rustls::{DigitallySignedStruct, Error, SignatureScheme};
-
-    use crate::Result;
-
-    pub(crate) fn client() -> Result<rustls::ClientConfig> {
-        let mut config = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody))
-            .with_no_client_auth();
-        config.enable_sni = false;
-        Ok(config)
-    }
-
-    pub(crate) fn server() -> Result<rustls::ServerConfig> {
-        let secret = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-            .map_err(|_| "the system gave no randomness")?;
-        let signer = any_eddsa_type(&PrivatePkcs8KeyDer::from(secret.as_ref()))?;
-        let spki = signer.public_key().ok_or("the key has no public half")?;
-        let key = CertifiedKey::new(vec![CertificateDer::from(spki.to_vec())], signer);
-        Ok(rustls::ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])?
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(Arc::new(key)))))
-    }
-
-    /// AES first, as a lane has it on every machine whose processor does AES by itself.
-    fn provider() -> Arc<CryptoProvider> {
-        let mut provider = default_provider();
-        provider.cipher_suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256];
-        Arc::new(provider)
-    }
-
-    /// Accepts every key: both ends are on one machine and were started by one program.
-    #[derive(Debug)]
-    struct Anybody;
-
-    impl ServerCertVerifier for Anybody {
-        fn verify_server_cert(
-            &self,
-            _end_entity: &CertificateDer<'_>,
-            _intermediates: &[CertificateDer<'_>],
-            _server_name: &ServerName<'_>,
-            _ocsp_response: &[u8],
-            _now: UnixTime,
-        ) -> std::result::Result<ServerCertVerified, Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _message: &[u8],
-            _cert: &CertificateDer<'_>,
-            _dss: &DigitallySignedStruct,
-        ) -> std::result::Result<HandshakeSignatureValid, Error> {
-            Err(Error::General("only TLS 1.3 is spoken".to_owned()))
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _message: &[u8],
-            _cert: &CertificateDer<'_>,
-            _dss: &DigitallySignedStruct,
-        ) -> std::result::Result<HandshakeSignatureValid, Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            vec![SignatureScheme::ED25519]
-        }
-
-        fn requires_raw_public_keys(&self) -> bool {
-            true
-        }
-    }
 }

@@ -1,97 +1,145 @@
-//! `cargo xtask bench copy`: one large file and many small ones, copied on loopback by haul and by what
-//! people use now, in turns. Only the copying is timed; that the copy is identical is checked after every
-//! single run, and a program whose copy is not is out.
+//! `cargo xtask bench copy`: the grid, haul beside every rival on nine rows of links and work; how haul's
+//! cost grows with files and clients; and how it shares a link. Both ends are on this machine, in two
+//! network namespaces.
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::contender::{Contender, Far, Field};
-use super::data::{Load, Place};
-use super::page::{self, Report, Row, Table};
-use super::processes::{self, Watch};
-use super::warden::Warden;
+use super::contender::Program;
+use super::data::Place;
+use super::field::Programs;
+use super::grid::{GRID, GridRow};
+use super::page::Report;
+use super::race::Bench;
+use super::warden::{Sysctl, Warden, sysctl_path};
+use super::{machine, scale, sharing};
 use crate::steps;
 
 /// Where the figures are kept.
 const PAGE: &str = "docs/benchmarks.md";
 
-/// The longest that one copy may take.
-const RUN_AT_MOST: Duration = Duration::from_secs(600);
-
-/// The longest that the far end may take to end a session after the copy is done.
-const SETTLE_AT_MOST: Duration = Duration::from_secs(10);
+/// The kernel lets namespaces use these only.
+const ALLOWED: &str = "net.ipv4.tcp_allowed_congestion_control";
 
 /// What to run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct CopyBench {
-    /// How often each program copies each load.
+    /// How often each program copies.
     pub runs: usize,
     /// Little data, and no page: to see that it works.
     pub quick: bool,
     /// The program to measure; none to build and measure this checkout's.
     pub haul: Option<PathBuf>,
+    /// The rows and sections, by number or by name; none for all.
+    pub rows: Vec<String>,
+    /// The programs that take part; none for all.
+    pub only: Vec<String>,
+    /// Where the page is written, whatever was run.
+    pub page: Option<PathBuf>,
 }
 
-/// What one copy cost.
-#[derive(Debug, Clone, Copy)]
-pub struct Measurement {
-    /// Seconds from the start of the command to its end.
-    pub wall: f64,
-    /// Seconds of processor time on the near and the far end.
-    pub cpu: (f64, f64),
-    /// Peak resident bytes of all processes on the near and the far end.
-    pub memory: (u64, u64),
+impl CopyBench {
+    /// Checks the words for rows and programs.
+    pub fn check(&self) -> Result<()> {
+        let known = |word: &String| {
+            ["scale", "sharing"].contains(&word.as_str())
+                || GRID.iter().any(|row| row.number.to_string() == *word)
+        };
+        if let Some(word) = self.rows.iter().find(|word| !known(word)) {
+            bail!("{word} is no row; they are 1 to {}, scale and sharing", GRID.len());
+        }
+        match self.only.iter().find(|word| !Program::any_is_meant_by(word)) {
+            Some(word) => bail!("{word} is no program of the bench"),
+            None => Ok(()),
+        }
+    }
+
+    fn wants(&self, row: &str) -> bool {
+        self.rows.is_empty() || self.rows.iter().any(|word| word == row)
+    }
+
+    /// Everything that the page tells of.
+    fn is_whole(&self) -> bool {
+        !self.quick && self.haul.is_none() && self.rows.is_empty() && self.only.is_empty()
+    }
 }
 
 /// Runs the bench, prints the tables and writes the page.
 pub fn run(bench: &CopyBench) -> Result<ExitCode> {
-    let (haul, bare) = programs(bench.haul.as_deref())?;
-    let loads = loads(bench.quick);
+    bench.check()?;
+    if machine::output(Command::new("id").arg("-u"))? != "0" {
+        bail!("network namespaces need root: run this bench as root");
+    }
+    machine::install_rivals();
+    let programs = programs(bench.haul.as_deref())?;
     let warden = Warden::start()?;
-    let bytes = loads.iter().map(|load| load.bytes()).max().unwrap_or(0);
-    let place = Place::find(&warden, bytes)?;
-    let field = Field::start(&warden, &haul, &bare, &place)?;
-    for reason in &field.missing {
-        eprintln!("left out: {reason}");
+    let rows = GRID.iter().filter(|row| bench.wants(&row.number.to_string()));
+    let rows: Vec<GridRow> = rows.map(|row| if bench.quick { row.small() } else { *row }).collect();
+    let largest = rows.iter().map(|row| row.load.bytes()).max().unwrap_or(0);
+    let place = Place::find(&warden, largest.max(if bench.quick { 0 } else { 1 << 30 }))?;
+    let mut report = Report::new(bench.runs, &programs, &place);
+    let _allowed = allow_congestion(&warden, &mut report.missing)?;
+    let track = Bench {
+        programs: &programs,
+        warden: &warden,
+        place: &place,
+        runs: bench.runs,
+        quick: bench.quick,
+        only: &bench.only,
+    };
+    let before = report.missing.len();
+    for row in rows {
+        let result = track.race(row, &mut report.missing)?;
+        println!("{}", report.row(&result));
+        report.rows.push(result);
     }
-    let mut report = Report::new(bench, &haul, &place, field.missing.clone());
-    let mut lost = Vec::new();
-    for load in loads {
-        let track = Track { load, field: &field, warden: &warden, place: &place };
-        report.tables.push(track.race(bench.runs, &mut lost)?);
+    if bench.wants("scale") {
+        report.scale = Some(scale::run(&track, &mut report.missing)?);
     }
-    let failed = !lost.is_empty();
-    report.missing.extend(lost);
-    println!("{}", report.tables());
-    if bench.quick || bench.haul.is_some() {
-        eprintln!("only a whole run of this checkout's haul writes {PAGE}");
-    } else {
-        let path = steps::root().join(PAGE);
-        fs::write(&path, report.page()).with_context(|| format!("write {PAGE}"))?;
-        eprintln!("written: {PAGE}");
+    if bench.wants("sharing") {
+        report.sharing = sharing::run(&track, &mut report.missing)?;
     }
+    println!("{}", report.page());
+    let page = match &bench.page {
+        Some(page) => Some(page.clone()),
+        None => bench.is_whole().then(|| steps::root().join(PAGE)),
+    };
+    match page {
+        Some(page) => {
+            report.write(&page)?;
+            eprintln!("written: {}", page.display());
+        }
+        None => eprintln!("only a whole run of this checkout's haul writes {PAGE}"),
+    }
+    let failed = report.missing[before..].iter().any(|reason| reason.starts_with("haul"));
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn loads(quick: bool) -> [Load; 2] {
-    if quick {
-        [Load::Large { bytes: 128 << 20 }, Load::Many { folders: 10, each: 100 }]
-    } else {
-        [Load::Large { bytes: 1 << 30 }, Load::Many { folders: 100, each: 100 }]
+/// Lets namespaces use CUBIC and BBR until the guard is dropped. What the kernel does not have is told.
+fn allow_congestion(warden: &Warden, missing: &mut Vec<String>) -> Result<Sysctl> {
+    let available = fs::read_to_string(sysctl_path("net.ipv4.tcp_available_congestion_control"))
+        .context("ask for the ways of congestion control")?;
+    let allowed = machine::sysctl(ALLOWED).unwrap_or_default();
+    let mut words: Vec<&str> = allowed.split_whitespace().collect();
+    for word in ["cubic", "bbr"] {
+        if !available.split_whitespace().any(|it| it == word) {
+            missing.push(format!("this kernel has no {word}: TCP with it does not run"));
+        } else if !words.contains(&word) {
+            words.push(word);
+        }
     }
+    warden.sysctl(ALLOWED, &words.join(" "))
 }
 
-/// Where haul and the bare sender are, after they were built.
-fn programs(given: Option<&Path>) -> Result<(PathBuf, PathBuf)> {
+/// Where haul and the bare senders are, after they were built, and qcp, if it is to be had.
+fn programs(given: Option<&Path>) -> Result<Programs> {
     if given.is_none() {
         steps::succeed(steps::cargo(&["build", "--release", "--quiet", "-p", "haul"]))?;
     }
-    let bare = ["build", "--release", "--quiet", "-p", "link", "--example", "bare_sender"];
+    let bare = ["build", "--release", "--quiet", "-p", "link", "--examples"];
     steps::succeed(steps::cargo(&bare))?;
     // Wherever cargo builds to, this program is there too, as `debug/xtask` or `release/xtask`.
     let program = std::env::current_exe().context("find this program")?;
@@ -101,130 +149,28 @@ fn programs(given: Option<&Path>) -> Result<(PathBuf, PathBuf)> {
         Some(path) => fs::canonicalize(path).with_context(|| format!("find {}", path.display()))?,
         None => folder.join("release/haul"),
     };
-    let bare = folder.join("release/examples/bare_sender");
-    for path in [&haul, &bare] {
+    let bare_quic = folder.join("release/examples/bare_sender");
+    let bare_tls = folder.join("release/examples/bare_tls");
+    for path in [&haul, &bare_quic, &bare_tls] {
         if !path.is_file() {
             bail!("{} was built elsewhere", path.display());
         }
     }
-    Ok((haul, bare))
+    let haul_help = machine::output(Command::new(&haul).args(["cp", "--help"]))?;
+    let qcp = machine::find("qcp").or_else(|| build_qcp(&folder.join("rivals")));
+    Ok(Programs { haul, bare_quic, bare_tls, qcp, haul_help })
 }
 
-/// One load, and all that it is copied with.
-struct Track<'a> {
-    load: Load,
-    field: &'a Field,
-    warden: &'a Warden,
-    place: &'a Place,
-}
-
-impl Track<'_> {
-    /// Every program in turn, as often as wanted, after one turn that does not count. A program that
-    /// fails is out; why is added to `lost`.
-    fn race(&self, runs: usize, lost: &mut Vec<String>) -> Result<Table> {
-        eprintln!("\n== {}", self.load.describe());
-        self.load.write(&self.place.source())?;
-        let mut rows: Vec<Row> = Contender::of(self.load).map(Row::new).collect();
-        for run in 0..=runs {
-            // Turned around each time, so that nobody always comes after the same other one.
-            rows.reverse();
-            rows.retain_mut(|row| match self.turn(row, run) {
-                Ok(took_part) => took_part,
-                Err(error) => {
-                    let name = row.contender.name();
-                    eprintln!("error: {name}: {error:#}");
-                    lost.push(format!("{name} failed on {}: {error:#}", self.load.describe()));
-                    false
-                }
-            });
+/// Builds qcp into a folder beside what cargo builds, once.
+fn build_qcp(folder: &Path) -> Option<PathBuf> {
+    let program = folder.join("bin/qcp");
+    if !program.is_file() {
+        eprintln!("building qcp for comparison; this takes some minutes once");
+        let mut command = steps::cargo(&["install", "--quiet", "--locked", "qcp", "--root"]);
+        command.arg(folder);
+        if let Err(error) = steps::succeed(command) {
+            eprintln!("warning: {error:#}");
         }
-        let order: Vec<Contender> = Contender::of(self.load).collect();
-        rows.sort_by_key(|row| order.iter().position(|it| *it == row.contender));
-        let source = self.place.source().join(self.load.name());
-        match source.is_dir() {
-            true => fs::remove_dir_all(&source),
-            false => fs::remove_file(&source),
-        }
-        .with_context(|| format!("remove {}", source.display()))?;
-        Ok(Table { load: self.load, rows })
     }
-
-    /// One copy; whether the program is there. Run 0 warms up and does not count.
-    fn turn(&self, row: &mut Row, run: usize) -> Result<bool> {
-        // What a program that failed left behind must not look like this one's copy.
-        self.place.clear()?;
-        let contender = row.contender;
-        let Some(start) = self.field.prepare(contender, self.load, self.warden, self.place)? else {
-            return Ok(false);
-        };
-        row.command = page::shown(&start.command, self.place.path());
-        let measurement = self.measure(start.command, start.far)?;
-        if contender.leaves_a_copy() {
-            self.place.check_and_clear(self.load)?;
-        }
-        let warm_up = if run == 0 { ", warming up" } else { "" };
-        eprintln!("{}: {:.3} s{warm_up}", contender.name(), measurement.wall);
-        if run > 0 {
-            row.measurements.push(measurement);
-        }
-        Ok(true)
-    }
-
-    fn measure(&self, mut command: Command, far: Far) -> Result<Measurement> {
-        let log = self.place.private().join("client.log");
-        let open = || File::create(&log).with_context(|| format!("make {}", log.display()));
-        let errors = open()?;
-        command.stdout(errors.try_clone()?).stderr(errors);
-        let far_id = match &far {
-            Far::None => None,
-            Far::Daemon(id) => Some(*id),
-            Far::Once(process) => Some(process.id()),
-        };
-        if let Far::Daemon(id) = far {
-            processes::forget_peak(id);
-        }
-        let far_before = far_id.map_or(0.0, processes::cpu_seconds);
-        let near_before = processes::own_children_seconds();
-        let began = Instant::now();
-        let mut client = self.warden.spawn(&mut command)?;
-        let watch = Watch::start(client.id(), far_id, RUN_AT_MOST);
-        let status = client.wait()?;
-        let wall = began.elapsed().as_secs_f64();
-        let near_cpu = processes::own_children_seconds() - near_before;
-        if !status.success() {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            bail!("{status}: {}", said.trim());
-        }
-        let (memory, far_cpu) = match far {
-            Far::None => (watch.finish(), 0.0),
-            Far::Daemon(id) => {
-                settle(id)?;
-                (watch.finish(), processes::cpu_seconds(id) - far_before)
-            }
-            Far::Once(mut process) => {
-                let memory = watch.finish();
-                let before = processes::own_children_seconds();
-                let status = process.wait()?;
-                if !status.success() {
-                    bail!("the receiver: {status}");
-                }
-                (memory, processes::own_children_seconds() - before)
-            }
-        };
-        Ok(Measurement { wall, cpu: (near_cpu, far_cpu), memory })
-    }
-}
-
-/// Waits until a daemon has no process for a session left: only what it waited for is in its figures.
-fn settle(id: u32) -> Result<()> {
-    let deadline = Instant::now() + SETTLE_AT_MOST;
-    while !processes::children(id).is_empty() {
-        if Instant::now() > deadline {
-            bail!("the far end does not end its session");
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-    // A daemon without processes for sessions ends them in its own time, which belongs to the run.
-    thread::sleep(Duration::from_millis(50));
-    Ok(())
+    program.is_file().then_some(program)
 }

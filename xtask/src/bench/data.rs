@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,16 +19,17 @@ pub enum Load {
         /// Its length.
         bytes: u64,
     },
-    /// Folders of files of 4 KiB.
+    /// Folders of small files.
     Many {
         /// How many folders.
         folders: u32,
         /// How many files in each.
         each: u32,
+        /// The length of each.
+        bytes: u64,
     },
 }
 
-const SMALL_BYTES: u64 = 4096;
 const SEED: u64 = 0x6861_756c;
 
 impl Load {
@@ -42,9 +44,12 @@ impl Load {
     /// What it is, for people.
     pub fn describe(self) -> String {
         match self {
-            Self::Large { bytes } => format!("one file of {} MiB", bytes >> 20),
-            Self::Many { folders, each } => {
-                format!("{} files of 4 KiB in {folders} folders", folders * each)
+            Self::Large { bytes } if bytes % (1 << 30) == 0 => {
+                format!("one file of {} GiB", bytes >> 30)
+            }
+            Self::Large { bytes } => format!("one file of {:.0} MB", bytes as f64 / 1e6),
+            Self::Many { folders, each, bytes } => {
+                format!("{} files of {bytes} bytes in {folders} folders", grouped(folders * each))
             }
         }
     }
@@ -53,15 +58,15 @@ impl Load {
     pub fn bytes(self) -> u64 {
         match self {
             Self::Large { bytes } => bytes,
-            Self::Many { folders, each } => u64::from(folders * each) * SMALL_BYTES,
+            Self::Many { folders, each, bytes } => u64::from(folders * each) * bytes,
         }
     }
 
-    /// What is counted per second, and how many of it there are.
-    pub fn unit(self) -> (&'static str, f64) {
+    /// How many files it has.
+    pub fn files(self) -> u64 {
         match self {
-            Self::Large { bytes } => ("MB/s", bytes as f64 / 1e6),
-            Self::Many { folders, each } => ("files/s", f64::from(folders * each)),
+            Self::Large { .. } => 1,
+            Self::Many { folders, each, .. } => u64::from(folders * each),
         }
     }
 
@@ -71,13 +76,13 @@ impl Load {
         let mut noise = Noise(SEED);
         match self {
             Self::Large { bytes } => noise.write(&path, bytes),
-            Self::Many { folders, each } => {
+            Self::Many { folders, each, bytes } => {
                 for folder in 0..folders {
                     let folder = path.join(format!("folder-{folder:03}"));
                     fs::create_dir_all(&folder)
                         .with_context(|| format!("make {}", folder.display()))?;
                     for file in 0..each {
-                        noise.write(&folder.join(format!("file-{file:03}")), SMALL_BYTES)?;
+                        noise.write(&folder.join(format!("file-{file:03}")), bytes)?;
                     }
                 }
                 Ok(())
@@ -130,6 +135,27 @@ impl Place {
         self.folder.path().join("private")
     }
 
+    /// Whether a load and its copy have room: every file takes a page and an inode at least, and where the
+    /// disk is memory, programs need some beside it.
+    pub fn holds(&self, load: Load) -> bool {
+        const PAGE: u64 = 4096;
+        const INODE: u64 = 1024;
+        let wanted = 2 * (load.bytes() + load.files() * (PAGE + INODE)) + (1 << 30);
+        let inodes =
+            df(self.path(), "iavail").and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
+        room(self.path()).min(memory_available()) >= wanted && inodes > 2 * load.files()
+    }
+
+    /// An empty folder for keys, configuration and logs, in place of the one that had the name before.
+    pub fn fresh(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.private().join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).with_context(|| format!("empty {}", folder.display()))?;
+        }
+        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+        Ok(folder)
+    }
+
     /// All of it.
     pub fn path(&self) -> &Path {
         self.folder.path()
@@ -152,23 +178,62 @@ impl Place {
         self.clear()
     }
 
+    /// Removes all that was to be copied.
+    pub fn clear_source(&self) -> Result<()> {
+        empty(&self.source())
+    }
+
+    /// How many bytes of the target are on the disk, whatever the names of the files are meanwhile.
+    pub fn arrived(&self) -> u64 {
+        allocated(&self.target())
+    }
+
     /// Empties the target.
     pub fn clear(&self) -> Result<()> {
-        let target = self.target();
-        for entry in fs::read_dir(&target).with_context(|| format!("list {}", target.display()))? {
-            let path = entry?.path();
-            let removed = match path.is_dir() {
-                true => fs::remove_dir_all(&path),
-                false => fs::remove_file(&path),
-            };
-            removed.with_context(|| format!("remove {}", path.display()))?;
-        }
-        Ok(())
+        empty(&self.target())
     }
 }
 
+fn empty(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
+        let path = entry?.path();
+        let removed = match path.is_dir() {
+            true => fs::remove_dir_all(&path),
+            false => fs::remove_file(&path),
+        };
+        removed.with_context(|| format!("remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// How many bytes the files below a folder take.
+pub fn allocated(folder: &Path) -> u64 {
+    let Ok(list) = fs::read_dir(folder) else { return 0 };
+    // What goes away while it is looked at does not count.
+    list.flatten()
+        .filter_map(|entry| Some((entry.path(), entry.metadata().ok()?)))
+        .map(|(path, found)| match found.is_dir() {
+            true => allocated(&path),
+            false => found.blocks() * 512,
+        })
+        .sum()
+}
+
+/// A number with commas between thousands.
+pub fn grouped(number: u32) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Compares two trees by names and content; how many files there are.
-fn compare(source: &Path, copy: &Path) -> Result<u64> {
+pub fn compare(source: &Path, copy: &Path) -> Result<u64> {
     if !source.is_dir() {
         compare_files(source, copy)?;
         return Ok(1);
@@ -216,7 +281,7 @@ struct Noise(u64);
 impl Noise {
     fn write(&mut self, path: &Path, bytes: u64) -> Result<()> {
         let file = File::create(path).with_context(|| format!("make {}", path.display()))?;
-        let mut file = BufWriter::with_capacity(1 << 20, file);
+        let mut file = BufWriter::with_capacity(bytes.min(1 << 20) as usize, file);
         for _ in 0..bytes / 8 {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;

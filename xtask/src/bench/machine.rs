@@ -7,6 +7,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::field::Programs;
+use super::warden::sysctl_path;
+use crate::tools;
+
 /// Where a program is.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -15,6 +19,36 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .chain(system)
         .map(|folder| folder.join(program))
         .find(|file| file.is_file())
+}
+
+/// The value of a kernel parameter; none if there is no such.
+pub fn sysctl(key: &str) -> Option<String> {
+    let text = fs::read_to_string(sysctl_path(key)).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// Installs what copies are compared with, where that may be done. What is missing after that is said by
+/// whoever looks for it.
+pub fn install_rivals() {
+    const PACKAGES: [(&str, &str); 6] = [
+        ("rsync", "rsync"),
+        ("ssh", "openssh-client"),
+        ("sshd", "openssh-server"),
+        ("rclone", "rclone"),
+        ("uftp", "uftp"),
+        ("ping", "iputils-ping"),
+    ];
+    let missing: Vec<&str> = PACKAGES
+        .iter()
+        .filter(|(program, _)| find(program).is_none())
+        .map(|(_, package)| *package)
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    if let Err(error) = tools::install(&missing) {
+        eprintln!("warning: {error:#}");
+    }
 }
 
 /// What a command prints, without the blanks around it; a failure is an error.
@@ -50,13 +84,17 @@ pub fn describe() -> Vec<String> {
         ),
         format!("Memory: {:.0} GiB", kibibytes as f64 / (1 << 20) as f64),
         format!("Kernel: {}", first_line(Command::new("uname").arg("-sr"))),
+        format!(
+            "TCP congestion control unless a table says otherwise: {}",
+            sysctl("net.ipv4.tcp_congestion_control").unwrap_or_else(|| "?".to_owned())
+        ),
         format!("UDP buffers that the kernel grants: {} / {}", buffers[0], buffers[1]),
     ]
 }
 
 /// The versions of the programs that are there.
-pub fn versions(haul: &std::path::Path) -> Vec<String> {
-    let mut versions = vec![first_line(Command::new(haul).arg("--version"))];
+pub fn versions(programs: &Programs) -> Vec<String> {
+    let mut versions = vec![first_line(Command::new(&programs.haul).arg("--version"))];
     let commit = first_line(Command::new("git").args(["rev-parse", "--short", "HEAD"]));
     if !commit.is_empty() {
         let changed = output(Command::new("git").args(["status", "--porcelain"]));
@@ -66,9 +104,15 @@ pub fn versions(haul: &std::path::Path) -> Vec<String> {
     versions.push(first_line(Command::new("rustc").arg("--version")));
     // ssh prints its version to standard error.
     versions.push(first_line(Command::new("ssh").arg("-V")));
-    for program in ["rsync", "cp"] {
+    for program in ["rsync", "rclone", "cp"] {
         versions.push(first_line(Command::new(program).arg("--version")));
     }
+    if let Some(qcp) = &programs.qcp {
+        versions.push(first_line(Command::new(qcp).arg("--version")));
+    }
+    // It has no word for its version.
+    let uftp = first_line(Command::new("dpkg-query").args(["-W", "-f", "uftp ${Version}", "uftp"]));
+    versions.push(uftp);
     versions.retain(|version| !version.is_empty());
     versions
 }

@@ -1,14 +1,15 @@
-//! The far ends of the copies, on loopback, with keys and configurations of their own: `haul serve`,
-//! sshd and the daemon of rsync. Nothing of the user's own configuration is read or written.
+//! The far ends of the copies, in the far namespace, with keys and configurations of their own: `haul
+//! serve`, sshd, the daemon of rsync and the receiver of uftp. Nothing of the user's own configuration is read or written.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use badlink::{End, Pair};
 
 use super::data::Place;
 use super::machine;
@@ -20,24 +21,26 @@ const START_AT_MOST: Duration = Duration::from_secs(20);
 /// The folder that sshd wants to exist when root runs it.
 const SSHD_FOLDER: &str = "/run/sshd";
 
-/// A `haul serve`, and the home of the one who may connect to it.
+/// A `haul serve`, and the homes of those who may connect to it.
 #[derive(Debug)]
 pub struct HaulServer {
     /// The daemon.
     pub process: Process,
     /// Where it listens.
     pub address: SocketAddr,
-    /// The client's `HAUL_HOME`.
-    pub home: PathBuf,
+    /// `HAUL_HOME` of each client.
+    pub homes: Vec<PathBuf>,
 }
 
-/// An sshd, and a configuration with which ssh gets in as the host `bench`.
+/// An sshd, and configurations with which ssh gets in as the host `bench`.
 #[derive(Debug)]
 pub struct SshServer {
     /// The daemon.
     pub process: Process,
-    /// The client's configuration.
-    pub config: PathBuf,
+    /// The folder with the client's configuration `ssh_config`, its key `user` and `known_hosts`.
+    pub folder: PathBuf,
+    /// Who gets in.
+    pub user: String,
     _folder: Option<Folder>,
 }
 
@@ -46,25 +49,49 @@ pub struct SshServer {
 pub struct RsyncServer {
     /// The daemon.
     pub process: Process,
-    /// Where it listens.
-    pub port: u16,
 }
 
+/// A receiver of uftp.
+#[derive(Debug)]
+pub struct UftpServer {
+    /// The daemon.
+    pub process: Process,
+}
+
+/// Where sshd and rsync listen; their namespace is empty.
+pub const SSH_PORT: u16 = 2222;
+/// See [`SSH_PORT`].
+pub const RSYNC_PORT: u16 = 8730;
+
 impl HaulServer {
-    /// Makes two fresh homes that trust each other, and starts the daemon.
-    pub fn start(warden: &Warden, haul: &Path, place: &Place) -> Result<Self> {
-        let (far, near) = (place.private().join("haul-far"), place.private().join("haul-near"));
+    /// Makes a home for the daemon and `clients` others that it knows and that know it, each with a key
+    /// of its own and with nothing learnt yet, and starts the daemon, which exports `target`.
+    pub fn start(
+        warden: &Warden,
+        haul: &Path,
+        pair: &Pair,
+        place: &Place,
+        clients: usize,
+        target: &Path,
+    ) -> Result<Self> {
+        // There may be several at once, each with a target of its own.
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let private = place.fresh(&format!("haul-{name}"))?;
+        let far = private.join("far");
+        let homes: Vec<PathBuf> =
+            (0..clients).map(|client| private.join(format!("near-{client}"))).collect();
         let key = |home: &Path, words: &[&str]| {
             machine::output(Command::new(haul).arg("key").args(words).env("HAUL_HOME", home))
         };
-        let line = key(&near, &["show"])?;
-        key(&far, &["allow", &line])?;
-        let log = place.private().join("haul.log");
-        let mut export = place.target().into_os_string();
+        for home in &homes {
+            key(&far, &["allow", &key(home, &["show"])?])?;
+        }
+        let log = private.join("log");
+        let mut export = target.as_os_str().to_owned();
         export.push("=target");
-        let mut command = Command::new(haul);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--export"]).arg(export);
-        command.env("HAUL_HOME", &far);
+        let mut command = pair.command(End::B, haul);
+        command.args(["serve", "--listen", &format!("{}:0", pair.address(End::B)), "--export"]);
+        command.arg(export).env("HAUL_HOME", &far);
         let mut process = warden.spawn(silent(&mut command, &log)?)?;
         let address: SocketAddr = wait_for(&mut process, &log, || {
             let text = fs::read_to_string(&log).ok()?;
@@ -73,16 +100,17 @@ impl HaulServer {
             behind.split_once('\n')?.0.trim().parse().ok()
         })?;
         let line = key(&far, &["show"])?;
-        key(&near, &["trust", &address.to_string(), &line])?;
-        Ok(Self { process, address, home: near })
+        for home in &homes {
+            key(home, &["trust", &address.to_string(), &line])?;
+        }
+        Ok(Self { process, address, homes })
     }
 }
 
 impl SshServer {
     /// Makes a key of the host and one of the user, and starts the daemon.
-    pub fn start(warden: &Warden, sshd: &Path, place: &Place) -> Result<Self> {
-        let folder = place.private().join("ssh");
-        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
+    pub fn start(warden: &Warden, sshd: &Path, pair: &Pair, place: &Place) -> Result<Self> {
+        let folder = place.fresh("ssh")?;
         for name in ["host", "user"] {
             let mut command = Command::new("ssh-keygen");
             command.args(["-q", "-t", "ed25519", "-N", "", "-C", name, "-f"]);
@@ -94,41 +122,44 @@ impl SshServer {
             true => Some(warden.shared_folder(wanted)?),
             false => None,
         };
-        let port = free_port()?;
-        let shown = folder.display();
+        let (address, shown) = (pair.address(End::B), folder.display());
         fs::copy(folder.join("user.pub"), folder.join("authorized_keys"))?;
         let host = fs::read_to_string(folder.join("host.pub"))?;
-        fs::write(folder.join("known_hosts"), format!("[127.0.0.1]:{port} {host}"))?;
+        fs::write(folder.join("known_hosts"), format!("[{address}]:{SSH_PORT} {host}"))?;
         let sftp = "Subsystem sftp internal-sftp";
         let daemon = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {shown}/host\nPidFile none\nUsePAM no\n\
+            "Port {SSH_PORT}\nListenAddress {address}\nHostKey {shown}/host\nPidFile none\nUsePAM no\n\
              AuthorizedKeysFile {shown}/authorized_keys\nStrictModes no\nPermitRootLogin yes\n\
              PasswordAuthentication no\nKbdInteractiveAuthentication no\n{sftp}\n"
         );
         fs::write(folder.join("sshd_config"), daemon)?;
         let client = format!(
-            "Host bench\n  HostName 127.0.0.1\n  Port {port}\n  User {user}\n  \
+            "Host bench\n  HostName {address}\n  Port {SSH_PORT}\n  User {user}\n  \
              IdentityFile {shown}/user\n  IdentitiesOnly yes\n  BatchMode yes\n  \
              UserKnownHostsFile {shown}/known_hosts\n  GlobalKnownHostsFile none\n  \
              StrictHostKeyChecking yes\n"
         );
-        let config = folder.join("ssh_config");
-        fs::write(&config, client)?;
+        fs::write(folder.join("ssh_config"), client)?;
         let log = folder.join("sshd.log");
-        let mut command = Command::new(sshd);
+        let mut command = pair.command(End::B, sshd);
         command.args(["-D", "-e", "-f"]).arg(folder.join("sshd_config"));
         let mut process = warden.spawn(silent(&mut command, &log)?)?;
-        wait_for(&mut process, &log, || connects(port))?;
-        Ok(Self { process, config, _folder: made })
+        wait_for(&mut process, &log, || says(&log, "listening on"))?;
+        Ok(Self { process, folder, user, _folder: made })
+    }
+
+    /// The client's configuration.
+    pub fn config(&self) -> PathBuf {
+        self.folder.join("ssh_config")
     }
 }
 
 impl RsyncServer {
     /// Starts the daemon.
-    pub fn start(warden: &Warden, rsync: &Path, place: &Place) -> Result<Self> {
-        let port = free_port()?;
-        let config = place.private().join("rsyncd.conf");
-        let mut text = "use chroot = no\n".to_owned();
+    pub fn start(warden: &Warden, rsync: &Path, pair: &Pair, place: &Place) -> Result<Self> {
+        let folder = place.fresh("rsync")?;
+        let config = folder.join("rsyncd.conf");
+        let mut text = "use chroot = no\nreverse lookup = no\n".to_owned();
         // Root would otherwise become nobody, who may not write.
         if machine::output(Command::new("id").arg("-u"))? == "0" {
             text += "uid = root\ngid = root\n";
@@ -136,15 +167,33 @@ impl RsyncServer {
         let target = place.target();
         text += &format!("[bench]\n  path = {}\n  read only = no\n", target.display());
         fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
-        let log = place.private().join("rsyncd.log");
-        let mut command = Command::new(rsync);
-        command.args(["--daemon", "--no-detach", "--address=127.0.0.1"]);
-        command.arg(format!("--port={port}"));
+        let log = folder.join("rsyncd.log");
+        let mut command = pair.command(End::B, rsync);
+        command.args(["--daemon", "--no-detach"]);
+        command.arg(format!("--address={}", pair.address(End::B)));
+        command.arg(format!("--port={RSYNC_PORT}"));
         command.arg(format!("--config={}", config.display()));
         command.arg(format!("--log-file={}", log.display()));
+        let mut process = warden.spawn(silent(&mut command, &folder.join("log"))?)?;
+        wait_for(&mut process, &log, || says(&log, "listening on port"))?;
+        Ok(Self { process })
+    }
+}
+
+impl UftpServer {
+    /// Starts the receiver.
+    pub fn start(warden: &Warden, uftpd: &Path, pair: &Pair, place: &Place) -> Result<Self> {
+        let folder = place.fresh("uftp")?;
+        let log = folder.join("log");
+        let mut command = pair.command(End::B, uftpd);
+        // In the foreground, without asking for the name of the sender.
+        command.args(["-d", "-q", "-I", "link0", "-B", "4194304", "-D"]).arg(place.target());
+        command.arg("-F").arg(folder.join("status")).arg("-P").arg(folder.join("pid"));
         let mut process = warden.spawn(silent(&mut command, &log)?)?;
-        wait_for(&mut process, &log, || connects(port))?;
-        Ok(Self { process, port })
+        wait_for(&mut process, &log, || says(&log, "RSA key").or_else(|| says(&log, "EC key")))?;
+        // It says nothing more before it listens.
+        thread::sleep(Duration::from_millis(300));
+        Ok(Self { process })
     }
 }
 
@@ -178,12 +227,7 @@ pub fn wait_for<T>(
     }
 }
 
-/// A TCP port that nobody had a moment ago.
-fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
-    Ok(listener.local_addr()?.port())
-}
-
-fn connects(port: u16) -> Option<()> {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok().map(drop)
+/// Whether a log has a text in it.
+fn says(log: &Path, text: &str) -> Option<()> {
+    fs::read_to_string(log).ok()?.contains(text).then_some(())
 }

@@ -8,9 +8,11 @@ use std::io::{BufRead, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use badlink::{Pair, PairOptions};
 
 use super::processes;
 
@@ -50,6 +52,29 @@ impl Warden {
     /// Makes a folder of the system that is removed if it is empty: if it is not, somebody else uses it.
     pub fn shared_folder(&self, path: &Path) -> Result<Folder> {
         self.make(path, Removal::IfEmpty)
+    }
+
+    /// Joins two network namespaces that are removed at the end, also at a bad one.
+    pub fn pair(&self, options: PairOptions) -> Result<Pair> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let names = ["a", "b"].map(|end| format!("haulbench{process}-{number}{end}"));
+        // Told first: nobody else takes names with this process's number.
+        for name in &names {
+            self.tell(&format!("namespace {name}"))?;
+        }
+        Pair::start(PairOptions { names: Some(names), ..options })
+            .context("join two network namespaces")
+    }
+
+    /// Writes a kernel parameter, which has its old value again once the guard is dropped.
+    pub fn sysctl(&self, key: &str, value: &str) -> Result<Sysctl> {
+        let path = sysctl_path(key);
+        let old = fs::read_to_string(&path).with_context(|| format!("read {key}"))?;
+        let guard = Sysctl { path, old: old.trim().to_owned() };
+        self.tell(&format!("sysctl {} {}", guard.path.display(), guard.old))?;
+        fs::write(&guard.path, value).with_context(|| format!("set {key} to {value}"))?;
+        Ok(guard)
     }
 
     fn make(&self, path: &Path, removal: Removal) -> Result<Folder> {
@@ -147,6 +172,26 @@ pub struct Folder {
     removal: Removal,
 }
 
+/// A kernel parameter of the machine that the bench has changed; dropping it changes it back.
+#[derive(Debug)]
+pub struct Sysctl {
+    path: PathBuf,
+    old: String,
+}
+
+impl Drop for Sysctl {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(&self.path, &self.old) {
+            eprintln!("warning: {} could not be changed back: {error}", self.path.display());
+        }
+    }
+}
+
+/// The file of a kernel parameter.
+pub fn sysctl_path(key: &str) -> PathBuf {
+    Path::new("/proc/sys").join(key.replace('.', "/"))
+}
+
 /// How much of a folder is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Removal {
@@ -189,11 +234,17 @@ impl Drop for Folder {
 /// left. In a bench that ended well nothing is.
 pub fn watch(told: impl BufRead) {
     let mut alive: HashMap<u32, u64> = HashMap::new();
-    let mut folders = Vec::new();
+    let (mut folders, mut namespaces, mut sysctls) = (Vec::new(), Vec::new(), Vec::new());
     for line in told.lines().map_while(Result::ok) {
         match line.split_once(' ') {
             Some(("folder", path)) => folders.push((Removal::Whole, PathBuf::from(path))),
             Some(("shared-folder", path)) => folders.push((Removal::IfEmpty, PathBuf::from(path))),
+            Some(("namespace", name)) => namespaces.push(name.to_owned()),
+            Some(("sysctl", rest)) => {
+                sysctls.extend(
+                    rest.split_once(' ').map(|(path, old)| (path.to_owned(), old.to_owned())),
+                );
+            }
             Some(("process", rest)) => {
                 let numbers = rest.split_once(' ');
                 if let Some((Ok(id), Ok(started))) =
@@ -214,10 +265,35 @@ pub fn watch(told: impl BufRead) {
             processes::kill(id);
         }
     }
+    for name in namespaces {
+        remove_namespace(&name);
+    }
+    // The first value told is the oldest; what the guards have changed back is so already.
+    for (path, old) in sysctls.into_iter().rev() {
+        let current = fs::read_to_string(&path).unwrap_or_default();
+        if current.trim() != old {
+            let _ = fs::write(path, old);
+        }
+    }
     for (removal, folder) in folders {
         // It is gone already when the bench ended by itself.
         let _ = removal.remove(&folder);
     }
+}
+
+/// Ends what runs in a namespace and removes it, if it is there still.
+fn remove_namespace(name: &str) {
+    if !Path::new("/run/netns").join(name).exists() {
+        return;
+    }
+    let ip = |words: &[&str]| Command::new("ip").args(words).stderr(Stdio::null()).output();
+    if let Ok(output) = ip(&["netns", "pids", name]) {
+        for id in String::from_utf8_lossy(&output.stdout).lines() {
+            id.trim().parse().into_iter().for_each(processes::kill);
+        }
+    }
+    // It fails when the bench has removed it meanwhile.
+    let _ = ip(&["netns", "delete", name]);
 }
 
 #[cfg(test)]

@@ -88,14 +88,12 @@ impl Namespace {
         Ok(())
     }
 
-    /// Packets that the kernel dropped because nobody read them in time; 0 if it does not tell.
-    pub(super) fn unread(&self) -> u64 {
-        let show = ["-n", &self.name, "-s", "-j", "link", "show", DEVICE];
-        let json = ip(&show, "").unwrap_or_default();
-        let sent = json.split_once("\"tx\":").map_or("", |(_, sent)| sent);
-        let dropped = sent.split_once("\"dropped\":").map_or("", |(_, dropped)| dropped);
-        let digits = dropped.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("");
-        digits.parse().unwrap_or(0)
+    /// Packets that the kernel dropped because nobody read them in time; none if it does not tell.
+    pub(super) fn unread(&self) -> Option<u64> {
+        let json = ip(&["-n", &self.name, "-s", "-j", "link", "show", DEVICE], "").ok()?;
+        let (_, sent) = json.split_once("\"tx\":")?;
+        let (_, dropped) = sent.split_once("\"dropped\":")?;
+        dropped.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
     }
 
     /// Does something in a thread that has moved into the namespace, and ends with it: what a thread

@@ -141,6 +141,21 @@ fn needs_tun_the_model_decides() {
 }
 
 #[test]
+fn needs_tun_the_kernel_tells_its_figures_also_at_the_end() {
+    let mut pair = pair(Settings::default());
+    pair.link.as_mut().unwrap().end();
+    // Nobody reads any more, and the queue of a device holds 10,000 packets.
+    let (from, _to) = udp(&pair);
+    for _ in 0..20_000 {
+        // The system may say that it has no room.
+        let _ = from.send(&[0; 100]);
+    }
+    assert!(pair.ends.iter().all(|end| end.unread().is_some()));
+    assert!(pair.stats().a_to_b.unread > 0);
+    assert!(pair.stop().a_to_b.unread > 0);
+}
+
+#[test]
 fn needs_tun_a_panic_leaves_no_namespace_and_no_process() {
     let made = std::sync::Mutex::new(None);
     let result = std::panic::catch_unwind(|| {

@@ -7,7 +7,7 @@ fn check(change: impl Fn(&Path), identical: bool) {
         std::thread::current().id()
     ));
     let (one, other) = (folder.join("one"), folder.join("other"));
-    let load = Load::Many { folders: 2, each: 3 };
+    let load = Load::Many { folders: 2, each: 3, bytes: 4096 };
     for side in [&one, &other] {
         fs::create_dir_all(side).unwrap();
         load.write(side).unwrap();
@@ -32,4 +32,23 @@ fn a_missing_an_extra_a_shorter_and_a_changed_file_are_seen() {
     check(|folder| fs::write(folder.join("file-003"), "x").unwrap(), false);
     check(|folder| fs::write(folder.join("file-000"), "x").unwrap(), false);
     check(|folder| fs::write(folder.join("file-002"), [7; 4096]).unwrap(), false);
+}
+
+#[test]
+fn numbers_are_grouped() {
+    for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+        assert_eq!(grouped(number), text);
+    }
+}
+
+#[test]
+fn what_arrived_is_counted_by_what_is_written() {
+    let folder = std::env::temp_dir().join(format!("haul-allocated-{}", std::process::id()));
+    fs::create_dir_all(folder.join("inner")).unwrap();
+    fs::write(folder.join("inner/file"), vec![1; 100_000]).unwrap();
+    let sparse = File::create(folder.join("sparse")).unwrap();
+    sparse.set_len(1 << 30).unwrap();
+    let bytes = allocated(&folder);
+    fs::remove_dir_all(&folder).unwrap();
+    assert!((100_000..300_000).contains(&bytes), "{bytes}");
 }

@@ -1,38 +1,86 @@
 use super::*;
+use crate::bench::contender::{Congestion, Contender};
+use crate::bench::grid::{GRID, GridRow};
+use crate::bench::race::Stopped;
 
-fn check(figures: &[f64], median: f64, least: f64, most: f64) {
-    assert_eq!(Spread::of(figures.to_vec()), Spread { median, least, most });
+fn entry(program: Program, walls: &[f64]) -> Entry {
+    let mut entry = Entry::new(Contender { program, congestion: Congestion::Own });
+    let measurement = |wall| Measurement { wall, cpu: (0.5, 0.25), memory: (2 << 20, 3 << 20) };
+    entry.measurements = walls.iter().copied().map(measurement).collect();
+    entry
+}
+
+fn report(row: GridRow, entries: Vec<Entry>) -> Report {
+    Report {
+        runs: 3,
+        day: "2026-01-01".to_owned(),
+        machine: Vec::new(),
+        versions: Vec::new(),
+        disk: "tmpfs".to_owned(),
+        missing: Vec::new(),
+        rows: vec![RowResult { row, entries, unread: 0 }],
+        scale: None,
+        sharing: None,
+    }
+}
+
+fn cells(text: &str) -> Vec<Vec<&str>> {
+    let lines = text.lines().filter(|line| line.starts_with('|'));
+    lines.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
 }
 
 #[test]
-fn a_median_is_in_the_middle_or_between_the_two_that_are() {
-    check(&[3.0, 1.0, 2.0], 2.0, 1.0, 3.0);
-    check(&[4.0, 1.0, 2.0, 8.0], 3.0, 1.0, 8.0);
-    check(&[5.0], 5.0, 5.0, 5.0);
+fn a_table_has_medians_ratios_and_what_was_stopped() {
+    let mut stopped = entry(Program::Scp, &[]);
+    stopped.stopped = Some(Stopped { after: 40.02, percent: 12.4 });
+    let entries = vec![
+        entry(Program::Haul, &[2.0, 4.0, 9.0]),
+        entry(Program::Uftp, &[8.0, 8.0, 8.0]),
+        stopped,
+        entry(Program::Qcp, &[]),
+    ];
+    let report = report(GRID[4], entries);
+    let text = table(&report.rows[0]);
+    let cells = cells(&text);
+    assert_eq!(cells[2][..3], ["haul cp", "4.00 [2.00-9.00]", "52.5"]);
+    assert_eq!(cells[2][4..], ["0.50 + 0.25", "2 + 3", "3"]);
+    assert!(cells[3][3].starts_with("2.00 ["), "{}", cells[3][3]);
+    assert_eq!(cells[4], ["scp", "> 40 (12 %)", "-", "-", "-", "-", "1"]);
+    // One that never ran has no line.
+    assert_eq!(cells.len(), 5);
 }
 
 #[test]
-fn ratios_are_of_the_median_times_and_absent_without_a_base() {
-    let row = |contender, walls: &[f64]| {
-        let mut row = Row::new(contender);
-        row.measurements = walls
-            .iter()
-            .map(|wall| Measurement { wall: *wall, cpu: (0.5, 0.25), memory: (2 << 20, 3 << 20) })
-            .collect();
-        row
-    };
-    let rows = vec![row(Contender::Haul, &[2.0, 4.0, 9.0]), row(Contender::Scp, &[8.0, 8.0, 2.0])];
-    let table = Table { load: Load::Large { bytes: 400_000_000 }, rows };
-    let text = table.markdown();
-    let cells: Vec<Vec<&str>> = text
-        .lines()
-        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
-        .collect();
-    assert_eq!(
-        cells[2],
-        ["haul cp", "4.00 [2.00-9.00]", "100", "1.00", "-", "0.50 + 0.25", "2 + 3"]
-    );
-    assert_eq!(cells[3], ["scp", "8.00 [2.00-8.00]", "50", "2.00", "-", "0.50 + 0.25", "2 + 3"]);
+fn a_rival_that_is_better_is_named_and_a_yardstick_is_none() {
+    let text = report(
+        GRID[0],
+        vec![
+            entry(Program::Haul, &[2.0]),
+            entry(Program::RsyncDaemon, &[1.0]),
+            entry(Program::Scp, &[4.0]),
+            entry(Program::BareTls, &[0.5]),
+        ],
+    )
+    .better_rivals();
+    assert!(text.contains("rsync daemon, not encrypted takes 1.00 s, haul 2.00 s"), "{text}");
+    assert!(!text.contains("scp") && !text.contains("bare") && !text.contains("Nowhere"), "{text}");
+    let text = report(GRID[0], vec![entry(Program::Haul, &[1.0]), entry(Program::Scp, &[4.0])]);
+    assert!(text.better_rivals().contains("Nowhere"));
+    // Without figures of haul nothing may look like a victory.
+    let text = report(GRID[0], vec![entry(Program::Scp, &[4.0])]);
+    assert!(text.better_rivals().contains("haul has no figures"));
+}
+
+#[test]
+fn targets_are_met_missed_or_not_measured() {
+    // The limit of this row is 105 MB at 23.7 MB/s, 4.43 s.
+    let entries = vec![entry(Program::Haul, &[4.6]), entry(Program::HaulAgain, &[5.0])];
+    let report = report(GRID[6], entries);
+    let row = &report.rows[0];
+    assert_eq!(verdict(row, &row.row.aims[0]), "met: 0.96, wanted 0.90 x the limit");
+    assert_eq!(verdict(row, &row.row.aims[1]), "missed: 0.89, wanted 0.95 x the limit, host known");
+    let aim = Aim { as_what: AsWhat::BestRival, ..row.row.aims[0] };
+    assert_eq!(verdict(row, &aim), "not measured: wanted 0.90 x the best rival");
 }
 
 #[test]
@@ -40,4 +88,8 @@ fn commands_are_shown_without_the_folders_of_this_run() {
     let mut command = Command::new("/somewhere/release/haul");
     command.args(["cp", "/tmp/x-1/source/large", "two words"]);
     assert_eq!(shown(&command, Path::new("/tmp/x-1")), "haul cp $D/source/large 'two words'");
+    let mut command = Command::new("ip");
+    command.args(["netns", "exec", "haulbench1-0a", "/somewhere/release/haul", "cp"]);
+    let expected = "ip netns exec $A haul cp";
+    assert_eq!(shown(&command, Path::new("/tmp/x-1")), expected);
 }
