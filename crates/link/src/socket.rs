@@ -145,6 +145,13 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn the_route_to_ourselves_takes_large_payloads() {
+        let payload = path_payload((std::net::Ipv4Addr::LOCALHOST, 9).into());
+        assert!(payload.is_some_and(|payload| payload >= 1472), "{payload:?}");
+    }
+
+    #[test]
     fn the_warning_names_only_what_is_short() {
         assert_eq!(buffer_warning(100, 100, 100), None);
         let text = buffer_warning(8_388_608, 212_992, 8_388_608).unwrap().text;

@@ -199,3 +199,26 @@ impl TransportOptions {
         Some(discovery)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discovery_ends_where_the_route_does() {
+        let mtu = |payload| TransportOptions::default().within(payload).largest_mtu();
+        assert_eq!(mtu(None), LARGEST_MTU_BATCHED);
+        assert_eq!(mtu(Some(1472)), 1472);
+        assert_eq!(mtu(Some(65_507)), LARGEST_MTU_BATCHED);
+        assert_eq!(mtu(Some(576)), 1200);
+        let known = PathMemory {
+            rate_bytes_per_s: 1_000_000,
+            base_rtt: Duration::from_millis(10),
+            loss: 0.0,
+            mtu: 1452,
+        };
+        let options = TransportOptions { known_path: Some(known), ..TransportOptions::default() };
+        assert_eq!(options.clone().within(Some(1472)).initial_mtu(), 1452);
+        assert_eq!(options.within(Some(1392)).initial_mtu(), 1392);
+    }
+}
