@@ -287,6 +287,12 @@ pub enum ParcelError {
     /// It goes on behind the lengths that it began with.
     #[error("a parcel from {peer} is longer than it says")]
     TrailingBytes { peer: PeerName },
+    /// It brings more to make up for loss than any loss could need.
+    #[error("a parcel from {peer} has more repair symbols than content")]
+    TooMuchRepair { peer: PeerName },
+    /// Its beginning is missing while crumbs of the rest come.
+    #[error("a parcel from {peer} comes in too many pieces")]
+    TooManyPieces { peer: PeerName },
 }
 
 impl ParcelError {
@@ -298,7 +304,9 @@ impl ParcelError {
             Self::HeadTooLong { .. }
             | Self::BodyTooLong { .. }
             | Self::EndsEarly { .. }
-            | Self::TrailingBytes { .. } => Fault::Corrupt,
+            | Self::TrailingBytes { .. }
+            | Self::TooMuchRepair { .. }
+            | Self::TooManyPieces { .. } => Fault::Corrupt,
         }
     }
 

@@ -227,17 +227,35 @@ impl Lane {
     /// program over TCP. Parcels with a lower `order` go first, over QUIC retransmissions too. Dropping
     /// the future abandons the parcel; over TCP one that was begun is still sent whole.
     pub async fn send_parcel(&self, head: Bytes, body: Bytes, order: u64) -> Result<(), LinkError> {
-        for part in [&head, &body] {
-            if u32::try_from(part.len()).is_err() {
-                return Err(LinkError::TooLong {
-                    peer: self.inner.name.clone(),
-                    length: part.len() as u64,
-                    cap: u64::from(u32::MAX),
-                });
+        self.send(head, body, order, false).await
+    }
+
+    /// The same for one of the last parcels of a job: where packets are lost, it goes with so much more
+    /// that the peer need not wait until they are sent again.
+    pub async fn send_parcel_redundantly(
+        &self,
+        head: Bytes,
+        body: Bytes,
+        order: u64,
+    ) -> Result<(), LinkError> {
+        self.send(head, body, order, true).await
+    }
+
+    async fn send(
+        &self,
+        head: Bytes,
+        body: Bytes,
+        order: u64,
+        redundantly: bool,
+    ) -> Result<(), LinkError> {
+        for (part, cap) in [(&head, quic::MOST_HEAD as u64), (&body, u64::from(u32::MAX))] {
+            let length = part.len() as u64;
+            if length > cap {
+                return Err(LinkError::TooLong { peer: self.inner.name.clone(), length, cap });
             }
         }
         match &self.inner.path {
-            Path::Quic(quic) => quic.send_parcel(head, body, order).await,
+            Path::Quic(quic) => quic.send_parcel(head, body, order, redundantly).await,
             Path::Tcp(tcp) => tcp.send_parcel(head, body, order).await,
         }
     }

@@ -35,6 +35,8 @@ pub(crate) const STALL: Duration = Duration::from_secs(120);
 pub(crate) const ALIVE: Duration = Duration::from_secs(15);
 /// Payload that may always be read ahead of the link; a peer with a larger share of memory gets more.
 const LEAST_UNSENT: u64 = 2 << 20;
+/// More than a window of most paths: what is further from the end is not sent redundantly.
+const MOST_LAST: u64 = 32 << 20;
 /// How often link figures are read and silence is checked.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
 
@@ -81,6 +83,8 @@ pub(crate) struct Sender {
     bytes_sent: u64,
     /// Payload read for this lane that the peer's transport has not acknowledged.
     unsent: u64,
+    /// Payload read for this lane.
+    sent_here: u64,
     /// Stored on earlier connections.
     stored_before: u64,
     setid: bool,
@@ -133,6 +137,7 @@ impl Sender {
             watch,
             bytes_sent: 0,
             unsent: 0,
+            sent_here: 0,
             stored_before: 0,
             setid,
             early,
@@ -367,13 +372,31 @@ impl Sender {
         self.watch.counters.bytes_sent.add(len);
         let order = self.order_number;
         self.order_number += 1;
+        self.sent_here += len;
+        let is_last = self.is_last_stretch(lane);
         let (lane, limit) = (lane.clone(), self.limit.clone());
         parcels.spawn(async move {
             if let Some(limit) = limit {
                 limit.take(len).await;
             }
-            lane.send_parcel(Bytes::from(head.encode()), body, order).await.map(|()| len)
+            let head = Bytes::from(head.encode());
+            match is_last {
+                true => lane.send_parcel_redundantly(head, body, order).await,
+                false => lane.send_parcel(head, body, order).await,
+            }
+            .map(|()| len)
         });
+    }
+
+    /// Whether what is sent now is among what the peer waits for at the end: then what is lost of it
+    /// costs a round trip that nothing else fills.
+    fn is_last_stretch(&self, lane: &Lane) -> bool {
+        let totals = self.machine.totals();
+        let spared = totals.bytes_ended - totals.bytes_copied;
+        let gone = spared + self.stored_before + self.sent_here;
+        let left = totals.bytes_found.saturating_sub(gone);
+        // Most are not, and the lane's figures cost a lock.
+        self.machine.is_walked() && left <= MOST_LAST && left <= lane.stats().congestion_window
     }
 
     fn report(&self, lane: &Lane) {
@@ -400,7 +423,7 @@ impl Sender {
     pub(crate) fn link_lost(&mut self) {
         self.stored_before += self.machine.stored();
         self.machine.link_lost();
-        self.unsent = 0;
+        (self.unsent, self.sent_here) = (0, 0);
         self.epoch += 1;
         if let Some(limit) = &mut self.limit {
             *limit = Arc::new(limit.afresh());

@@ -216,6 +216,11 @@ impl Source {
         &self.totals
     }
 
+    /// Whether all that there is has been found.
+    pub fn is_walked(&self) -> bool {
+        self.finished_walk
+    }
+
     /// Payload bytes that the target has stored on this connection.
     pub fn stored(&self) -> u64 {
         self.stored

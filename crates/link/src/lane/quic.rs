@@ -16,11 +16,13 @@ use crate::memory::Account;
 use crate::rate::control_of;
 use crate::{LinkError, PathMemory, PeerName, socket};
 
+mod coded;
 mod control;
 mod parcel;
 
 pub(crate) use control::{Receiver, Sender};
 pub(crate) use parcel::Arriving;
+pub(super) use parcel::MOST_HEAD;
 
 /// The connection and what it was made from.
 #[derive(Debug)]

@@ -1,12 +1,15 @@
 //! Parcels: a head and a body on a stream of their own, so that one lost packet holds up one parcel.
 //! On the wire: the head's length and the body's, four bytes each with the most significant first, then
 //! both. A parcel is read in whatever order its bytes arrive, into memory that grows with what arrived.
+//! The upper 12 bits of the first length say how many repair symbols follow (`coded`), mostly none.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt};
 
+use super::coded::{Coded, SYMBOL, most_repair, repair_for, repair_of};
 use super::control::write_error;
 use super::{Connected, QuicLane};
 use crate::{LinkError, ParcelError, PeerName};
@@ -14,8 +17,23 @@ use crate::{LinkError, ParcelError, PeerName};
 /// The two lengths that a parcel begins with.
 const LENGTHS_BYTES: usize = 8;
 
+/// Bits of the head's length; those above it hold the number of repair symbols.
+const HEAD_BITS: u32 = 20;
+/// The longest head.
+pub(in super::super) const MOST_HEAD: usize = (1 << HEAD_BITS) - 1;
+
 /// The code on a stream whose sender gave it up.
 const ABANDONED: VarInt = VarInt::from_u32(0);
+/// The code of a receiver that has enough of a parcel with repair symbols.
+const ENOUGH: VarInt = VarInt::from_u32(1);
+
+/// Pieces that may come before the lengths; an honest sender's are of a packet each.
+const MOST_EARLY: usize = 8192;
+
+/// Below this share of lost packets there is little to make up for.
+const LEAST_LOSS: f64 = 0.0005;
+/// Below this round-trip time sending again is as good.
+const LEAST_TRIP: Duration = Duration::from_millis(5);
 
 impl QuicLane {
     pub(in super::super) async fn send_parcel(
@@ -23,8 +41,10 @@ impl QuicLane {
         head: Bytes,
         body: Bytes,
         order: u64,
+        redundantly: bool,
     ) -> Result<(), LinkError> {
         let lane = &*self.connected;
+        let repair = if redundantly { self.repair(&head, &body) } else { None };
         let opened = self.connection().open_uni().await;
         let stream = opened.map_err(|error| lane.error(error))?;
         let mut sending = Sending { stream, settled: false };
@@ -32,10 +52,12 @@ impl QuicLane {
         let _ = sending.stream.set_priority(-i32::try_from(order).unwrap_or(i32::MAX));
         let mut start = BytesMut::with_capacity(LENGTHS_BYTES + head.len());
         // The caller has checked that both lengths fit.
-        start.extend_from_slice(&(head.len() as u32).to_be_bytes());
+        let symbols = repair.as_ref().map_or(0, |repair| (repair.len() / SYMBOL) as u32);
+        start.extend_from_slice(&(symbols << HEAD_BITS | head.len() as u32).to_be_bytes());
         start.extend_from_slice(&(body.len() as u32).to_be_bytes());
         start.extend_from_slice(&head);
-        let mut chunks = [start.freeze(), body];
+        let is_coded = repair.is_some();
+        let mut chunks = [start.freeze(), body, repair.unwrap_or_default().into()];
         let written = sending.stream.write_all_chunks(&mut chunks).await;
         written.map_err(|error| write_error(lane, error))?;
         // It fails only when the peer has stopped the stream, which is what is asked next.
@@ -45,12 +67,23 @@ impl QuicLane {
         let peer = || lane.name.clone();
         match stopped {
             Ok(None) => Ok(()),
+            Ok(Some(ENOUGH)) if is_coded => Ok(()),
             Ok(Some(code)) => {
                 Err(LinkError::StreamStopped { peer: peer(), code: code.into_inner() })
             }
             Err(StoppedError::ConnectionLost(error)) => Err(lane.error(error)),
             Err(StoppedError::ZeroRttRejected) => Err(LinkError::ClosedHere { peer: peer() }),
         }
+    }
+
+    /// Repair symbols for a parcel, if the path loses enough to be worth them.
+    fn repair(&self, head: &[u8], body: &[u8]) -> Option<Vec<u8>> {
+        let stats = self.stats();
+        if stats.path_loss < LEAST_LOSS || stats.rtt < LEAST_TRIP {
+            return None;
+        }
+        let count = repair_for(head.len() + body.len(), stats.path_loss);
+        repair_of(head, body, count)
     }
 
     pub(in super::super) async fn accept_parcel(&self) -> Result<Arriving, LinkError> {
@@ -97,7 +130,12 @@ impl Arriving {
             self.stream.read_chunk(usize::MAX, false).await.map_err(|error| self.error(error))?
         {
             self.lane.note_read(chunk.bytes.len());
-            assembly.place(chunk.offset, &chunk.bytes).map_err(|found| lie(found, &self.lane))?;
+            let placed = assembly.place(chunk.offset, &chunk.bytes);
+            if placed.map_err(|found| lie(found, &self.lane))? {
+                // It fails only on a stream that has ended already.
+                let _ = self.stream.stop(ENOUGH);
+                break;
+            }
         }
         assembly.finish().map_err(|found| lie(found, &self.lane))
     }
@@ -121,11 +159,13 @@ impl Arriving {
 
 /// A way in which a parcel contradicts itself or exceeds its limits.
 #[derive(Debug, PartialEq, Eq)]
-enum Lie {
+pub(super) enum Lie {
     HeadTooLong { length: u64, cap: usize },
     BodyTooLong { length: u64, cap: usize },
     EndsEarly,
     TrailingBytes,
+    TooMuchRepair,
+    TooManyPieces,
 }
 
 impl Lie {
@@ -135,6 +175,8 @@ impl Lie {
             Self::BodyTooLong { length, cap } => ParcelError::BodyTooLong { peer, length, cap },
             Self::EndsEarly => ParcelError::EndsEarly { peer },
             Self::TrailingBytes => ParcelError::TrailingBytes { peer },
+            Self::TooMuchRepair => ParcelError::TooMuchRepair { peer },
+            Self::TooManyPieces => ParcelError::TooManyPieces { peer },
         }
     }
 }
@@ -150,9 +192,13 @@ struct Assembly {
     /// What lies behind the lengths and came before they were known. It is copied, because a chunk of
     /// one byte keeps the memory of the packet that it came in.
     early: Vec<u8>,
+    /// Where in it something came, for the count of what has come of each symbol.
+    early_ranges: Vec<(usize, usize)>,
     head: Vec<u8>,
     body: Vec<u8>,
     arrived: usize,
+    /// Instead of head and body, where repair symbols follow.
+    coded: Option<Coded>,
 }
 
 impl Assembly {
@@ -164,15 +210,19 @@ impl Assembly {
             lengths_arrived: 0,
             known: None,
             early: Vec::new(),
+            early_ranges: Vec::new(),
             head: Vec::new(),
             body: Vec::new(),
             arrived: 0,
+            coded: None,
         }
     }
 
-    fn place(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Lie> {
+    /// Places bytes. True when nothing more is needed, though more may be on its way.
+    fn place(&mut self, offset: u64, bytes: &[u8]) -> Result<bool, Lie> {
         let end = offset.saturating_add(bytes.len() as u64);
-        let limit = (LENGTHS_BYTES + self.max_head).saturating_add(self.max_body);
+        let content = self.max_head.saturating_add(self.max_body);
+        let limit = LENGTHS_BYTES.saturating_add(content).saturating_add(most_repair(content));
         if end > limit as u64 {
             return Err(Lie::TrailingBytes);
         }
@@ -189,16 +239,28 @@ impl Assembly {
             }
         }
         if rest.is_empty() {
-            return Ok(());
+            return Ok(self.coded.as_ref().is_some_and(Coded::is_enough));
         }
         let start = offset + of_lengths.len() - LENGTHS_BYTES;
-        match self.known {
-            Some((head, body)) => self.copy(start, rest, head, body),
-            None => {
+        match (&mut self.coded, self.known) {
+            (Some(coded), _) => coded.place(start, rest),
+            (None, Some((head, body))) => self.copy(start, rest, head, body).map(|()| false),
+            (None, None) => {
+                self.note_early(start, rest.len())?;
                 write_at(&mut self.early, start, rest, limit - LENGTHS_BYTES);
-                Ok(())
+                Ok(false)
             }
         }
+    }
+
+    fn note_early(&mut self, start: usize, length: usize) -> Result<(), Lie> {
+        let count = self.early_ranges.len();
+        match self.early_ranges.last_mut() {
+            Some((last, before)) if *last + *before == start => *before += length,
+            _ if count >= MOST_EARLY => return Err(Lie::TooManyPieces),
+            _ => self.early_ranges.push((start, length)),
+        }
+        Ok(())
     }
 
     fn learn_lengths(&mut self) -> Result<(), Lie> {
@@ -206,7 +268,8 @@ impl Assembly {
             let bytes = &self.lengths[at..at + 4];
             u32::from_be_bytes(bytes.try_into().expect("four bytes were sliced"))
         };
-        let (head, body) = (number(0), number(4));
+        let (first, body) = (number(0), number(4));
+        let (head, repair) = (first & MOST_HEAD as u32, (first >> HEAD_BITS) as usize);
         if head as usize > self.max_head {
             return Err(Lie::HeadTooLong { length: u64::from(head), cap: self.max_head });
         }
@@ -215,6 +278,16 @@ impl Assembly {
         }
         let (head, body) = (head as usize, body as usize);
         self.known = Some((head, body));
+        let early_ranges = std::mem::take(&mut self.early_ranges);
+        if repair > 0 {
+            let mut coded = Coded::new(head, body, repair)?;
+            for (start, length) in early_ranges {
+                coded.place(start, &self.early[start..start + length])?;
+            }
+            self.early = Vec::new();
+            self.coded = Some(coded);
+            return Ok(());
+        }
         // Address space and no more: what does not arrive is never touched and takes no memory.
         self.body.reserve_exact(body);
         let early = std::mem::take(&mut self.early);
@@ -234,6 +307,9 @@ impl Assembly {
     }
 
     fn finish(self) -> Result<(Vec<u8>, Vec<u8>), Lie> {
+        if let Some(coded) = self.coded {
+            return coded.finish();
+        }
         let Some((head, body)) = self.known else { return Err(Lie::EndsEarly) };
         // Each byte comes once and none lies behind the end, so the sum says that all are there.
         if self.arrived != LENGTHS_BYTES + head + body {

@@ -22,7 +22,7 @@ fn assemble(bytes: &[u8], cuts: &[usize], seed: u64) -> Result<(Vec<u8>, Vec<u8>
         let chunk = &bytes[piece[0]..piece[1]];
         assembly.place(piece[0] as u64, chunk)?;
         assert!(assembly.head.capacity() <= 16 && assembly.body.capacity() <= 64);
-        assert!(assembly.early.capacity() <= 16 + 64);
+        assert!(assembly.early.capacity() <= 2 * (16 + 64));
     }
     assembly.finish()
 }
@@ -44,6 +44,39 @@ fn any_order_gives_the_whole() {
     }
 }
 
+/// Repair symbols stand in for what is missing, also when the lengths come last.
+#[test]
+fn a_parcel_with_repair_symbols_needs_not_all_of_itself() {
+    let (head, body): (Vec<u8>, Vec<u8>) = (vec![3; 30], (0..9000).map(|n| n as u8).collect());
+    let repair = repair_of(&head, &body, 4).unwrap();
+    let first = 4 << HEAD_BITS | 30;
+    let lengths = [(first as u32).to_be_bytes(), 9000u32.to_be_bytes()].concat();
+    let bytes = [&lengths, &head[..], &body, &repair].concat();
+    for lengths_last in [false, true] {
+        let mut assembly = Assembly::new(64, 10_000);
+        let mut pieces: Vec<_> = bytes.chunks(1000).enumerate().collect();
+        // Two symbols, and the ends of two others, are lost with it.
+        pieces.remove(4);
+        if lengths_last {
+            pieces.rotate_left(1);
+        }
+        let enough =
+            pieces.iter().any(|(nth, piece)| assembly.place(*nth as u64 * 1000, piece).unwrap());
+        // The lengths bring what came before them along.
+        assert!(enough || assembly.place(0, &[]).unwrap(), "lengths last: {lengths_last}");
+        assert_eq!(assembly.finish(), Ok((head.clone(), body.clone())));
+    }
+}
+
+/// Whoever keeps the lengths back and sends crumbs cannot have a list kept of them.
+#[test]
+fn crumbs_without_a_beginning_are_bounded() {
+    let mut assembly = Assembly::new(1 << 16, 1 << 20);
+    let mut place = |nth: u64| assembly.place(100 + 2 * nth, &[1]);
+    assert!((0..MOST_EARLY as u64).all(|nth| place(nth) == Ok(false)));
+    assert_eq!(place(MOST_EARLY as u64), Err(Lie::TooManyPieces));
+}
+
 #[test]
 fn lies_are_found_in_any_order() {
     let honest = stream(&[1; 16], &[2; 64]);
@@ -54,7 +87,8 @@ fn lies_are_found_in_any_order() {
     };
     for (bytes, lie) in [
         (with(0, 17), Lie::HeadTooLong { length: 17, cap: 16 }),
-        (with(0, u32::MAX), Lie::HeadTooLong { length: u64::from(u32::MAX), cap: 16 }),
+        (with(0, u32::MAX), Lie::HeadTooLong { length: MOST_HEAD as u64, cap: 16 }),
+        (with(0, 900 << 20 | 16), Lie::TooMuchRepair),
         (with(4, 65), Lie::BodyTooLong { length: 65, cap: 64 }),
         (with(4, u32::MAX), Lie::BodyTooLong { length: u64::from(u32::MAX), cap: 64 }),
         (with(0, 15), Lie::TrailingBytes),
@@ -69,7 +103,8 @@ fn lies_are_found_in_any_order() {
             assert_eq!(assemble(&bytes, &cuts, seed).as_ref(), Err(&lie), "seed {seed}");
         }
     }
-    let far = Assembly::new(16, 64).place(89, b"x");
+    let behind = (8 + 16 + 64 + most_repair(16 + 64)) as u64;
+    let far = Assembly::new(16, 64).place(behind, b"x");
     assert!(far.is_err(), "a byte behind every limit is not kept");
     assert!(Assembly::new(16, 64).place(u64::MAX, b"x").is_err());
 }
