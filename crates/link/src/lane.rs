@@ -51,10 +51,41 @@ impl Drop for Inner {
     }
 }
 
+/// What a lane is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LaneKind {
+    /// One QUIC connection over UDP.
+    Quic,
+    /// TLS over TCP connections.
+    Tcp,
+}
+
 /// Figures of a lane, counted from its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct LaneStats {
+    /// What the lane is made of.
+    pub kind: LaneKind,
+    /// Bytes per second that were acknowledged lately; 0 where it is not measured.
+    pub delivery_rate: u64,
+    /// Bytes per second at which packets are sent; 0 where it is not known.
+    pub pacing_rate: u64,
+    /// How long packets wait in queues on the way.
+    pub queue_delay: Duration,
+    /// The share of packets that the path loses, of late: 0 to 1.
+    pub path_loss: f64,
+    /// Whether something on the path drops what is above a rate.
+    pub policed: bool,
+    /// Whether there was less to send than could be sent.
+    pub app_limited: bool,
+    /// Connections that the lane is made of.
+    pub connections: u32,
+    /// TCP: for how long the peer's window held data back, since the lane began.
+    pub peer_limited: Duration,
+    /// TCP: for how long the send buffer held data back, since the lane began.
+    pub buffer_limited: Duration,
+    /// TCP: for how long there was something to send, since the lane began.
+    pub busy: Duration,
     /// The smoothed round-trip time.
     pub rtt: Duration,
     /// The smallest round-trip time seen.
@@ -129,6 +160,20 @@ impl Lane {
     pub fn stats(&self) -> LaneStats {
         let stats = self.inner.connection.stats();
         LaneStats {
+            kind: LaneKind::Quic,
+            delivery_rate: 0,
+            pacing_rate: 0,
+            queue_delay: stats.path.rtt.saturating_sub(stats.path.min_rtt),
+            path_loss: match stats.path.sent_packets {
+                0 => 0.0,
+                sent => stats.path.lost_packets as f64 / sent as f64,
+            },
+            policed: false,
+            app_limited: false,
+            connections: 1,
+            peer_limited: Duration::ZERO,
+            buffer_limited: Duration::ZERO,
+            busy: Duration::ZERO,
             rtt: stats.path.rtt,
             min_rtt: stats.path.min_rtt,
             sent_packets: stats.path.sent_packets,

@@ -3,11 +3,14 @@
 //! drives without disk, clock or network; the shells (`send`, `receive`) carry them out. Which command or
 //! daemon uses it, and what a receiving folder's policy is, this crate does not know.
 
+pub mod bound;
 pub mod client;
+mod cpu;
 mod error;
 pub mod host;
 mod lane_io;
 pub mod message;
+mod observe;
 pub mod receipt;
 mod receive;
 mod record;
