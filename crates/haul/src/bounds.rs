@@ -145,8 +145,9 @@ pub fn advice(bound: Bound, here: Here) -> Option<String> {
             percent(figure as f64 / 1e6)
         ),
         BoundKind::Policer => format!(
-            "something on the path drops what is above {}: more is not to be had on this path",
-            rate()
+            "something on the path drops what is above {}: hold the rate below that, as with --limit {}kB",
+            rate(),
+            figure * 95 / 100 / 1000
         ),
         BoundKind::Path => {
             format!(

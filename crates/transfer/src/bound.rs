@@ -16,6 +16,11 @@ const MOST_LAPS: usize = 64;
 const MARGIN: f64 = 0.1;
 /// A thread or all cores are busy from this share on.
 const BUSY: f64 = 0.9;
+/// The machine has no time left, from this share on.
+const FULL: f64 = 0.95;
+/// On such a machine a program that uses this share of it is held back by the others, and one that uses
+/// little is not.
+const PART: f64 = 0.3;
 /// Data waited for a window or a buffer for so much of the time that it is what counts.
 const MOST_OF_THE_TIME: f64 = 0.4;
 /// Loss below this costs less than what it takes to say so.
@@ -105,10 +110,13 @@ impl From<&LaneStats> for Link {
 pub struct Cpu {
     /// By the whole process.
     pub process: Duration,
-    /// By the thread that the loop and the link run on; the same as before if that is not known.
+    /// By the thread that the loop and the link run on, and in waiting for a core; the same as before if
+    /// that is not known.
     pub thread: Duration,
     /// Cores that the process may use.
     pub cores: u32,
+    /// By all programs of the machine, and all that its cores had; both 0 where the system does not say.
+    pub machine: (Duration, Duration),
 }
 
 /// What a loop counts. All but `limit` and `unfinished` are totals.
@@ -248,8 +256,15 @@ impl Meter {
         }
         let Some(main) = self.main else { return Bound::default() };
         let verdict = self.verdict(main, &sums, &span);
-        self.repeats = main == Wait::Source && span.busy_cpu().is_none();
+        self.repeats = main == Wait::Source && (span.busy_cpu().is_none() || self.is_limited(main));
         verdict
+    }
+
+    /// Whether a rate that was set at either end is the reason: without it more would move, however
+    /// busy the processor is.
+    fn is_limited(&self, wait: Wait) -> bool {
+        let by_other_end = matches!(wait, Wait::Credit | Wait::Window | Wait::Source);
+        wait == Wait::Limit || (by_other_end && self.told.kind == BoundKind::Limit)
     }
 
     fn verdict(&self, wait: Wait, sums: &[f64; WAITS], span: &Span) -> Bound {
@@ -258,9 +273,7 @@ impl Meter {
             Side::Source => BoundKind::SourceCpu,
             Side::Target => BoundKind::TargetCpu,
         };
-        if wait != Wait::Limit
-            && let Some(thousandths) = span.busy_cpu()
-        {
+        if let Some(thousandths) = span.busy_cpu().filter(|_| !self.is_limited(wait)) {
             return Bound::new(own_cpu, thousandths);
         }
         let said = |kinds: &[BoundKind]| kinds.contains(&self.told.kind).then_some(self.told);
@@ -320,13 +333,17 @@ impl Span {
         total(&self.now).saturating_sub(total(&self.before)).as_secs_f64() / self.seconds
     }
 
-    /// Thousandths of a core in use, if the processor is what everything waits for: all its cores, or the
-    /// one that the loop's thread has.
+    /// Thousandths of a core in use, if the processor is what everything waits for: all its cores, by this
+    /// program or with others, or the one that the loop's thread has.
     fn busy_cpu(&self) -> Option<u64> {
         let process = self.share(|figures| figures.cpu.process);
         let thread = self.share(|figures| figures.cpu.thread);
         let cores = f64::from(self.now.cpu.cores.max(1));
-        (thread >= BUSY || process >= BUSY * cores).then_some((process.max(thread) * 1000.0) as u64)
+        let machine = self.share(|figures| figures.cpu.machine.0);
+        let all = self.share(|figures| figures.cpu.machine.1);
+        let is_full = machine > 0.0 && machine >= FULL * all && process >= PART * cores;
+        let used = if is_full { machine } else { process.max(thread.min(1.0)) };
+        (is_full || thread >= BUSY || process >= BUSY * cores).then_some((used * 1000.0) as u64)
     }
 
     /// What of the link it is.
@@ -334,12 +351,11 @@ impl Span {
         let link = &self.now.link;
         if link.is_tcp {
             let busy = self.share(|figures| figures.link.busy).max(f64::MIN_POSITIVE);
-            let windows: [(BoundKind, fn(&Figures) -> Duration); 2] = [
-                (BoundKind::PeerWindow, |figures| figures.link.peer_limited),
-                (BoundKind::SocketBuffer, |figures| figures.link.buffer_limited),
-            ];
-            for (kind, total) in windows {
-                let share = (self.share(total) / busy).min(1.0);
+            let peer = self.share(|figures| figures.link.peer_limited);
+            let buffer = self.share(|figures| figures.link.buffer_limited);
+            for (kind, waited) in [(BoundKind::PeerWindow, peer), (BoundKind::SocketBuffer, buffer)]
+            {
+                let share = (waited / busy).min(1.0);
                 if share >= MOST_OF_THE_TIME {
                     return bound(kind, share * 1000.0);
                 }
@@ -357,12 +373,16 @@ impl Span {
         let of_late = if sent > 0.0 { (lost / sent).min(1.0) } else { 0.0 };
         let loss = link.path_loss.max(of_late);
         // Loss beside a standing queue is that queue overflowing: then the path is full.
-        let is_queue = link.queue_delay >= LEAST_QUEUE.max(link.min_rtt / 2);
-        if loss >= NOTABLE_LOSS && !is_queue {
+        if loss >= NOTABLE_LOSS && !is_standing_queue(link.queue_delay, link.min_rtt) {
             return bound(BoundKind::PathLoss, loss * 1e6);
         }
         bound(BoundKind::Path, rate)
     }
+}
+
+/// Whether packets wait for so long on the way that the path is full, and what it loses is what overflows.
+pub fn is_standing_queue(delay: Duration, min_rtt: Duration) -> bool {
+    delay >= LEAST_QUEUE.max(min_rtt / 2)
 }
 
 fn bound(kind: BoundKind, figure: f64) -> Bound {

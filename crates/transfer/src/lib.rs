@@ -9,6 +9,7 @@ mod cpu;
 mod error;
 pub mod host;
 mod lane_io;
+pub mod measure;
 pub mod message;
 mod observe;
 pub mod receipt;

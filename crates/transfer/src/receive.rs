@@ -503,6 +503,6 @@ fn accept_parcels(lane: &Lane) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
 }
 
 /// Seconds since 1970; a clock before that counts as 0.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,7 +1,7 @@
 //! The source's shell: one loop that takes an event, changes the machine, and carries out what it asks.
 //! It outlives the lanes it runs on: after a cut it is run again on the next one.
 
-mod limit;
+pub(crate) mod limit;
 mod reader;
 mod walker;
 

@@ -25,7 +25,12 @@ fn figures(tick: u32) -> Figures {
         entries: u64::from(tick) * 100,
         unfinished: 7,
         limit: 500_000,
-        cpu: Cpu { process: TICK * tick / 10, thread: TICK * tick / 20, cores: 2 },
+        cpu: Cpu {
+            process: TICK * tick / 10,
+            thread: TICK * tick / 20,
+            cores: 2,
+            machine: (TICK * tick, TICK * tick * 2),
+        },
         link: Link {
             rtt: Duration::from_millis(50),
             min_rtt: Duration::from_millis(48),
@@ -74,6 +79,16 @@ fn a_busy_processor_is_the_bound_whatever_waits_for_it() {
     }
     let all_cores = |tick: u32, now: &mut Figures| now.cpu.process = TICK * tick * 19 / 10;
     check(Side::Target, Wait::Store, all_cores, BoundKind::TargetCpu, 1900);
+    let shared = |tick: u32, now: &mut Figures| {
+        now.cpu.machine.0 = TICK * tick * 194 / 100;
+        now.cpu.process = TICK * tick * 70 / 100;
+    };
+    check(Side::Source, Wait::Link, shared, BoundKind::SourceCpu, 1940);
+    // Others keep the machine busy, but this program wants little of it.
+    let others = |tick: u32, now: &mut Figures| now.cpu.machine.0 = TICK * tick * 194 / 100;
+    check(Side::Source, Wait::Link, others, BoundKind::Path, 10_000_000);
+    let unknown = |_: u32, now: &mut Figures| now.cpu.machine = Default::default();
+    check(Side::Source, Wait::Link, unknown, BoundKind::Path, 10_000_000);
     // A rate that was set stays the reason, for without it more would move.
     check(Side::Source, Wait::Limit, one_thread, BoundKind::Limit, 500_000);
     let one_of_two = |tick: u32, now: &mut Figures| now.cpu.process = TICK * tick;
@@ -130,6 +145,22 @@ fn the_other_end_knows_better_what_it_is_at() {
     check(Side::Source, Wait::Link, BoundKind::TargetDisk, BoundKind::Path);
     check(Side::Target, Wait::Source, BoundKind::PathLoss, BoundKind::PathLoss);
     check(Side::Target, Wait::Store, BoundKind::PathLoss, BoundKind::TargetDisk);
+}
+
+#[test]
+fn a_limit_of_the_other_end_is_the_reason_also_on_a_busy_machine() {
+    let busy = |tick: u32| {
+        let mut now = figures(tick);
+        now.cpu.thread = TICK * tick;
+        now
+    };
+    for (side, wait) in [(Side::Source, Wait::Credit), (Side::Target, Wait::Source)] {
+        let mut meter = Meter::new(side, Duration::ZERO);
+        meter.told(Bound::new(BoundKind::Limit, 42));
+        let verdict = run(&mut meter, 0, 20, |tick| (wait, busy(tick)));
+        assert_eq!(verdict, Bound::new(BoundKind::Limit, 42));
+        assert_eq!(meter.news(verdict).kind == BoundKind::Unknown, side == Side::Target);
+    }
 }
 
 /// What an end has only heard it does not say back, or two ends would agree for ever on what is past.

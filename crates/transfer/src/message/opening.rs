@@ -124,6 +124,8 @@ pub struct Measured {
     pub bound: Bound,
     /// Bytes per second that the end that was dialled allows this key, or 0.
     pub limit: u64,
+    /// That end's clock, in seconds since 1970.
+    pub clock: u64,
 }
 
 /// One line of a listing.
@@ -378,7 +380,7 @@ impl Measured {
         }
         out.varint(self.sent_packets).varint(self.lost_packets);
         encode_bound(out, self.bound);
-        out.varint(self.limit);
+        out.varint(self.limit).varint(self.clock);
     }
 
     fn decode(input: &mut Decoder) -> Result<Self, WireError> {
@@ -393,6 +395,7 @@ impl Measured {
             lost_packets: input.varint("packets lost")?,
             bound: decode_bound(input)?,
             limit: input.varint("rate allowed")?,
+            clock: input.varint("clock")?,
         })
     }
 }

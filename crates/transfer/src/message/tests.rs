@@ -84,6 +84,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
                 lost_packets: 90,
                 bound: Bound::new(BoundKind::Path, 23_000_000),
                 limit: 0,
+                clock: 1_800_000_000,
             }),
         ),
     ];
