@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::bound::{Bound, BoundGauge};
+
 /// One number.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -51,6 +53,8 @@ pub struct Counters {
     pub bytes_sent: Count,
     /// The link's own figures.
     pub link: LinkFigures,
+    /// What holds the job back.
+    pub bound: BoundGauge,
     walk_finished: AtomicBool,
     current: Mutex<Option<Arc<[u8]>>>,
 }
@@ -90,6 +94,7 @@ impl Counters {
             bytes_sent: self.bytes_sent.get(),
             walk_finished,
             link: self.link.snapshot(),
+            bound: self.bound.now(),
             current: self.current.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
@@ -106,6 +111,10 @@ pub struct LinkFigures {
     pub packets_lost: Count,
     /// Congestion window, in bytes.
     pub congestion_window: Count,
+    /// Connections in use; 0 before the first.
+    pub connections: Count,
+    /// 1 if the lane is TCP.
+    pub is_tcp: Count,
 }
 
 impl LinkFigures {
@@ -115,6 +124,8 @@ impl LinkFigures {
             packets_sent: self.packets_sent.get(),
             packets_lost: self.packets_lost.get(),
             congestion_window: self.congestion_window.get(),
+            connections: self.connections.get(),
+            is_tcp: self.is_tcp.get() == 1,
         }
     }
 }
@@ -134,6 +145,8 @@ pub struct Snapshot {
     /// The totals are final.
     pub walk_finished: bool,
     pub link: LinkSnapshot,
+    /// What holds the job back now.
+    pub bound: Bound,
     /// The file that is being carried.
     pub current: Option<Arc<[u8]>>,
 }
@@ -154,6 +167,8 @@ pub struct LinkSnapshot {
     pub packets_sent: u64,
     pub packets_lost: u64,
     pub congestion_window: u64,
+    pub connections: u64,
+    pub is_tcp: bool,
 }
 
 impl LinkSnapshot {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::bound::Bound;
 use crate::counters::Snapshot;
 
 /// Something that happened.
@@ -68,6 +69,11 @@ pub enum Event {
     Warning {
         /// What, and what to do about it.
         text: String,
+    },
+    /// Another thing than before holds the job back.
+    Bounded {
+        /// What, with its figure.
+        bound: Bound,
     },
     /// A job ended.
     Finished {

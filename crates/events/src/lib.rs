@@ -4,10 +4,12 @@
 //! many times a second is a counter, read by whoever draws, whenever they draw. Nothing here knows
 //! who listens, and a slow listener is the only thing that can slow a transfer down.
 
+pub mod bound;
 pub mod counters;
 pub mod event;
 pub mod rate;
 
+pub use bound::{BOUND_KINDS, Bound, BoundGauge, BoundKind};
 pub use counters::{Count, Counters, LinkFigures, LinkSnapshot, Snapshot};
 pub use event::{Event, How, Outcome, Sink};
 pub use rate::Rate;

@@ -44,6 +44,7 @@ Every command explains itself: haul cp --help";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Cp(Box<CopyArguments>),
+    Doctor(DoctorArguments),
     Serve(ServeArguments),
     Ls(ListArguments),
     #[command(subcommand)]
@@ -58,6 +59,7 @@ impl Arguments {
     pub fn wants_json(&self) -> bool {
         match &self.command {
             Command::Cp(copy) => copy.json,
+            Command::Doctor(doctor) => doctor.json,
             Command::Ls(list) => list.json,
             _ => false,
         }
@@ -260,6 +262,41 @@ pub struct ListArguments {
     #[arg(long)]
     pub accept_new: bool,
 }
+
+/// Say what bounds a copy to or from a machine, and what to change
+///
+/// It looks up the host, connects, and has the link measured each way for some seconds with bytes that
+/// mean nothing; no file is touched. With --disk it measures a disk of this machine too. Every statement
+/// rests on a figure that was measured; what could not be measured is said to be so.
+#[derive(Debug, clap::Args)]
+#[command(after_help = DOCTOR_AFTER)]
+pub struct DoctorArguments {
+    /// HOST, or HOST:PATH to see whether this key may read that path.
+    #[arg(value_name = "HOST[:PATH]")]
+    pub place: OsString,
+    /// How long each direction is measured, 1 to 10.
+    #[arg(long, value_name = "N", default_value_t = 3,
+          value_parser = clap::value_parser!(u64).range(1..=transfer::message::MAX_MEASURE_SECONDS))]
+    pub seconds: u64,
+    /// Measure the disk under this folder too, with a scratch file of 256 MB and some small ones, which
+    /// are removed.
+    #[arg(long, value_name = "PATH")]
+    pub disk: Option<PathBuf>,
+    /// One JSON object on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Trust a host that is not known yet without asking.
+    #[arg(long)]
+    pub accept_new: bool,
+}
+
+const DOCTOR_AFTER: &str = "\
+Examples:
+  haul doctor HOST
+  haul doctor HOST:archive --disk /srv/photos
+
+Exit codes: 0 everything was measured; 1 something could not be; 2 the command cannot work as given;
+3 refused, a key or a permission; 4 the host was not reached; 130 interrupted.";
 
 /// Show this machine's key; decide whom it trusts.
 #[derive(Debug, Subcommand)]

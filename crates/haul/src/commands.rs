@@ -6,6 +6,7 @@ use crate::args::{Arguments, Command};
 use crate::report::Code;
 
 mod cp;
+mod doctor;
 mod key;
 mod ls;
 mod receipt;
@@ -16,6 +17,7 @@ mod try_it;
 pub fn run(arguments: Arguments) -> Result<Code> {
     match arguments.command {
         Command::Cp(copy) => cp::run(*copy),
+        Command::Doctor(doctor) => doctor::run(doctor),
         Command::Serve(serve) => serve::run(serve),
         Command::Ls(list) => ls::run(&list),
         Command::Key(key) => key::run(key),

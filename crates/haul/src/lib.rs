@@ -21,6 +21,7 @@
 
 mod address;
 mod args;
+mod bounds;
 mod commands;
 mod config;
 mod contact;

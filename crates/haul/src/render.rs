@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use events::{Counters, Event, How, Rate, Sink};
 
+use crate::bounds::{self, Here};
 use crate::units;
 
 pub mod bar;
@@ -70,6 +71,8 @@ pub struct RenderOptions {
     pub verbose: bool,
     /// Nothing is changed, so nothing is said to be.
     pub dry_run: bool,
+    /// Which end this machine is.
+    pub here: Here,
     /// Warnings that only a verbose job tells: those about sockets come with every lane.
     pub hushed: Vec<String>,
 }
@@ -175,12 +178,12 @@ impl Painter {
         };
         match self.options.style {
             Style::Bar => {
-                let line = bar::line(&figures, bar::width());
+                let line = bar::line(&figures, self.options.here, bar::width());
                 self.put(&format!("\r{line}\x1b[K"));
                 self.is_drawn = true;
             }
             Style::Lines => {
-                let line = bar::line(&figures, usize::MAX);
+                let line = bar::line(&figures, self.options.here, usize::MAX);
                 self.line(&line);
             }
             Style::Json => print_line(&json::progress(&figures, now)),
@@ -225,6 +228,11 @@ impl Painter {
                 } else if self.options.verbose {
                     let peer = files::escape(peer.as_bytes());
                     self.line(&format!("connected to {peer} at {address} over {kind}"));
+                }
+            }
+            Event::Bounded { bound } if talks && self.options.verbose => {
+                if let Some(words) = bounds::words(*bound, self.options.here) {
+                    self.line(&format!("bound by {words}"));
                 }
             }
             Event::Warning { text }

@@ -195,7 +195,7 @@ impl Peer {
             }
             TargetMessage::Receipt(_) => return Ok(Some(End::Receipt)),
             TargetMessage::Abort { code, text } => return Ok(Some(End::Refused(code, text))),
-            TargetMessage::Credit { .. } | TargetMessage::Ready => {}
+            TargetMessage::Credit { .. } | TargetMessage::Ready | TargetMessage::Bound(_) => {}
         }
         Ok(None)
     }

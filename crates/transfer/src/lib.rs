@@ -3,12 +3,16 @@
 //! drives without disk, clock or network; the shells (`send`, `receive`) carry them out. Which command or
 //! daemon uses it, and what a receiving folder's policy is, this crate does not know.
 
+pub mod bound;
 mod buffers;
 pub mod client;
+mod cpu;
 mod error;
 pub mod host;
 mod lane_io;
+pub mod measure;
 pub mod message;
+mod observe;
 pub mod receipt;
 mod receive;
 mod record;

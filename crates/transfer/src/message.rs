@@ -7,9 +7,12 @@ mod opening;
 mod parcel;
 
 pub use entry::{ENTRY_COST, Entry, EntryKind, MAX_XATTRS, Xattr};
-pub use opening::{Deletion, Existing, Listed, Opening, Order, RefuseCode};
+pub use opening::{
+    Deletion, Existing, Listed, MAX_MEASURE_SECONDS, Measured, Opening, Order, RefuseCode,
+};
 pub use parcel::{BundleItem, ParcelHead, ZERO_COST};
 
+use events::{Bound, BoundKind};
 use files::Digest;
 use link::wire::{Decoder, Encoder, WireError};
 
@@ -76,6 +79,8 @@ pub enum SourceMessage {
         /// Their number since the transfer began.
         outcomes: u64,
     },
+    /// What holds the transfer back, as far as the source can tell.
+    Bound(Bound),
 }
 
 /// What a target says to its source once a transfer is open.
@@ -108,6 +113,8 @@ pub enum TargetMessage {
         /// The reason in words.
         text: String,
     },
+    /// What holds the target back, if anything does.
+    Bound(Bound),
 }
 
 /// One file whose content the target wants.
@@ -175,6 +182,7 @@ impl SourceMessage {
             Self::Seen { outcomes } => {
                 out.u8(22).varint(*outcomes);
             }
+            Self::Bound(bound) => encode_bound(out.u8(23), *bound),
         }
         out.finish()
     }
@@ -202,6 +210,7 @@ impl SourceMessage {
                 problems: input.varint("problems")?,
             },
             22 => Self::Seen { outcomes: input.varint("outcomes seen")? },
+            23 => Self::Bound(decode_bound(&mut input)?),
             _ => return Err(WireError::invalid("source message type")),
         };
         input.finish()?;
@@ -239,6 +248,7 @@ impl TargetMessage {
             Self::Abort { code, text } => {
                 out.u8(37).u8(code.to_byte()).text(capped(text));
             }
+            Self::Bound(bound) => encode_bound(out.u8(38), *bound),
         }
         out.finish()
     }
@@ -264,6 +274,7 @@ impl TargetMessage {
                 code: RefuseCode::from_byte(input.u8("abort code")?)?,
                 text: input.text("abort text", MAX_TEXT)?.to_owned(),
             },
+            38 => Self::Bound(decode_bound(&mut input)?),
             _ => return Err(WireError::invalid("target message type")),
         };
         input.finish()?;
@@ -392,6 +403,15 @@ fn list<T>(
         items.push(item(input)?);
     }
     Ok(items)
+}
+
+fn encode_bound(out: &mut Encoder, bound: Bound) {
+    out.u8(bound.kind.code()).varint(bound.figure);
+}
+
+fn decode_bound(input: &mut Decoder) -> Result<Bound, WireError> {
+    let kind = BoundKind::from_code(input.u8("bound")?).ok_or(WireError::invalid("bound"))?;
+    Ok(Bound { kind, figure: input.varint_at_most("figure of a bound", Bound::MOST)? })
 }
 
 /// The part of a text that a message may carry, cut at a character's border.

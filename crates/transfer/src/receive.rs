@@ -13,12 +13,15 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::bound::{Figures, Side};
 use crate::client::hex;
 use crate::host::{Landing, Refusal};
 use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
 use crate::message::{
     Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, ParcelHead, RefuseCode, SourceMessage,
+    TargetMessage,
 };
+use crate::observe::Observer;
 use crate::receipt::{MAX_ROOTS, Statement};
 use crate::record::add_record;
 use crate::send::{ALIVE, STALL, TICK, Watch, report_link, tell_outcome};
@@ -200,6 +203,7 @@ impl Receiver {
         let mut closed = std::pin::pin!(lane.closed());
         let began = heard;
         let mut told = heard;
+        let mut observer = Observer::new(Side::Target);
         self.measured = (heard, 0);
         self.raise_ceiling(heard);
         loop {
@@ -207,6 +211,7 @@ impl Receiver {
                 let Some(output) = self.machine.poll_output() else { break };
                 self.carry_out(output, &outgoing);
             }
+            observer.waits(self.machine.waits_for(DISK_THREADS));
             tokio::select! {
                 frame = incoming.recv() => {
                     heard = Instant::now();
@@ -214,7 +219,7 @@ impl Receiver {
                         Ok(None) if self.is_over() => return Ok(()),
                         // Why the lane ended is known better below.
                         Ok(None) | Err(_) => return self.ended(why_ended(lane).await),
-                        Ok(Some(frame)) => self.message(lane, &frame)?,
+                        Ok(Some(frame)) => self.message(lane, &frame, &mut observer)?,
                     }
                 }
                 Some(arrived) = parcels.recv() => {
@@ -237,6 +242,10 @@ impl Receiver {
                         self.machine.say_alive();
                     }
                     self.report(lane);
+                    let news = observer.tick(self.figures(), lane, &self.watch);
+                    if let Some(bound) = news.filter(|_| outgoing.has_room()) {
+                        outgoing.send(TargetMessage::Bound(bound).encode());
+                    }
                     if self.machine.is_working() || self.limit.is_some() {
                         heard = Instant::now();
                     }
@@ -273,10 +282,29 @@ impl Receiver {
         self.machine.job_done(result);
     }
 
-    fn message(&mut self, lane: &Lane, frame: &[u8]) -> Result<(), TransferError> {
+    fn figures(&self) -> Figures {
+        Figures {
+            carried: self.machine.received(),
+            stored: self.machine.stored(),
+            entries: self.watch.counters.entries.get(),
+            unfinished: self.machine.unfinished(),
+            limit: self.limit.unwrap_or(0),
+            ..Figures::default()
+        }
+    }
+
+    fn message(
+        &mut self,
+        lane: &Lane,
+        frame: &[u8],
+        observer: &mut Observer,
+    ) -> Result<(), TransferError> {
         let peer = || lane.peer_name().clone();
         let mut message = SourceMessage::decode(frame)
             .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
+        if let SourceMessage::Bound(bound) = message {
+            observer.told(bound);
+        }
         if let SourceMessage::Offer(entries) = &mut message {
             for entry in entries.iter_mut() {
                 entry.owner = entry.owner.filter(|_| self.order.owner);
@@ -475,6 +503,6 @@ fn accept_parcels(lane: &Lane) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
 }
 
 /// Seconds since 1970; a clock before that counts as 0.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,7 +1,7 @@
 //! The source's shell: one loop that takes an event, changes the machine, and carries out what it asks.
 //! It outlives the lanes it runs on: after a cut it is run again on the next one.
 
-mod limit;
+pub(crate) mod limit;
 mod reader;
 mod walker;
 
@@ -11,15 +11,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use events::{Counters, Event, How, Sink};
 use files::{Name, RelPath};
-use link::{ControlReceiver, ControlSender, Lane, LinkError, PeerName};
+use link::{ControlReceiver, ControlSender, Lane, LaneKind, LinkError, PeerName};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tree::{TreeDigest, TreeDigests};
 
+use crate::bound::{Figures, Side, Wait};
 use crate::host::SourceRoot;
 use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
-use crate::message::{Order, Outcome, TargetMessage};
+use crate::message::{Order, Outcome, SourceMessage, TargetMessage};
+use crate::observe::Observer;
 use crate::record::add_record;
 use crate::session::Answers;
 use crate::source::{Job, JobResult, Output, Place, Source, Walked};
@@ -81,6 +83,9 @@ pub(crate) struct Sender {
     limit: Option<Arc<Limit>>,
     watch: Watch,
     bytes_sent: u64,
+    /// Bytes that the disk was asked for, and payload that lanes have carried.
+    bytes_read: u64,
+    bytes_carried: u64,
     /// Payload read for this lane that the peer's transport has not acknowledged.
     unsent: u64,
     /// Payload read for this lane.
@@ -136,6 +141,8 @@ impl Sender {
             limit: limit.map(|rate| Arc::new(Limit::new(rate))),
             watch,
             bytes_sent: 0,
+            bytes_read: 0,
+            bytes_carried: 0,
             unsent: 0,
             sent_here: 0,
             stored_before: 0,
@@ -207,6 +214,7 @@ impl Sender {
         // Made once: each making and asking takes the connection's lock.
         let mut closed = std::pin::pin!(lane.closed());
         let mut told = heard;
+        let mut observer = Observer::new(Side::Source);
         loop {
             // A target may grant what credit it likes and read nothing.
             let mut most = lane.memory_share().max(LEAST_UNSENT);
@@ -219,6 +227,7 @@ impl Sender {
                 let Some(output) = self.machine.poll_output() else { break };
                 self.carry_out(lane.peer_name(), output, &outgoing)?;
             }
+            observer.waits(self.waits_for(&observer));
             if let Some(receipt) = self.receipt.take() {
                 self.report(lane);
                 return Ok(receipt);
@@ -235,7 +244,7 @@ impl Sender {
                                     answers = None;
                                 }
                             }
-                            None => self.message(lane, &frame)?,
+                            None => self.message(lane, &frame, &mut observer)?,
                         },
                         Ok(None) | Err(_) => return Err(ended(why_ended(lane).await)),
                     }
@@ -258,7 +267,10 @@ impl Sender {
                 }
                 Some(sent) = parcels.join_next(), if !parcels.is_empty() => {
                     match sent {
-                        Ok(Ok(len)) => self.unsent -= len,
+                        Ok(Ok(len)) => {
+                            self.unsent -= len;
+                            self.bytes_carried += len;
+                        }
                         Ok(Err(error)) => return Err(self.lane_error(lane, error).await),
                         Err(_) => {}
                     }
@@ -267,6 +279,10 @@ impl Sender {
                 error = &mut closed => return Err(ended(error)),
                 _ = tick.tick() => {
                     self.report(lane);
+                    let news = observer.tick(self.figures(), lane, &self.watch);
+                    if let Some(bound) = news.filter(|_| self.accepted && outgoing.has_room()) {
+                        outgoing.send(SourceMessage::Bound(bound).encode());
+                    }
                     if told.elapsed() > ALIVE {
                         told = Instant::now();
                         self.machine.say_alive();
@@ -288,10 +304,38 @@ impl Sender {
         }
     }
 
-    fn message(&mut self, lane: &Lane, frame: &[u8]) -> Result<(), TransferError> {
+    /// What the loop waits for, now that the machine has nothing more to do.
+    fn waits_for(&self, observer: &Observer) -> Wait {
+        match &self.limit {
+            Some(limit) if limit.holds_back() => Wait::Limit,
+            _ => self.machine.waits_for(self.unsent, observer.flight()),
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            read: self.bytes_read,
+            carried: self.bytes_carried,
+            stored: self.stored_before + self.machine.stored(),
+            entries: self.watch.counters.entries.get(),
+            unfinished: self.machine.unfinished(),
+            limit: self.limit.as_ref().map_or(0, |limit| limit.per_second()),
+            ..Figures::default()
+        }
+    }
+
+    fn message(
+        &mut self,
+        lane: &Lane,
+        frame: &[u8],
+        observer: &mut Observer,
+    ) -> Result<(), TransferError> {
         let peer = || lane.peer_name().clone();
         let message = TargetMessage::decode(frame)
             .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
+        if let TargetMessage::Bound(bound) = message {
+            observer.told(bound);
+        }
         self.machine
             .message(message)
             .map_err(|violation| TransferError::Violation { peer: peer(), violation })
@@ -345,6 +389,7 @@ impl Sender {
     }
 
     fn read(&mut self, job: Job) {
+        self.bytes_read += job.bytes();
         if let Job::Chunk { read, .. } | Job::Early { read, .. } = &job {
             self.watch.counters.set_current(Some(read.place.path.as_bytes()));
         } else if let Job::Bundle { items, .. } = &job
@@ -468,6 +513,8 @@ pub(crate) fn report_link(counters: &Counters, lane: &Lane) {
     counters.link.packets_sent.set(stats.sent_packets);
     counters.link.packets_lost.set(stats.lost_packets);
     counters.link.congestion_window.set(stats.congestion_window);
+    counters.link.connections.set(stats.connections.into());
+    counters.link.is_tcp.set(u64::from(stats.kind == LaneKind::Tcp));
 }
 
 /// Counts an outcome and tells the event that belongs to it.

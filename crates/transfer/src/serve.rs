@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::TransferError;
 use crate::client::chain;
 use crate::host::{Host, Refusal};
+use crate::measure::{self, Allowances};
 use crate::message::{Listed, Opening, Order, RefuseCode, pack};
 use crate::receive::{ReceiveOptions, Receiver};
 use crate::send::{Sender, Start, Watch};
@@ -27,12 +28,18 @@ pub struct Server {
     host: Arc<dyn Host>,
     sink: Sink,
     registry: Registry,
+    allowances: Allowances,
 }
 
 impl Server {
     /// A daemon's server over this policy.
     pub fn new(host: Arc<dyn Host>, sink: Sink) -> Arc<Self> {
-        Arc::new(Self { host, sink, registry: Registry::default() })
+        Arc::new(Self {
+            host,
+            sink,
+            registry: Registry::default(),
+            allowances: Allowances::default(),
+        })
     }
 
     /// Serves one lane until it ends.
@@ -67,6 +74,7 @@ impl Server {
                 self.get(lane, &mut control, id, resume, window, (order, sources)).await
             }
             Opening::List { path } => self.list(lane, &mut control, path).await,
+            Opening::Measure { up, seconds } => self.measure(lane, &mut control, up, seconds).await,
             other => return Err(session::unexpected(lane, other)),
         };
         let job = match result {
@@ -204,6 +212,20 @@ impl Server {
             let message = Opening::Listing { entries, last: number + 1 == count };
             control.0.send(&message.encode()).await.map_err(TransferError::Link)?;
         }
+        Ok(None)
+    }
+
+    async fn measure(
+        &self,
+        lane: &Lane,
+        control: &mut Control,
+        up: bool,
+        seconds: u64,
+    ) -> Result<Option<Running>, Refused> {
+        let _turn = self.allowances.begin(lane.peer(), seconds, std::time::Instant::now())?;
+        let accept = Opening::Accept { resumed: false, seen: 0, window: 0 };
+        control.0.send(&accept.encode()).await.map_err(TransferError::Link)?;
+        measure::answer(lane, control, up, seconds).await?;
         Ok(None)
     }
 

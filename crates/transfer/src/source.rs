@@ -6,6 +6,7 @@
 mod job;
 mod large;
 mod reading;
+mod waits;
 mod walked;
 
 pub use job::{Failure, Job, JobResult, ReadItem};
@@ -332,6 +333,8 @@ impl Source {
                 self.outputs.push_back(Output::Receipt(receipt));
                 Ok(())
             }
+            // The shell has read it.
+            TargetMessage::Bound(_) => Ok(()),
             TargetMessage::Abort { code, text } => {
                 self.outputs.push_back(Output::Aborted { code, text });
                 Ok(())

@@ -9,6 +9,7 @@ mod job;
 mod offers;
 mod outcomes;
 mod results;
+mod waits;
 
 pub use job::{Failed, Found, Job, JobResult, Placed, Spot};
 
@@ -296,6 +297,8 @@ impl Target {
                 Ok(())
             }
             SourceMessage::Seen { outcomes } => self.outcomes.seen(outcomes),
+            // The shell has read it.
+            SourceMessage::Bound(_) => Ok(()),
         }
     }
 

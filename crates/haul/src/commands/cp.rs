@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use events::{Counters, Event};
+use events::{BoundKind, Counters, Event};
 use files::Name;
 use link::{Identity, LinkChoice, Target, TransportOptions};
 use tokio::task::spawn_blocking;
@@ -17,6 +17,7 @@ use transfer::receipt::Receipt;
 use transfer::{Totals, TransferError};
 
 use crate::args::{CopyArguments, DeletionChoice, ExistingChoice};
+use crate::bounds::{self, Here};
 use crate::contact::{self, ContactOptions, FIRST_CONTACT, Links};
 use crate::daemon::{Daemon, DaemonOptions};
 use crate::interrupt::Interrupt;
@@ -76,7 +77,7 @@ impl Copy {
                 let sources = sources(&paths)?;
                 let order = self.order(path, wish);
                 let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
-                self.run_job(hushed, lane_ended, |options| {
+                self.run_job(Here::Source, hushed, lane_ended, |options| {
                     client::put(connect, sources, order, options)
                 })
                 .await
@@ -87,7 +88,7 @@ impl Copy {
                 self.spool(&scratch).await?;
                 let source = piped(&scratch, name);
                 let order = self.order(path, wish);
-                self.run_job(hushed, lane_ended, |options| {
+                self.run_job(Here::Source, hushed, lane_ended, |options| {
                     client::put(connect, vec![source], order, options)
                 })
                 .await
@@ -97,7 +98,7 @@ impl Copy {
                 let order = self.order(Vec::new(), wish);
                 let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
                 let identity = self.identity.clone();
-                self.run_job(hushed, lane_ended, |options| {
+                self.run_job(Here::Target, hushed, lane_ended, |options| {
                     client::get(connect, paths, landing, order, identity, options)
                 })
                 .await
@@ -109,7 +110,7 @@ impl Copy {
                 let order = self.order(Vec::new(), wish);
                 let identity = self.identity.clone();
                 let code = self
-                    .run_job(hushed, lane_ended, |options| {
+                    .run_job(Here::Target, hushed, lane_ended, |options| {
                         client::get(connect, paths, landing, order, identity, options)
                     })
                     .await?;
@@ -160,7 +161,9 @@ impl Copy {
             contact::connect_by(host, self.identity.clone(), check, Links::default(), None);
         let order = self.order(Vec::new(), wish);
         let result = self
-            .run_job(hushed, None, |options| client::put(connect, sources, order, options))
+            .run_job(Here::Both, hushed, None, |options| {
+                client::put(connect, sources, order, options)
+            })
             .await;
         drop(stop);
         let _ = serving.await;
@@ -224,6 +227,7 @@ impl Copy {
     /// Shows the job while it runs, and tells how it ended.
     async fn run_job<F>(
         &self,
+        here: Here,
         hushed: Vec<String>,
         lane_ended: Option<LaneEnded>,
         start: impl FnOnce(JobOptions) -> F,
@@ -240,7 +244,7 @@ impl Copy {
             render::print_line(&json::started(&sources, &target));
         }
         let began = Instant::now();
-        let shown = RenderOptions { style, verbose: a.verbose, dry_run: a.dry_run, hushed };
+        let shown = RenderOptions { style, verbose: a.verbose, dry_run: a.dry_run, here, hushed };
         let render = Render::start(shown, self.counters.clone());
         let disk_failed = Arc::new(OnceLock::new());
         let noted = disk_failed.clone();
@@ -271,7 +275,11 @@ impl Copy {
             Some(Ok(report)) => report,
         };
         let receipt = self.keep_receipt(report.receipt.as_deref())?;
-        self.conclude(style, &report, began.elapsed(), receipt);
+        let elapsed = began.elapsed();
+        if a.verbose && matches!(style, Style::Bar | Style::Lines) {
+            self.tell_link(here, &report, elapsed);
+        }
+        self.conclude(style, &report, elapsed, receipt);
         let by_disk = report.totals.failed_by_disk > 0;
         if report.totals.failed > 0 && (by_disk || disk_failed.get().is_some()) {
             let otherwise = "make room or mend the disk, then run the same command again";
@@ -314,6 +322,29 @@ impl Copy {
         self.places.state(RECEIPTS)?.write_private(&own_name(&name), bytes)?;
         let path = self.places.state_path(RECEIPTS).join(name);
         Ok(files::escape_path(&path).to_string())
+    }
+
+    /// What the link did, and what held the copy back.
+    fn tell_link(&self, here: Here, report: &JobReport, elapsed: Duration) {
+        let snapshot = self.counters.snapshot();
+        let link = snapshot.link;
+        render::tell(&format!(
+            "link: {}, {}; {} sent at {}; loss {}, round trip {:.1} ms",
+            if link.is_tcp { "TCP" } else { "QUIC" },
+            units::count(link.connections, "connection"),
+            units::bytes(report.bytes_sent),
+            units::rate(report.bytes_sent as f64 / elapsed.as_secs_f64().max(0.001)),
+            bounds::percent(link.loss()),
+            link.rtt.as_secs_f64() * 1000.0,
+        ));
+        let times = self.counters.bound.times();
+        let Some(shares) = bounds::shares(&times, here) else { return };
+        render::tell(&format!("bound by: {shares}"));
+        let longest = times.iter().find(|(kind, _)| *kind != BoundKind::Unknown);
+        let last = longest.map(|(kind, _)| self.counters.bound.last(*kind));
+        if let Some(advice) = last.and_then(|bound| bounds::advice(bound, here)) {
+            render::tell(&advice);
+        }
     }
 
     fn conclude(

@@ -1,5 +1,6 @@
 //! `haul ls`: what another machine exports, and what is in a folder there.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::state::Places;
 
 /// Carries the command out.
 pub fn run(arguments: &ListArguments) -> Result<Code> {
-    let (host, path) = place(arguments)?;
+    let (host, path) = place(&arguments.place)?;
     let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
     let interrupt = Interrupt::listen()?;
@@ -53,8 +54,7 @@ pub fn run(arguments: &ListArguments) -> Result<Code> {
 
 /// `HOST` alone asks for the exports, and so does `HOST:`; a folder is asked for by its path. Without a
 /// path behind it a number is a port, because a host may stand alone here.
-fn place(arguments: &ListArguments) -> Result<(Target, Vec<u8>), Failure> {
-    let word = &arguments.place;
+pub(super) fn place(word: &OsStr) -> Result<(Target, Vec<u8>), Failure> {
     let wrong = |why: String| {
         let shown = files::escape(word.as_bytes());
         Failure::new(Code::Usage, format!("'{shown}' is no HOST or HOST:PATH: {why}"))

@@ -169,6 +169,7 @@ impl Trial<'_> {
             style: Style::choose(false, false),
             verbose: self.arguments.verbose,
             dry_run: false,
+            here: crate::bounds::Here::Both,
             hushed,
         };
         let drawing = Render::start(shown, counters.clone());

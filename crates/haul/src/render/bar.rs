@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use events::Snapshot;
 
+use crate::bounds::{self, Here};
 use crate::units;
 
 /// The width where the terminal does not say.
@@ -32,7 +33,7 @@ pub fn width() -> usize {
 }
 
 /// The line, at most `width` columns less one: some terminals wrap when the last column is written.
-pub fn line(figures: &Figures, width: usize) -> String {
+pub fn line(figures: &Figures, here: Here, width: usize) -> String {
     let Figures { snapshot, rate, left } = figures;
     let acknowledged = units::bytes(snapshot.bytes_acknowledged);
     let total = units::bytes(snapshot.bytes_total);
@@ -56,6 +57,9 @@ pub fn line(figures: &Figures, width: usize) -> String {
         let loss = snapshot.link.loss() * 100.0;
         let rtt = snapshot.link.rtt.as_secs_f64() * 1000.0;
         text.push_str(&format!("  loss {loss:.1}% rtt {rtt:.0} ms"));
+    }
+    if let Some(words) = bounds::words(snapshot.bound, here) {
+        text.push_str(&format!("  bound by {words}"));
     }
     if snapshot.files_failed > 0 {
         text.push_str(&format!("  {} failed", snapshot.files_failed));

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use events::{Event, How};
+use events::{Bound, Event, How};
 use serde_json::{Value, json};
 
 use super::bar::Figures;
+use crate::bounds;
 use crate::report::Report;
 
 /// What a finished job came to.
@@ -43,6 +44,7 @@ pub fn progress(figures: &Figures, elapsed: Duration) -> String {
         "seconds_left": figures.left.map(seconds),
         "loss": now.link.loss(),
         "rtt_ms": now.link.rtt.as_micros() as f64 / 1000.0,
+        "bound": bound(now.bound),
         "current": now.current.as_deref().map(shown),
     })
     .to_string()
@@ -68,6 +70,7 @@ pub fn event(event: &Event) -> Option<String> {
         Event::LinkMoved { reason } => json!({ "event": "link_moved", "reason": reason }),
         Event::LinkLost { reason } => json!({ "event": "link_lost", "reason": reason }),
         Event::LinkRetry { after } => json!({ "event": "link_retry", "seconds": seconds(*after) }),
+        Event::Bounded { bound: now } => json!({ "event": "bound", "bound": bound(*now) }),
         Event::Warning { text } => json!({ "event": "warning", "text": text }),
         // The command tells beginning and end itself, for it knows the receipt's place.
         _ => return None,
@@ -117,6 +120,12 @@ pub fn listed(entry: &transfer::message::Listed) -> String {
         "mtime": entry.mtime.seconds,
     })
     .to_string()
+}
+
+/// What holds a job back, with its figure under a key that names the unit; null while nothing is known.
+pub fn bound(bound: Bound) -> Value {
+    let Some((unit, figure)) = bounds::figure(bound) else { return Value::Null };
+    json!({ "by": bounds::name(bound.kind), unit: figure })
 }
 
 fn how_word(how: How) -> &'static str {

@@ -1,8 +1,10 @@
 //! The real program, end to end: copies between machines of their own on the loopback, every error that a
 //! user can meet, links that misbehave, and crashes. One program, because linking is what costs.
 
+mod bounds;
 mod copy;
 mod crash;
+mod doctor;
 mod errors;
 mod folders;
 mod hostile;

@@ -1,11 +1,12 @@
 //! The messages that open a transfer: who speaks which version, what is asked for, and the answer.
 
+use events::Bound;
 use files::{Name, Timestamp};
 use link::wire::{Decoder, Encoder, WireError};
 use tree::{Filter, Rule, Verdict};
 
 use super::entry::decode_time;
-use super::{MAX_MESSAGE, MAX_TEXT, capped, list};
+use super::{MAX_MESSAGE, MAX_TEXT, capped, decode_bound, encode_bound, list};
 
 const MAGIC: &[u8; 4] = b"haul";
 const MAX_SOFTWARE: usize = 64;
@@ -15,6 +16,8 @@ const MAX_RULES: u64 = 1000;
 const MAX_PATTERN: usize = 1024;
 /// The most paths that one request may ask for.
 pub const MAX_SOURCES: usize = 4096;
+/// The longest time for which one request may have the link measured, in seconds.
+pub const MAX_MEASURE_SECONDS: u64 = 10;
 
 /// Messages before and beside a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,6 +90,42 @@ pub enum Opening {
         /// Whether this is the last part.
         last: bool,
     },
+    /// The dialler wants to see what the link carries, with bytes that mean nothing.
+    Measure {
+        /// Whether the dialler sends; otherwise the other end does.
+        up: bool,
+        /// For how long, from 1 to [`MAX_MEASURE_SECONDS`].
+        seconds: u64,
+    },
+    /// What the end that was dialled has seen of a measurement that is over.
+    Measured(Measured),
+}
+
+/// What one end has seen of a measurement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Measured {
+    /// Payload bytes that were carried in the steady part of it.
+    pub bytes: u64,
+    /// How long that part was, in microseconds.
+    pub micros: u64,
+    /// Processor time of the whole process in the meantime, in thousandths of a core.
+    pub cpu: u64,
+    /// Cores that the process may use.
+    pub cores: u64,
+    /// The round trip under load, in microseconds; for the end that sent.
+    pub rtt_micros: u64,
+    /// The smallest round trip seen, in microseconds.
+    pub idle_rtt_micros: u64,
+    /// Packets sent.
+    pub sent_packets: u64,
+    /// Of those, packets lost.
+    pub lost_packets: u64,
+    /// What held the bytes back; for the end that sent.
+    pub bound: Bound,
+    /// Bytes per second that the end that was dialled allows this key, or 0.
+    pub limit: u64,
+    /// That end's clock, in seconds since 1970.
+    pub clock: u64,
 }
 
 /// One line of a listing.
@@ -250,6 +289,10 @@ impl Opening {
                 }
                 out.boolean(*last);
             }
+            Self::Measure { up, seconds } => {
+                out.u8(9).boolean(*up).varint(*seconds);
+            }
+            Self::Measured(measured) => measured.encode(out.u8(10)),
         }
         out.finish()
     }
@@ -301,6 +344,14 @@ impl Opening {
                 entries: list(&mut input, "listed entries", Listed::decode)?,
                 last: input.boolean("last")?,
             },
+            9 => Self::Measure {
+                up: input.boolean("direction")?,
+                seconds: match input.varint_at_most("seconds", MAX_MEASURE_SECONDS)? {
+                    0 => return Err(WireError::invalid("seconds")),
+                    seconds => seconds,
+                },
+            },
+            10 => Self::Measured(Measured::decode(&mut input)?),
             _ => return Err(WireError::invalid("opening message type")),
         };
         input.finish()?;
@@ -319,6 +370,34 @@ fn decode_sources(input: &mut Decoder) -> Result<Vec<Vec<u8>>, WireError> {
         sources.push(input.bytes("source path", MAX_PATH)?.to_vec());
     }
     Ok(sources)
+}
+
+impl Measured {
+    fn encode(&self, out: &mut Encoder) {
+        let Self { bytes, micros, cpu, cores, rtt_micros, idle_rtt_micros, .. } = self;
+        for number in [bytes, micros, cpu, cores, rtt_micros, idle_rtt_micros] {
+            out.varint(*number);
+        }
+        out.varint(self.sent_packets).varint(self.lost_packets);
+        encode_bound(out, self.bound);
+        out.varint(self.limit).varint(self.clock);
+    }
+
+    fn decode(input: &mut Decoder) -> Result<Self, WireError> {
+        Ok(Self {
+            bytes: input.varint("bytes carried")?,
+            micros: input.varint("time measured")?,
+            cpu: input.varint("processor time")?,
+            cores: input.varint("cores")?,
+            rtt_micros: input.varint("round trip")?,
+            idle_rtt_micros: input.varint("smallest round trip")?,
+            sent_packets: input.varint("packets sent")?,
+            lost_packets: input.varint("packets lost")?,
+            bound: decode_bound(input)?,
+            limit: input.varint("rate allowed")?,
+            clock: input.varint("clock")?,
+        })
+    }
 }
 
 impl Listed {

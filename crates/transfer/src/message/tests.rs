@@ -70,6 +70,23 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
         ("List", Opening::List { path: b"p".to_vec() }),
         ("Accept", Opening::Accept { resumed: true, seen: 1, window: 196_608 }),
         ("Listing", Opening::Listing { entries: vec![listed], last: true }),
+        ("Measure", Opening::Measure { up: true, seconds: 3 }),
+        (
+            "Measured",
+            Opening::Measured(Measured {
+                bytes: 1 << 30,
+                micros: 3_000_000,
+                cpu: 1500,
+                cores: 4,
+                rtt_micros: 80_000,
+                idle_rtt_micros: 40_000,
+                sent_packets: 9000,
+                lost_packets: 90,
+                bound: Bound::new(BoundKind::Path, 23_000_000),
+                limit: 0,
+                clock: 1_800_000_000,
+            }),
+        ),
     ];
     for (name, message) in openings {
         all.push((name, message.encode(), Reader::Opening));
@@ -82,6 +99,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
         ("Same", SourceMessage::Same { index: 300 }),
         ("End", SourceMessage::End { entries: 4, problems: 0 }),
         ("Seen", SourceMessage::Seen { outcomes: u64::MAX }),
+        ("Bound", SourceMessage::Bound(Bound::new(BoundKind::PathLoss, 50_000))),
     ];
     for (name, message) in from_source {
         all.push((name, message.encode(), Reader::Source));
@@ -106,6 +124,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
         ("Receipt", TargetMessage::Receipt(b"{}".to_vec())),
         ("Ready", TargetMessage::Ready),
         ("Abort", TargetMessage::Abort { code: RefuseCode::Disk, text: text() }),
+        ("TargetBound", TargetMessage::Bound(Bound::new(BoundKind::TargetDisk, Bound::MOST))),
     ];
     for (name, message) in from_target {
         all.push((name, message.encode(), Reader::Target));
@@ -237,6 +256,28 @@ fn what_must_not_be_in_an_entry() {
     check("a hard link to 0", false, &|out| link(out, 3, &[0; 0]));
     check("a hard link to itself", false, &|out| link(out, 3, &[0; 3]));
     check("an unknown kind", false, &|out| link(out, 4, b"a"));
+}
+
+#[test]
+fn what_must_not_be_in_a_measure_or_a_bound() {
+    for (seconds, good) in [(0, false), (1, true), (10, true), (11, false), (u64::MAX, false)] {
+        let bytes = Opening::Measure { up: false, seconds }.encode();
+        assert_eq!(Opening::decode(&bytes).is_ok(), good, "{seconds} s");
+    }
+    for (code, figure, good) in
+        [(13, Bound::MOST, true), (13, Bound::MOST + 1, false), (14, 0, false)]
+    {
+        for kind in [23, 38] {
+            let mut out = Encoder::new();
+            out.u8(kind).u8(code).varint(figure);
+            let bytes = out.finish();
+            let is_read = match kind {
+                23 => SourceMessage::decode(&bytes).is_ok(),
+                _ => TargetMessage::decode(&bytes).is_ok(),
+            };
+            assert_eq!(is_read, good, "bound {code} with {figure} in {kind}");
+        }
+    }
 }
 
 #[test]

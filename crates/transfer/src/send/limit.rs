@@ -1,6 +1,7 @@
 //! Holds a transfer to a rate that somebody set, whatever the link could carry. Takers are served in
 //! the order in which they came; the average is exact, and a burst is one parcel.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -11,11 +12,25 @@ pub(crate) struct Limit {
     bytes_per_s: u64,
     /// When the next taker may go.
     next: Mutex<Instant>,
+    waiting: AtomicUsize,
+}
+
+/// Somebody who waits for a turn, also when that is given up.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Limit {
     pub(crate) fn new(bytes_per_s: u64) -> Self {
-        Self { bytes_per_s: bytes_per_s.max(1), next: Mutex::new(Instant::now()) }
+        Self {
+            bytes_per_s: bytes_per_s.max(1),
+            next: Mutex::new(Instant::now()),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     /// The rate in bytes per second.
@@ -28,8 +43,15 @@ impl Limit {
         Self::new(self.bytes_per_s)
     }
 
+    /// Whether somebody waits for a turn.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
     /// Waits until `bytes` may be sent.
     pub(crate) async fn take(&self, bytes: u64) {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
         let start = {
             let mut next = self.next.lock().await;
             let start = (*next).max(Instant::now());

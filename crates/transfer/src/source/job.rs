@@ -1,7 +1,7 @@
 //! What a source's shell is asked to read, and what comes back. Descriptions only: the bytes that were
 //! read stay in the shell and go from there to the link.
 
-use files::{Attributes, ChunkHash, Digest};
+use files::{Attributes, CHUNK, ChunkHash, Digest, chunk_len};
 
 use super::Place;
 
@@ -67,6 +67,21 @@ pub enum Job {
         /// See the type.
         epoch: u64,
     },
+}
+
+impl Job {
+    /// How many bytes it reads from the disk.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Bundle { items, .. } => items.iter().map(|item| item.attributes.size).sum(),
+            Self::Chunk { read, chunk, .. } => {
+                chunk_len(read.attributes.size, *chunk).map_or(0, |len| len as u64)
+            }
+            Self::Early { read, .. } => read.attributes.size.min(CHUNK),
+            Self::Close { .. } => 0,
+            Self::Compare { read, .. } => read.attributes.size,
+        }
+    }
 }
 
 /// Why a file could not be read.

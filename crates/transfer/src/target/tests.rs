@@ -225,3 +225,26 @@ fn what_has_ended_is_not_taken_twice() {
     let unknown = target.message(SourceMessage::Withdraw { index: 2, reason: String::new() });
     assert_eq!(unknown, Err(Violation("unknown entry withdrawn")));
 }
+
+#[test]
+fn a_target_says_what_it_waits_for() {
+    use crate::bound::Wait;
+    let mut target = target(&Order::default());
+    assert_eq!(target.waits_for(6), Wait::Source);
+    offer(&mut target, vec![file(1, "a", 1 << 20)]).unwrap();
+    examined(&mut target, &Found::Nothing);
+    drain(&mut target);
+    assert_eq!(target.waits_for(6), Wait::Source, "it has asked");
+    let hash = ChunkHash::from_bytes([1; 32]);
+    let item = crate::message::BundleItem { index: 1, len: 1 << 20, hash };
+    target.parcel(&ParcelHead::Bundle(vec![item]), 1 << 20).unwrap();
+    assert_eq!(target.waits_for(6), Wait::Store, "half of the window waits for the disk");
+    let digest = Digest::from_bytes([1; 32]);
+    target.job_done(JobResult::Small(vec![(1, 1 << 20, Ok(digest))]));
+    assert_eq!(target.unfinished(), 0);
+    target.set_ceiling(1 << 20);
+    assert_eq!(target.waits_for(6), Wait::Limit);
+    target.message(SourceMessage::End { entries: 1, problems: 0 }).unwrap();
+    drain(&mut target);
+    assert_eq!(target.waits_for(6), Wait::Finishing);
+}

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use events::{LinkSnapshot, Snapshot};
+use events::{Bound, BoundKind, LinkSnapshot, Snapshot};
 
 use super::*;
 
@@ -9,7 +9,7 @@ fn figures(current: &[u8]) -> Figures {
         rtt: Duration::from_micros(21_400),
         packets_sent: 1000,
         packets_lost: 12,
-        congestion_window: 0,
+        ..LinkSnapshot::default()
     };
     let snapshot = Snapshot {
         bytes_total: 2_000_000,
@@ -24,16 +24,23 @@ fn figures(current: &[u8]) -> Figures {
 
 #[test]
 fn the_line_shows_what_matters() {
-    let text = line(&figures(b"a/b.txt"), 120);
+    let text = line(&figures(b"a/b.txt"), Here::Source, 120);
     let expected = " 25%  500.0 kB of 2.0 MB  250.0 kB/s  6.0 s left  loss 1.2% rtt 21 ms  a/b.txt";
     assert_eq!(text, expected);
+    let mut bounded = figures(b"a/b.txt");
+    bounded.snapshot.bound = Bound::new(BoundKind::PathLoss, 12_000);
+    let text = line(&bounded, Here::Source, 120);
+    assert!(text.ends_with("rtt 21 ms  bound by path loss 1.2%  a/b.txt"), "{text}");
     let mut walking = figures(b"x");
     walking.snapshot.walk_finished = false;
     walking.left = None;
-    assert!(line(&walking, 120).starts_with("500.0 kB of 2.0 MB found so far  250.0 kB/s  loss"));
+    assert!(
+        line(&walking, Here::Source, 120)
+            .starts_with("500.0 kB of 2.0 MB found so far  250.0 kB/s  loss")
+    );
     let mut empty = figures(b"x");
     empty.snapshot.bytes_total = 0;
-    assert!(line(&empty, 120).starts_with("100%"));
+    assert!(line(&empty, Here::Source, 120).starts_with("100%"));
 }
 
 #[test]
@@ -41,11 +48,11 @@ fn the_line_never_wraps_and_names_cannot_steer_the_terminal() {
     let long = "x/".repeat(500);
     for name in [long.as_bytes(), b"\x1b[2J\r\n\xff", "漢字".repeat(60).as_bytes()] {
         for width in 0..140 {
-            let text = line(&figures(name), width);
+            let text = line(&figures(name), Here::Source, width);
             assert!(columns(&text) < width.max(1), "{width}: {text}");
             assert!(!text.contains(|character: char| character.is_control()), "{text:?}");
         }
     }
-    let text = line(&figures(b"some/folder/with/a/name.txt"), 90);
+    let text = line(&figures(b"some/folder/with/a/name.txt"), Here::Source, 90);
     assert!(text.ends_with("...a/name.txt") || text.ends_with("name.txt"), "{text}");
 }

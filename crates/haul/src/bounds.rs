@@ -1,0 +1,249 @@
+//! What holds a transfer back, in words: a few for the progress line, and a sentence with what to do
+//! about it. Pure; every statement holds the figure that it rests on.
+
+use std::time::Duration;
+
+use events::{Bound, BoundKind};
+
+use crate::units;
+
+/// Which part of a transfer this machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Here {
+    /// It sends.
+    Source,
+    /// It receives.
+    Target,
+    /// Both.
+    Both,
+}
+
+impl Here {
+    /// The end of the source, as `CPU here` or `CPU there`.
+    fn source(self) -> &'static str {
+        if self == Self::Target { "there" } else { "here" }
+    }
+
+    fn target(self) -> &'static str {
+        if self == Self::Source { "there" } else { "here" }
+    }
+}
+
+/// A share of 1 as a percentage.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent >= 10.0 { format!("{percent:.0}%") } else { format!("{percent:.1}%") }
+}
+
+/// Thousandths of a core as cores.
+pub fn cores(thousandths: u64) -> String {
+    format!("{:.1} cores", thousandths as f64 / 1000.0)
+}
+
+/// A few words, to stand behind `by`; nothing while nothing is known.
+pub fn words(bound: Bound, here: Here) -> Option<String> {
+    let figure = bound.figure;
+    let rate = || units::rate(figure as f64);
+    Some(match bound.kind {
+        BoundKind::Unknown => return None,
+        BoundKind::Walk => "walking the tree".to_owned(),
+        BoundKind::SourceDisk => "the sending disk".to_owned(),
+        BoundKind::SourceCpu => format!("CPU {}", here.source()),
+        BoundKind::TargetDisk => "the receiving disk".to_owned(),
+        BoundKind::TargetCpu => format!("CPU {}", here.target()),
+        BoundKind::Limit => format!("the limit of {}", rate()),
+        BoundKind::PathLoss => format!("path loss {}", percent(figure as f64 / 1e6)),
+        BoundKind::Policer => format!("a policer at {}", rate()),
+        BoundKind::Path => "the path".to_owned(),
+        BoundKind::PeerWindow => "the receiver's window".to_owned(),
+        BoundKind::SocketBuffer => "socket buffers".to_owned(),
+        BoundKind::RoundTrips => "waiting for answers".to_owned(),
+        BoundKind::Finishing => "finishing files".to_owned(),
+    })
+}
+
+/// A kind alone, for shares of time.
+pub fn kind_words(kind: BoundKind, here: Here) -> String {
+    match kind {
+        BoundKind::Unknown => "nothing that is known".to_owned(),
+        BoundKind::Limit => "a limit".to_owned(),
+        BoundKind::PathLoss => "path loss".to_owned(),
+        BoundKind::Policer => "a policer".to_owned(),
+        kind => words(Bound::new(kind, 0), here).unwrap_or_default(),
+    }
+}
+
+/// The name of a kind in JSON.
+pub fn name(kind: BoundKind) -> &'static str {
+    match kind {
+        BoundKind::Unknown => "unknown",
+        BoundKind::Walk => "walk",
+        BoundKind::SourceDisk => "source_disk",
+        BoundKind::SourceCpu => "source_cpu",
+        BoundKind::TargetDisk => "target_disk",
+        BoundKind::TargetCpu => "target_cpu",
+        BoundKind::Limit => "limit",
+        BoundKind::PathLoss => "path_loss",
+        BoundKind::Policer => "policer",
+        BoundKind::Path => "path",
+        BoundKind::PeerWindow => "peer_window",
+        BoundKind::SocketBuffer => "socket_buffer",
+        BoundKind::RoundTrips => "round_trips",
+        BoundKind::Finishing => "finishing",
+    }
+}
+
+/// The figure of a bound in JSON, in the unit that its key names.
+pub fn figure(bound: Bound) -> Option<(&'static str, f64)> {
+    let figure = bound.figure as f64;
+    Some(match bound.kind {
+        BoundKind::Unknown => return None,
+        BoundKind::Walk => ("entries_per_second", figure),
+        BoundKind::SourceDisk
+        | BoundKind::TargetDisk
+        | BoundKind::Limit
+        | BoundKind::Policer
+        | BoundKind::Path => ("bytes_per_second", figure),
+        BoundKind::SourceCpu | BoundKind::TargetCpu => ("cores", figure / 1e3),
+        BoundKind::PathLoss => ("loss", figure / 1e6),
+        BoundKind::PeerWindow | BoundKind::SocketBuffer => ("time_share", figure / 1e3),
+        BoundKind::RoundTrips => ("seconds", figure / 1e6),
+        BoundKind::Finishing => ("entries", figure),
+    })
+}
+
+/// A whole sentence, with the figure and what to change.
+pub fn advice(bound: Bound, here: Here) -> Option<String> {
+    let figure = bound.figure;
+    let rate = || units::rate(figure as f64);
+    let share = || percent(figure as f64 / 1e3);
+    Some(match bound.kind {
+        BoundKind::Unknown => return None,
+        BoundKind::Walk => format!(
+            "the walk finds {figure} entries per second {}: only a faster disk there helps, or fewer files",
+            here.source()
+        ),
+        BoundKind::SourceDisk => format!(
+            "the disk {} gives {}: read from a faster one, or see what else uses it",
+            here.source(),
+            rate()
+        ),
+        BoundKind::TargetDisk => format!(
+            "the disk {} takes {}: write to a faster one, or see what else uses it",
+            here.target(),
+            rate()
+        ),
+        BoundKind::SourceCpu => processor(figure, here.source()),
+        BoundKind::TargetCpu => processor(figure, here.target()),
+        BoundKind::Limit => format!(
+            "a limit of {} is set: raise --limit, or max-rate of this key at the other end",
+            rate()
+        ),
+        BoundKind::PathLoss => format!(
+            "the path loses {} of the packets: what is lost is sent again; a cable in place of radio, or \
+             another route, would help",
+            percent(figure as f64 / 1e6)
+        ),
+        BoundKind::Policer => format!(
+            "something on the path drops what is above {}: hold the rate below that, as with --pace {}kB",
+            rate(),
+            figure * 95 / 100 / 1000
+        ),
+        BoundKind::Path => {
+            format!(
+                "the path carries {}: only a faster link or less traffic beside it helps",
+                rate()
+            )
+        }
+        BoundKind::PeerWindow => format!(
+            "data waited {} of the time for the window that the receiving end grants: that end may have \
+             many peers, or small socket buffers",
+            share()
+        ),
+        BoundKind::SocketBuffer => format!(
+            "data waited {} of the time for room in the send buffer {}: allow larger ones with\n  \
+             sysctl -w net.core.wmem_max=8388608",
+            share(),
+            here.source()
+        ),
+        BoundKind::RoundTrips => format!(
+            "each answer takes {:.0} ms, and there was nothing to send meanwhile",
+            figure as f64 / 1e3
+        ),
+        BoundKind::Finishing => {
+            "all had been sent, and the last files were being finished and made durable".to_owned()
+        }
+    })
+}
+
+fn processor(thousandths: u64, place: &str) -> String {
+    format!(
+        "the processor {place} is the limit, with {} in use: see what else runs there, or use a faster machine",
+        cores(thousandths)
+    )
+}
+
+/// What held a job back for which part of its time, as `the path 80%, finishing files 9%`: the kinds that had at
+/// least a twentieth of it, the longest first.
+pub fn shares(times: &[(BoundKind, Duration)], here: Here) -> Option<String> {
+    let known: Vec<_> = times.iter().filter(|(kind, _)| *kind != BoundKind::Unknown).collect();
+    let all: f64 = known.iter().map(|(_, time)| time.as_secs_f64()).sum();
+    if all <= 0.0 {
+        return None;
+    }
+    let parts: Vec<String> = known
+        .iter()
+        .map(|(kind, time)| (kind, time.as_secs_f64() / all))
+        .filter(|(_, share)| *share >= 0.05)
+        .map(|(kind, share)| format!("{} {:.0}%", kind_words(*kind, here), share * 100.0))
+        .collect();
+    Some(parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use events::BOUND_KINDS;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_has_words_a_figure_and_advice() {
+        for kind in BOUND_KINDS {
+            let bound = Bound::new(kind, 1000);
+            let is_known = kind != BoundKind::Unknown;
+            for here in [Here::Source, Here::Target, Here::Both] {
+                assert_eq!(words(bound, here).is_some(), is_known, "{kind:?}");
+                assert_eq!(advice(bound, here).is_some(), is_known, "{kind:?}");
+            }
+            assert_eq!(figure(bound).is_some(), is_known, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn ends_are_named_as_seen_from_here() {
+        let check = |kind, here, expected: &str| {
+            assert_eq!(words(Bound::new(kind, 50_000), here).unwrap(), expected);
+        };
+        check(BoundKind::SourceCpu, Here::Source, "CPU here");
+        check(BoundKind::SourceCpu, Here::Target, "CPU there");
+        check(BoundKind::TargetCpu, Here::Source, "CPU there");
+        check(BoundKind::TargetCpu, Here::Both, "CPU here");
+        check(BoundKind::TargetDisk, Here::Source, "the receiving disk");
+        check(BoundKind::PathLoss, Here::Source, "path loss 5.0%");
+        check(BoundKind::Limit, Here::Source, "the limit of 50.0 kB/s");
+    }
+
+    #[test]
+    fn shares_name_what_mattered() {
+        let seconds = |kind, seconds| (kind, Duration::from_secs(seconds));
+        let times = [
+            seconds(BoundKind::Path, 80),
+            seconds(BoundKind::Unknown, 40),
+            seconds(BoundKind::Walk, 19),
+            seconds(BoundKind::Finishing, 1),
+        ];
+        let text = shares(&times, Here::Source).unwrap();
+        assert_eq!(text, "the path 80%, walking the tree 19%");
+        assert_eq!(shares(&times[1..2], Here::Source), None);
+    }
+}
