@@ -17,14 +17,17 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::error::{close_code, reason_bytes};
 use crate::lane::{Path, QuicLane, canonical};
 use crate::memory::{Account, MemoryBudget, SMALLEST_SHARE, parcels_of};
+use crate::rate::control_of;
 use crate::{
-    Denied, Identity, Lane, LinkError, PeerName, Permissions, PublicKey, TransportOptions, Warning,
-    socket, tls,
+    Denied, Identity, Lane, LinkError, PathMemory, PeerName, Permissions, PublicKey,
+    TransportOptions, Warning, socket, tls,
 };
 
+mod memories;
 mod slots;
 mod tcp;
 
+use memories::Memories;
 /// What a data connection over TCP counts as.
 pub(crate) use slots::Slot as DataSlot;
 use slots::{Slot, Slots};
@@ -105,8 +108,9 @@ impl Listener {
         let failed = |source| LinkError::Socket { action: "listen on", local: address, source };
         let mut endpoint_config = options.transport.to_endpoint_config()?;
         outlive_restarts(&mut endpoint_config, identity);
-        let endpoint = Endpoint::new(endpoint_config, Some(config), socket, Arc::new(TokioRuntime))
-            .map_err(failed)?;
+        let endpoint =
+            Endpoint::new(endpoint_config, Some(config.clone()), socket, Arc::new(TokioRuntime))
+                .map_err(failed)?;
         let local = endpoint.local_addr().map_err(failed)?;
         let accepting = tokio::net::TcpListener::from_std(accepting).map_err(failed)?;
         let (lanes, ready) = mpsc::channel(WAITING_LANES);
@@ -121,6 +125,9 @@ impl Listener {
             lanes,
             validate_above: options.validate_above,
             handshake_deadline: options.handshake_deadline,
+            config,
+            transport: options.transport.clone(),
+            memories: Memories::default(),
         });
         let (going, gone) = watch::channel(None);
         // It ends by `going` and takes its leave then.
@@ -208,6 +215,9 @@ struct Door {
     lanes: mpsc::Sender<Lane>,
     validate_above: usize,
     handshake_deadline: Duration,
+    config: ServerConfig,
+    transport: TransportOptions,
+    memories: Memories,
 }
 
 impl Door {
@@ -250,7 +260,8 @@ impl Door {
         slot.handshake_done();
         let account = Account::new(SMALLEST_SHARE);
         let _place = self.budget.join(Arc::new(connection.clone()), account.clone());
-        let name = PeerName::new(canonical(connection.remote_address())).with_key(peer);
+        let remote = canonical(connection.remote_address());
+        let name = PeerName::new(remote).with_key(peer);
         let quic = QuicLane::admitted(connection.clone(), name.clone(), account.clone());
         let lane = Lane::new(Path::Quic(quic), name, peer, Some(permissions), account, Vec::new());
         tokio::select! {
@@ -260,11 +271,30 @@ impl Door {
             _ended = connection.closed() => return,
         }
         connection.closed().await;
+        let learned = control_of(connection.congestion_state()).and_then(|rate| rate.learned());
+        if let Some(learned) = learned {
+            let mtu = connection.stats().path.current_mtu;
+            self.memories.learn(remote.ip(), PathMemory { mtu, ..learned });
+        }
+    }
+
+    /// The settings for a connection from here, which starts from what was learnt of the path.
+    fn config_for(&self, remote: SocketAddr) -> Option<ServerConfig> {
+        let known_path = Some(self.memories.of(remote.ip())?);
+        let options = TransportOptions { known_path, ..self.transport.clone() };
+        let transport = options.to_config(SMALLEST_SHARE, parcels_of(SMALLEST_SHARE)).ok()?;
+        let mut config = self.config.clone();
+        config.transport_config(Arc::new(transport));
+        Some(config)
     }
 
     /// The handshake, the gatekeeper's word, and the welcome that tells the dialer that it is in.
     async fn admit(&self, incoming: Incoming) -> Option<(Connection, PublicKey, Permissions)> {
-        let connection = incoming.accept().ok()?.await.ok()?;
+        let accepted = match self.config_for(canonical(incoming.remote_address())) {
+            Some(config) => incoming.accept_with(Arc::new(config)),
+            None => incoming.accept(),
+        };
+        let connection = accepted.ok()?.await.ok()?;
         let Some(peer) = peer_key(&connection) else {
             connection.close(VarInt::from_u32(close_code::PROTOCOL), b"no key was shown");
             return None;
