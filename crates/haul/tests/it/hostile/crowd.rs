@@ -1,4 +1,4 @@
-//! A hundred peers at once that stall at whatever place they can, each with as much of the daemon's
+//! A hundred peers at once, over both kinds of link, that stall at whatever place they can, each with as much of the daemon's
 //! memory in use as it gets. The daemon stays small, and an honest copy beside them goes through.
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use badlink::{Profile, Relay, RelayOptions};
 use haul::files::CHUNK;
-use haul::link::{Identity, LinkError};
+use haul::link::{Identity, LaneKind, LinkError};
 use haul::transfer::message::{
     Deletion, Entry, EntryKind, Need, Opening, Order, ParcelHead, SourceMessage, TargetMessage,
     Xattr,
@@ -73,11 +73,13 @@ fn a_crowd_that_stalls_costs_little() {
         for (number, key) in keys.into_iter().enumerate() {
             let slow = number % 7 == 2;
             let address = if slow { relay.local_addr() } else { pair.daemon.address() };
+            // Each way of stalling is tried over both kinds of link, but for the slow one.
+            let kind = if number % 2 == 0 || slow { LaneKind::Quic } else { LaneKind::Tcp };
             let accepted = accepted.clone();
             tasks.spawn(async move {
                 let peer = loop {
                     // On a busy machine a handshake may be too late.
-                    match Peer::dial(address, &key).await {
+                    match Peer::dial_by(kind, address, &key).await {
                         Ok(peer) => break peer,
                         Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                     }
