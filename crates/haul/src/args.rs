@@ -17,8 +17,9 @@ pub use rules::Rules;
 
 /// Carries files over any link and proves that they arrived.
 ///
-/// haul copies files and folders between machines over QUIC. A copy goes on by itself after the link
-/// was cut, every byte is verified before a file gets its name, and the receiver signs a receipt.
+/// haul copies files and folders between machines, over QUIC or TCP, whichever suits the path. A copy
+/// goes on by itself after the link was cut, every byte is verified before a file gets its name, and the
+/// receiver signs a receipt.
 /// Machines know each other by their keys; there are no passwords and no user names.
 #[derive(Debug, Parser)]
 #[command(name = "haul", version, after_help = EXAMPLES, disable_help_subcommand = true)]
@@ -107,12 +108,12 @@ pub struct CopyArguments {
     /// Send at most so many bytes per second, such as 10MB or 500k.
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     pub limit: Option<u64>,
-    /// Which kind of link: auto takes TCP where the host is near and QUIC where it is far or packets are
-    /// lost, and changes while the copy runs.
+    /// Which kind of link: auto tries both, takes TCP where the host is near and QUIC where it is far,
+    /// and changes while the copy runs if the other gets through or does better.
     #[arg(long, value_name = "auto|quic|tcp", default_value = "auto", value_parser = parse_link)]
     pub link: LinkChoice,
     /// How hard to push: fair shares the path with others, background leaves it to them, and a rate
-    /// such as 20MB is kept whatever is lost. For what is sent over QUIC.
+    /// such as 20MB is kept whatever is lost. For what this side sends over QUIC.
     #[arg(long, value_name = "fair|background|RATE", default_value = "fair", value_parser = parse_pace)]
     pub pace: Pace,
     /// How long to wait for a link that is down, such as 30s, 2h or 1d. [default: 5m, and 30s for the
@@ -158,7 +159,7 @@ Copy files and folders, to another machine or from it.
 SOURCE and TARGET are paths of this machine, or
 
   HOST:PATH                 a path on another machine
-  HOST:PORT:PATH            the same, at another UDP port than 4285
+  HOST:PORT:PATH            the same, at another port than 4285
   [ADDRESS]:PATH            an IPv6 address stands in brackets
   haul://HOST[:PORT]/PATH
   -                         standard input or output

@@ -1,7 +1,7 @@
 //! haul carries files over any link and proves that they arrived.
 //!
 //! `haul serve` lets machines that it knows copy from and to folders that it exports; `haul cp` copies
-//! like `scp`, over QUIC, goes on after cuts, verifies every byte and leaves a signed receipt.
+//! like `scp`, over QUIC or TCP, goes on after cuts, verifies every byte and leaves a signed receipt.
 //!
 //! This crate is the program: arguments, configuration, state folders, rendering, one module for each
 //! command, and the daemon. What it is built from are crates of their own, re-exported here for programs

@@ -231,14 +231,14 @@ fn of_link(error: &LinkError) -> (Code, Option<String>) {
     };
     let hint = match error {
         LinkError::NoAnswer { peer, .. } => Some(format!(
-            "is `haul serve` running there, and does every firewall on the way let UDP through to {}?",
+            "is `haul serve` running there, and does every firewall on the way let UDP or TCP through to {}?",
             peer.address()
         )),
         LinkError::Socket { source, local, .. }
             if source.kind() == std::io::ErrorKind::AddrInUse =>
         {
             Some(format!(
-                "another program has UDP port {}; stop it, or choose another port with --listen",
+                "another program has port {} (UDP or TCP); stop it, or choose another port with --listen",
                 local.port()
             ))
         }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use thiserror::Error;
 
-/// The UDP port that `haul serve` listens on unless told otherwise.
+/// The port, of UDP and of TCP, that `haul serve` listens on unless told otherwise.
 pub const DEFAULT_PORT: u16 = 4285;
 
 /// The longest host name that DNS can carry.
@@ -17,7 +17,7 @@ const MAX_HOST_BYTES: usize = 253;
 pub struct Target {
     /// A host name in lower case, or an address without brackets.
     pub host: String,
-    /// The UDP port.
+    /// The port, of UDP and of TCP.
     pub port: u16,
 }
 

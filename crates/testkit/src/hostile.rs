@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use files::{ChunkHash, Name, Timestamp, hash_chunk};
 use link::{
-    ControlReceiver, ControlSender, DialOptions, HostCheck, HostRefused, Identity, Lane, LinkError,
-    MAX_FRAME, PublicKey, Target, dial,
+    ControlReceiver, ControlSender, DialOptions, HostCheck, HostRefused, Identity, Lane, LaneKind,
+    LinkError, MAX_FRAME, PublicKey, Target, dial,
 };
 use tokio::time::{Instant, timeout, timeout_at};
 use transfer::message::{
@@ -84,10 +84,20 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Dials a daemon with a key that it admits.
+    /// Dials a daemon with a key that it admits, over QUIC.
     pub async fn dial(address: SocketAddr, identity: &Identity) -> Result<Self, LinkError> {
+        Self::dial_by(LaneKind::Quic, address, identity).await
+    }
+
+    /// Dials a daemon with a key that it admits.
+    pub async fn dial_by(
+        kind: LaneKind,
+        address: SocketAddr,
+        identity: &Identity,
+    ) -> Result<Self, LinkError> {
         let target = Target::new(&address.ip().to_string(), address.port()).expect("an address");
-        let options = DialOptions { deadline: Duration::from_secs(30), ..DialOptions::default() };
+        let deadline = Duration::from_secs(30);
+        let options = DialOptions { kind, deadline, ..DialOptions::default() };
         let lane = dial(&target, identity, &AnyHost, &options).await?;
         lane.welcomed().await?;
         let (sender, receiver) = lane.open_control().await?;

@@ -29,7 +29,7 @@ fn errors_become_codes_and_hints() {
     let refused = |code| TransferError::Refused { peer: peer(), code, text: "no".to_owned() };
     check(silent().into(), Code::Link, "is `haul serve` running there");
     check(TransferError::Link(silent()).into(), Code::Link, "host:4285");
-    check(busy_port().into(), Code::Usage, "another program has UDP port 4285");
+    check(busy_port().into(), Code::Usage, "another program has port 4285");
     check(
         TransferError::GaveUp { seconds: 300, last: silent() }.into(),
         Code::Link,

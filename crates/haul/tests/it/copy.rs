@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use haul::files::{Dir, Name, Timestamp};
+use haul::files::{CHUNK, Dir, Name, Timestamp};
 use testkit::daemon::Running;
 use testkit::tree::{Growth, assert_same, set_time, write};
 
@@ -30,11 +30,12 @@ fn a_pushed_tree_is_the_same() {
     copy_again(&pair, &source, &first);
 }
 
-/// What is there already is not sent, and one changed byte is.
+/// What is there already is not sent, but for the beginning of one file before the first answer; and one
+/// changed byte is.
 fn copy_again(pair: &Pair, source: &Path, first: &serde_json::Value) {
     let again = pair.copy_json(source, pair.at("data"));
     assert_eq!(number(&again, "files"), 0, "{again}");
-    assert_eq!(number(&again, "bytes_sent"), 0, "{again}");
+    assert!(number(&again, "bytes_sent") <= CHUNK, "{again}");
     assert_eq!(number(&again, "skipped"), number(first, "files"), "{again} after {first}");
     let changed = source.join("large-0");
     let mut bytes = fs::read(&changed).unwrap();

@@ -350,9 +350,13 @@ impl Session {
                 }
                 () = self.wanted.notified() => growing.open(&self, &mut tasks),
                 _ = pinging.tick() => self.outbox.ping(),
-                ended = &mut listening => if let Err(error) = ended {
-                    self.fail(End::Failed(error.to_string()));
-                },
+                ended = &mut listening => {
+                    // It has said why, unless it panicked. It must not be asked again.
+                    if let Err(error) = ended {
+                        self.fail(End::Failed(error.to_string()));
+                    }
+                    break;
+                }
             }
         }
         drop(joining);

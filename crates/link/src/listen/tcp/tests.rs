@@ -299,3 +299,28 @@ async fn keys_change_in_the_middle_of_a_parcel() {
         assert!(read.unwrap().1 == vec![5; 1 << 20]);
     }
 }
+
+/// The end of a control connection is seen in two ways at once, and which comes first is chance.
+#[tokio::test]
+async fn a_lane_ends_well_however_its_end_is_seen() {
+    let (host, friend) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let answering = server_config(&host).unwrap();
+    let dialing = Arc::new(tls::tcp_client_config(&friend).unwrap());
+    let listener = TcpListener::bind(crate::rig::any_port()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for _ in 0..64 {
+        let (dialed, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (dialed, (accepted, _)) = (dialed.unwrap(), accepted.unwrap());
+        let (peer, control) = tokio::join!(
+            handshake::dial(dialed, dialing.clone()),
+            handshake::answer(accepted, answering.clone())
+        );
+        let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE };
+        let account = Account::new(SMALLEST_SHARE);
+        let (session, joining) = Session::new(PeerName::new(address), false, pulse, account);
+        let running = tokio::spawn(session.clone().run(control.unwrap(), joining, 1, None));
+        drop(peer.unwrap());
+        within(running).await.expect("no panic");
+        assert!(session.end().is_some());
+    }
+}
