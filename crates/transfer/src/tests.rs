@@ -1,19 +1,21 @@
-//! Whole transfers over real lanes on loopback, both ways, through a relay that misbehaves.
+//! Whole transfers over real lanes on loopback, both ways and over both kinds: QUIC through a relay that
+//! misbehaves, and TCP without one.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use badlink::{Profile, Relay, RelayOptions};
-use events::{Counters, Sink};
+use events::{Counters, Event, Sink};
 use files::{Dir, Name, RelPath};
 use link::{
-    Denied, DialOptions, Gatekeeper, HostCheck, HostRefused, Identity, Lane, ListenOptions,
-    Listener, Permissions, PublicKey, Target, dial,
+    Denied, DialOptions, Gatekeeper, HostCheck, HostRefused, Identity, Lane, LaneKind,
+    ListenOptions, Listener, Permissions, PublicKey, Target, dial,
 };
 use tree::{CompareOptions, compare};
 
-use crate::client::{Connect, JobOptions, JobReport, Way, get, list, put};
+use crate::client::{Connect, Connecting, JobOptions, JobReport, Way, get, list, put};
 use crate::host::{AdmitAll, Host, Landing, Refusal, SourceRoot};
 use crate::message::{Listed, Order};
 use crate::receipt::Receipt;
@@ -101,8 +103,9 @@ fn source(root: &Dir, path: &[u8]) -> SourceRoot {
     SourceRoot { root: root.clone(), path, name, max_rate_bytes_per_s: None }
 }
 
-/// A daemon on loopback behind a relay.
+/// A daemon on loopback, over QUIC behind a relay.
 struct Rig {
+    kind: LaneKind,
     relay: Relay,
     listener: Arc<Listener>,
     serving: tokio::task::JoinHandle<()>,
@@ -110,6 +113,12 @@ struct Rig {
 }
 
 impl Rig {
+    /// One that is reached over this kind of lane.
+    fn of(kind: LaneKind, far: Dir) -> Self {
+        Self { kind, ..Self::new(far, Profile::default(), 1) }
+    }
+
+    /// One that is reached over QUIC, through a relay of this kind.
     fn new(far: Dir, profile: Profile, seed: u64) -> Self {
         let identity = Arc::new(Identity::generate().unwrap());
         let any = "127.0.0.1:0".parse().unwrap();
@@ -125,19 +134,41 @@ impl Rig {
                 tokio::spawn(server.clone().serve(lane));
             }
         });
-        Self { relay, listener, serving, identity }
+        Self { kind: LaneKind::Quic, relay, listener, serving, identity }
     }
 
     fn connect(&self) -> Connect {
-        let address = self.relay.local_addr();
-        let identity = self.identity.clone();
-        Arc::new(move |_way| {
-            let identity = identity.clone();
-            Box::pin(async move {
-                let target = Target::new(&address.ip().to_string(), address.port()).unwrap();
-                dial(&target, &identity, &Open, &DialOptions::default()).await
+        let (dialling, kind) = (self.dialling(), self.kind);
+        Arc::new(move |_way| dialling(kind))
+    }
+
+    /// The first lane is QUIC; as soon as that is blocked every other is TCP.
+    fn connect_by_either(&self, is_blocked: Arc<AtomicBool>) -> Connect {
+        let dialling = self.dialling();
+        Arc::new(move |way| {
+            let any = match is_blocked.load(Ordering::Relaxed) {
+                true => LaneKind::Tcp,
+                false => LaneKind::Quic,
+            };
+            dialling(match way {
+                Way::Any => any,
+                Way::Only(kind) => kind,
             })
         })
+    }
+
+    fn dialling(&self) -> impl Fn(LaneKind) -> Connecting + Send + Sync + use<> {
+        let (relay, listener) = (self.relay.local_addr(), self.listener.local_addr());
+        let identity = self.identity.clone();
+        move |kind| {
+            let identity = identity.clone();
+            let address = if kind == LaneKind::Quic { relay } else { listener };
+            Box::pin(async move {
+                let target = Target::new(&address.ip().to_string(), address.port()).unwrap();
+                let options = DialOptions { kind, ..DialOptions::default() };
+                dial(&target, &identity, &Open, &options).await
+            })
+        }
     }
 
     async fn put(&self, near: &Dir, name: &str, order: Order) -> JobReport {
@@ -164,6 +195,31 @@ fn options() -> JobOptions {
 
 fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Makes a test of each function for each kind of lane.
+macro_rules! both_kinds {
+    ($($name:ident)*) => {
+        mod quic {
+            $(#[test]
+            fn $name() {
+                super::$name(link::LaneKind::Quic);
+            })*
+        }
+        mod tcp {
+            $(#[test]
+            fn $name() {
+                super::$name(link::LaneKind::Tcp);
+            })*
+        }
+    };
+}
+
+both_kinds! {
+    a_tree_goes_there_and_back
+    a_listing_of_nothing_is_empty
+    checksum_deletion_and_existing
+    names_are_offered_as_asked
 }
 
 /// A tree with one of everything: small and large, empty, sparse, links, odd names.
@@ -196,12 +252,11 @@ fn assert_same(a: &Dir, b: &Dir) {
     assert!(comparison.is_same(), "{differences:#?}");
 }
 
-#[test]
-fn a_tree_goes_there_and_back() {
-    let scratch = Scratch::new("there-and-back");
+fn a_tree_goes_there_and_back(kind: LaneKind) {
+    let scratch = Scratch::new(&format!("there-and-back-{kind}"));
     grow(&scratch.path("near/tree"));
     runtime().block_on(async {
-        let rig = Rig::new(scratch.dir("far"), Profile::default(), 1);
+        let rig = Rig::of(kind, scratch.dir("far"));
         let report = rig.put(&scratch.dir("near"), "tree", Order::default()).await;
         assert_eq!(report.totals.failed, 0);
         assert_eq!(report.totals.copied, 3006);
@@ -255,23 +310,21 @@ fn a_bad_link_delays_and_nothing_more() {
     });
 }
 
-#[test]
-fn a_listing_of_nothing_is_empty() {
-    let scratch = Scratch::new("listing");
+fn a_listing_of_nothing_is_empty(kind: LaneKind) {
+    let scratch = Scratch::new(&format!("listing-{kind}"));
     runtime().block_on(async {
-        let rig = Rig::new(scratch.dir("far"), Profile::default(), 1);
+        let rig = Rig::of(kind, scratch.dir("far"));
         let lane = rig.connect()(Way::Any).await.unwrap();
         assert_eq!(list(&lane, b"").await.unwrap(), []);
         rig.close().await;
     });
 }
 
-#[test]
-fn checksum_deletion_and_existing() {
-    let scratch = Scratch::new("policies");
+fn checksum_deletion_and_existing(kind: LaneKind) {
+    let scratch = Scratch::new(&format!("policies-{kind}"));
     grow(&scratch.path("near/tree"));
     runtime().block_on(async {
-        let rig = Rig::new(scratch.dir("far"), Profile::default(), 1);
+        let rig = Rig::of(kind, scratch.dir("far"));
         let near = scratch.dir("near");
         rig.put(&near, "tree", Order::default()).await;
         // Same size and time, other content: only a checksum finds it.
@@ -303,19 +356,27 @@ fn checksum_deletion_and_existing() {
     });
 }
 
+/// A tree that is under way for some seconds on a narrow link: 48 MB in one file, and 500 small ones.
+fn grow_long(at: &Path) {
+    std::fs::create_dir_all(at).unwrap();
+    let big: Vec<u8> = (0..12_000_000u32).flat_map(|n| n.to_le_bytes()).collect();
+    std::fs::write(at.join("big"), &big).unwrap();
+    for number in 0..500 {
+        std::fs::write(at.join(format!("{number}")), vec![number as u8; 3000]).unwrap();
+    }
+}
+
+/// 150 Mbit/s, 4 ms there and back.
+fn narrow() -> Profile {
+    Profile { delay: 2_000_000, rate: Some(150e6), ..Profile::default() }
+}
+
 #[test]
 fn cuts_are_survived() {
     let scratch = Scratch::new("cuts");
-    let near = scratch.path("near/tree");
-    std::fs::create_dir_all(&near).unwrap();
-    let big: Vec<u8> = (0..12_000_000u32).flat_map(|n| n.to_le_bytes()).collect();
-    std::fs::write(near.join("big"), &big).unwrap();
-    for number in 0..500 {
-        std::fs::write(near.join(format!("{number}")), vec![number as u8; 3000]).unwrap();
-    }
+    grow_long(&scratch.path("near/tree"));
     runtime().block_on(async {
-        let profile = Profile { delay: 2_000_000, rate: Some(150e6), ..Profile::default() };
-        let rig = Rig::new(scratch.dir("far"), profile, 3);
+        let rig = Rig::new(scratch.dir("far"), narrow(), 3);
         let options = options();
         let counters = options.counters.clone();
         let near = scratch.dir("near");
@@ -344,16 +405,79 @@ fn cuts_are_survived() {
     });
 }
 
-#[test]
-fn names_are_offered_as_asked() {
-    let scratch = Scratch::new("names");
+fn names_are_offered_as_asked(kind: LaneKind) {
+    let scratch = Scratch::new(&format!("names-{kind}"));
     std::fs::write(scratch.path("near/a"), b"a").unwrap();
     runtime().block_on(async {
-        let rig = Rig::new(scratch.dir("far"), Profile::default(), 1);
+        let rig = Rig::of(kind, scratch.dir("far"));
         let mut asked = source(&scratch.dir("near"), b"a");
         asked.name = Some(Name::new("b").unwrap());
         put(rig.connect(), vec![asked], Order::default(), options()).await.unwrap();
         assert_eq!(std::fs::read(scratch.path("far/b")).unwrap(), b"a");
         rig.close().await;
     });
+}
+
+/// Blocks QUIC for good while a copy runs, and checks that it goes on over TCP, as what it was.
+fn goes_on_over_tcp(name: &str, is_pull: bool) {
+    let scratch = Scratch::new(name);
+    let (from, to) = if is_pull { ("far", "near") } else { ("near", "far") };
+    grow_long(&scratch.path(from).join("tree"));
+    runtime().block_on(async {
+        let rig = Rig::new(scratch.dir("far"), narrow(), 5);
+        let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+        let listening = heard.clone();
+        let sink = Sink::new(move |event| {
+            let word = match event {
+                Event::LinkUp { kind, .. } => kind,
+                Event::LinkMoved { .. } => "moved",
+                Event::LinkLost { .. } => "lost",
+                Event::Warning { text } if text.contains("restarted") => "begun anew",
+                _ => return,
+            };
+            listening.lock().unwrap().push(word.to_owned());
+        });
+        let options = JobOptions { sink, ..options() };
+        let (counters, near) = (options.counters.clone(), scratch.dir("near"));
+        let is_blocked = Arc::new(AtomicBool::new(false));
+        let (connect, order) = (rig.connect_by_either(is_blocked.clone()), Order::default());
+        let copying = async {
+            if is_pull {
+                let (landing, paths) = (landing(&near, b""), vec![b"tree".to_vec()]);
+                get(connect, paths, landing, order, rig.identity.clone(), options).await
+            } else {
+                put(connect, vec![source(&near, b"tree")], order, options).await
+            }
+        };
+        let blocking = async {
+            while counters.bytes_acknowledged.get() < 10_000_000 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            is_blocked.store(true, Ordering::Relaxed);
+            rig.relay.blackout(Duration::from_secs(3600));
+            std::future::pending::<()>().await;
+        };
+        let report = tokio::select! {
+            report = copying => report.unwrap(),
+            () = blocking => unreachable!(),
+        };
+        // Not lost: the move comes before the lane's own timeout.
+        assert_eq!(*heard.lock().unwrap(), ["QUIC", "moved", "TCP"]);
+        assert_eq!(report.totals.failed, 0);
+        let again = report.bytes_sent - report.totals.bytes_copied;
+        assert!(again <= 8 << 20, "{again} bytes were sent again");
+        let (from, to) = (scratch.path(from).join("tree"), scratch.path(to).join("tree"));
+        assert_same(&Dir::open_ambient(&from).unwrap(), &Dir::open_ambient(&to).unwrap());
+        rig.close().await;
+    });
+}
+
+#[test]
+fn a_push_goes_on_over_tcp_when_quic_is_blocked() {
+    goes_on_over_tcp("push-moves", false);
+}
+
+#[test]
+fn a_pull_goes_on_over_tcp_when_quic_is_blocked() {
+    goes_on_over_tcp("pull-moves", true);
 }
