@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::{Counters, Event, Sink};
-use link::{Lane, close_code};
+use link::{Lane, LinkError, close_code};
 use tokio::time::timeout;
 
 use crate::TransferError;
@@ -65,7 +65,15 @@ impl Server {
     }
 
     async fn serve_request(&self, lane: &Lane) -> Result<(), TransferError> {
-        let (mut control, request) = session::answer(lane).await?;
+        let (mut control, request) = match session::answer(lane).await {
+            // A dialler that tries several kinds of lane leaves those that it does not take.
+            Err(TransferError::Link(LinkError::Closed { code, .. }))
+                if code == u64::from(close_code::DONE) =>
+            {
+                return Ok(());
+            }
+            answered => answered?,
+        };
         let result = match request {
             Opening::Put { id, resume, seen, order } => {
                 self.put(lane, &mut control, id, resume.then_some(seen), order).await

@@ -8,10 +8,10 @@ mod hosts;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use haul::files::{CHUNK, ChunkHash, Digest, hash_chunk};
-use haul::link::Identity;
+use haul::link::{Identity, LaneKind};
 use haul::transfer::message::{
     Entry, EntryKind, Opening, Order, Outcome, ParcelHead, RefuseCode, SourceMessage,
 };
@@ -534,7 +534,7 @@ fn versions_and_first_words() {
         let answer = peer.ask(&request).await.unwrap();
         assert!(matches!(answer, Opening::Refuse { code: RefuseCode::UnknownTransfer, .. }));
         // Silence is not waited for longer than the deadline of the first words, here for all at once.
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         let silent = Peer::dial(address, &identity).await.unwrap();
         let mut half = Peer::dial(address, &identity).await.unwrap();
         half.frame(&hello(1, 1).encode()).await.unwrap();
@@ -545,4 +545,24 @@ fn versions_and_first_words() {
         assert!(begun.elapsed() > Duration::from_secs(10), "it was not given any time");
     });
     still_serves(&pair);
+}
+
+/// As a dialler does that tries two kinds of link and takes one: the log tells of no failure.
+#[test]
+fn leaving_before_anything_was_asked_is_no_failure() {
+    let pair = Pair::new("leaving");
+    let identity = admitted(&pair);
+    runtime().block_on(async {
+        for kind in [LaneKind::Quic, LaneKind::Tcp] {
+            let peer = Peer::dial_by(kind, pair.daemon.address(), &identity).await.unwrap();
+            peer.lane.close(0, "");
+            peer.lane.drained(Duration::from_secs(10)).await;
+        }
+        let end = Instant::now() + Duration::from_secs(60);
+        while pair.daemon.log().matches(") left").count() < 2 {
+            assert!(Instant::now() < end, "{}", pair.daemon.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(!pair.daemon.log().contains("the link failed"), "{}", pair.daemon.log());
 }
