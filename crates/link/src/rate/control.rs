@@ -61,7 +61,7 @@ const FILLED_BY_OTHERS: (u32, f64) = (10, 0.3);
 
 /// How much of the mean round trip's excess over the shortest is allowed for: the mean of it, and as much
 /// again and more, since a loaded path with jitter never shows its shortest time.
-const JITTER: f64 = 1.5;
+const JITTER: f64 = 2.0;
 
 /// How much of a remembered rate is used at once.
 const REMEMBERED: f64 = 0.95;
