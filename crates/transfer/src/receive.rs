@@ -7,12 +7,13 @@ pub(crate) mod disk;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use files::Name;
+use files::{CHUNK, Name};
 use link::{ControlReceiver, ControlSender, Identity, Lane, LinkError, ParcelError, PublicKey};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::buffers::Buffers;
 use crate::client::hex;
 use crate::host::{Landing, Refusal};
 use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
@@ -59,6 +60,8 @@ pub(crate) struct Receiver {
     machine: Target,
     disk: Arc<Disk>,
     disk_room: Arc<Semaphore>,
+    /// For the bodies of parcels.
+    buffers: Arc<Buffers>,
     /// Disk jobs under way or waiting for their turn.
     running: JoinSet<JobResult>,
     window: u64,
@@ -111,6 +114,7 @@ impl Receiver {
             machine: Target::new(options, share.clamp(LEAST_SHARE, LEAST_CREDIT)),
             disk: Arc::new(disk),
             disk_room: Arc::new(Semaphore::new(DISK_THREADS)),
+            buffers: Arc::default(),
             running: JoinSet::new(),
             window,
             watch,
@@ -192,7 +196,7 @@ impl Receiver {
         lane: &Lane,
         (outgoing, mut incoming): (Outgoing, Incoming),
     ) -> Result<(), TransferError> {
-        let (mut parcels, _accepting) = accept_parcels(lane);
+        let (mut parcels, _accepting) = accept_parcels(lane, self.buffers.clone());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut heard = Instant::now();
@@ -231,6 +235,7 @@ impl Receiver {
                 error = &mut closed => return self.ended(error),
                 _ = tick.tick() => {
                     self.adapt_credit(lane);
+                    self.buffers.trim();
                     self.raise_ceiling(began);
                     if told.elapsed() > ALIVE {
                         told = Instant::now();
@@ -325,7 +330,7 @@ impl Receiver {
         match taken {
             Taken::Do(job) => self.spawn(job, body),
             Taken::Hold => self.held = body,
-            Taken::Drop => {}
+            Taken::Drop => self.buffers.give(body),
         }
         Ok(())
     }
@@ -365,10 +370,16 @@ impl Receiver {
 
     fn spawn(&mut self, job: Job, body: Vec<u8>) {
         let (disk, room) = (self.disk.clone(), self.disk_room.clone());
+        let buffers = self.buffers.clone();
         self.running.spawn(async move {
             // Closed when the transfer is over before its time: then nothing more is begun.
             let Ok(_permit) = room.acquire_owned().await else { return JobResult::Discarded };
-            match tokio::task::spawn_blocking(move || disk.run(job, &body)).await {
+            let run = move || {
+                let result = disk.run(job, &body);
+                buffers.give(body);
+                result
+            };
+            match tokio::task::spawn_blocking(run).await {
                 Ok(result) => result,
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
@@ -430,7 +441,7 @@ impl Receiver {
     fn raise_ceiling(&mut self, began: Instant) {
         if let Some(limit) = self.limit {
             let due = limit as f64 * began.elapsed().as_secs_f64();
-            self.machine.set_ceiling(files::CHUNK + due as u64);
+            self.machine.set_ceiling(CHUNK + due as u64);
         }
     }
 
@@ -451,7 +462,7 @@ fn broken(error: &tokio::task::JoinError) -> Refusal {
 }
 
 /// Reads parcels beside each other, as many as the lane lets the peer open.
-fn accept_parcels(lane: &Lane) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
+fn accept_parcels(lane: &Lane, buffers: Arc<Buffers>) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
     let (sender, receiver) = mpsc::channel(PARCELS_WAITING);
     let mut tasks = JoinSet::new();
     let lane = lane.clone();
@@ -461,9 +472,10 @@ fn accept_parcels(lane: &Lane) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
             tokio::select! {
                 parcel = lane.accept_parcel() => {
                     let Ok(parcel) = parcel else { return };
-                    let sender = sender.clone();
+                    let (sender, buffers) = (sender.clone(), buffers.clone());
                     reading.spawn(async move {
-                        let arrived = parcel.read(MAX_MESSAGE, files::CHUNK as usize).await;
+                        let body = |len| buffers.take(len);
+                        let arrived = parcel.read_into(MAX_MESSAGE, CHUNK as usize, body).await;
                         let _ = sender.send(arrived).await;
                     });
                 }

@@ -262,6 +262,7 @@ impl Sender {
                 error = &mut closed => return Err(ended(error)),
                 _ = tick.tick() => {
                     self.report(lane);
+                    self.reader.trim();
                     if told.elapsed() > ALIVE {
                         told = Instant::now();
                         self.machine.say_alive();
