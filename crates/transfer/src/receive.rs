@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use files::{CHUNK, Name};
-use link::{ControlReceiver, ControlSender, Identity, Lane, LinkError, ParcelError, PublicKey};
+use link::{
+    ControlReceiver, ControlSender, Identity, LARGEST_SHARE, Lane, LinkError, ParcelError,
+    PublicKey,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -105,7 +108,7 @@ impl Receiver {
             owner: order.owner && landing.allow_owner,
             ..order
         };
-        let window = (share / 4).clamp(MIN_WINDOW, MAX_WINDOW);
+        let window = window_of(share);
         let disk = Disk::open(landing.clone(), &order, *source.as_bytes())?;
         let options = TargetOptions::of(&order, landing.rename_top.clone(), window);
         let limit = limit_bytes_per_s.into_iter().chain(landing.max_rate_bytes_per_s).min();
@@ -456,6 +459,14 @@ impl Receiver {
     }
 }
 
+/// What a peer with this share of the memory is granted for unfinished entries: an eighth of the largest
+/// share, and less by the square. A window stays what it was when further peers come, so those of the
+/// first must leave them room.
+fn window_of(share: u64) -> u64 {
+    let share = share.min(LARGEST_SHARE);
+    (share * share / LARGEST_SHARE / 8).clamp(MIN_WINDOW, MAX_WINDOW)
+}
+
 /// A disk job that panicked: what it was for has no outcome, so the transfer cannot go on.
 fn broken(error: &tokio::task::JoinError) -> Refusal {
     Refusal { code: RefuseCode::Disk, text: format!("internal error: {error}") }
@@ -489,4 +500,19 @@ fn accept_parcels(lane: &Lane, buffers: Arc<Buffers>) -> (mpsc::Receiver<Arrived
 /// Seconds since 1970; a clock before that counts as 0.
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_windows_of_those_who_come_one_after_another_stay_small_together() {
+        assert_eq!(window_of(LARGEST_SHARE), MAX_WINDOW);
+        assert_eq!(window_of(u64::MAX), MAX_WINDOW);
+        assert_eq!(window_of(0), MIN_WINDOW);
+        let total = 4 * LARGEST_SHARE;
+        let windows: u64 = (1..=100).map(|peers| window_of(total / peers)).sum();
+        assert!(windows < 60 << 20, "{windows} bytes");
+    }
 }
