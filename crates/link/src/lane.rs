@@ -394,9 +394,20 @@ impl Parcel {
         max_head: usize,
         max_body: usize,
     ) -> Result<(Vec<u8>, Vec<u8>), ParcelError> {
+        self.read_into(max_head, max_body, Vec::with_capacity).await
+    }
+
+    /// As [`Parcel::read`], but the body may take the place of the old content of what `buffer` gives for
+    /// its length: memory that was used before need not be fetched from the system again.
+    pub async fn read_into(
+        self,
+        max_head: usize,
+        max_body: usize,
+        buffer: impl FnOnce(usize) -> Vec<u8>,
+    ) -> Result<(Vec<u8>, Vec<u8>), ParcelError> {
         match self.arriving {
             Arriving::Quic(parcel) => parcel.read(max_head, max_body).await,
-            Arriving::Tcp(parcel) => parcel.read(max_head, max_body).await,
+            Arriving::Tcp(parcel) => parcel.read(max_head, max_body, buffer).await,
         }
     }
 

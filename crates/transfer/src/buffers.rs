@@ -2,7 +2,7 @@
 //! is first touched, which for a chunk costs as much as hashing it. What lies idle here is bounded;
 //! what is in use is bounded by those who use it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use files::CHUNK;
@@ -14,7 +14,14 @@ const LEAST: usize = CHUNK as usize / 8;
 
 /// Buffers of one transfer, each of which can hold a chunk. They go with the transfer.
 #[derive(Debug, Default)]
-pub(crate) struct Buffers(Mutex<Vec<Vec<u8>>>);
+pub(crate) struct Buffers(Mutex<Idle>);
+
+#[derive(Debug, Default)]
+struct Idle {
+    buffers: Vec<Vec<u8>>,
+    /// The fewest that lay here since the last trim: nobody needed those.
+    fewest: usize,
+}
 
 impl Buffers {
     /// A buffer for `len` bytes, at most a chunk. What it holds, and how much, is of no meaning.
@@ -22,8 +29,11 @@ impl Buffers {
         if len < LEAST {
             return Vec::with_capacity(len);
         }
-        let idle = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.unwrap_or_else(|| vec![0; CHUNK as usize])
+        let mut idle = self.idle();
+        let buffer = idle.buffers.pop();
+        idle.fewest = idle.fewest.min(idle.buffers.len());
+        drop(idle);
+        buffer.unwrap_or_else(|| vec![0; CHUNK as usize])
     }
 
     /// Takes a buffer back, whatever it holds.
@@ -31,10 +41,24 @@ impl Buffers {
         if buffer.capacity() != CHUNK as usize {
             return;
         }
-        let mut idle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.len() < MOST_IDLE {
-            idle.push(buffer);
+        let mut idle = self.idle();
+        if idle.buffers.len() < MOST_IDLE {
+            idle.buffers.push(buffer);
         }
+    }
+
+    /// Gives the system back what nobody needed since the last time; to be called now and then.
+    pub(crate) fn trim(&self) {
+        let mut idle = self.idle();
+        let kept = idle.buffers.len() - idle.fewest;
+        let unneeded = idle.buffers.split_off(kept);
+        idle.fewest = kept;
+        drop(idle);
+        drop(unneeded);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The content of a buffer, which comes back when the last copy of it is gone.
@@ -68,7 +92,7 @@ mod tests {
     use super::*;
 
     fn idle(buffers: &Buffers) -> usize {
-        buffers.0.lock().unwrap().len()
+        buffers.idle().buffers.len()
     }
 
     #[test]
@@ -86,6 +110,21 @@ mod tests {
         assert_eq!(idle(&buffers), 1);
         let again = buffers.take(CHUNK as usize);
         assert_eq!((again.as_ptr(), idle(&buffers)), (place, 0));
+    }
+
+    #[test]
+    fn what_nobody_needs_goes_back() {
+        let buffers = Buffers::default();
+        let three: Vec<_> = (0..3).map(|_| buffers.take(CHUNK as usize)).collect();
+        three.into_iter().for_each(|buffer| buffers.give(buffer));
+        buffers.trim();
+        assert_eq!(idle(&buffers), 3, "they were needed until now");
+        let one = buffers.take(CHUNK as usize);
+        buffers.give(one);
+        buffers.trim();
+        assert_eq!(idle(&buffers), 1, "one was enough");
+        buffers.trim();
+        assert_eq!(idle(&buffers), 0);
     }
 
     #[test]

@@ -20,9 +20,9 @@ use link::wire::{Decoder, Encoder, WireError};
 pub const VERSION: u64 = 1;
 /// The most bytes that a message may have; a control frame holds one message.
 pub const MAX_MESSAGE: usize = 64 * 1024;
-/// The most that unfinished entries may cost (`Entry::cost`): some 7,000 files of ordinary names. A
+/// The most that unfinished entries may cost (`Entry::cost`): some 14,000 files of ordinary names. A
 /// target with many peers grants each of them less.
-pub const MAX_WINDOW: u64 = 2 << 20;
+pub const MAX_WINDOW: u64 = 4 << 20;
 /// The least that a target grants: room for one entry of the largest kind, and its replacement.
 pub const MIN_WINDOW: u64 = 192 << 10;
 /// The most ranges of missing chunks that one need may list; more are joined by the target.

@@ -7,13 +7,17 @@ pub(crate) mod disk;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use files::Name;
-use link::{ControlReceiver, ControlSender, Identity, Lane, LinkError, ParcelError, PublicKey};
+use files::{CHUNK, Name};
+use link::{
+    ControlReceiver, ControlSender, Identity, LARGEST_SHARE, Lane, LinkError, ParcelError,
+    PublicKey,
+};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::bound::{Figures, Side};
+use crate::buffers::Buffers;
 use crate::client::hex;
 use crate::host::{Landing, Refusal};
 use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
@@ -62,6 +66,8 @@ pub(crate) struct Receiver {
     machine: Target,
     disk: Arc<Disk>,
     disk_room: Arc<Semaphore>,
+    /// For the bodies of parcels.
+    buffers: Arc<Buffers>,
     /// Disk jobs under way or waiting for their turn.
     running: JoinSet<JobResult>,
     window: u64,
@@ -105,7 +111,7 @@ impl Receiver {
             owner: order.owner && landing.allow_owner,
             ..order
         };
-        let window = (share / 4).clamp(MIN_WINDOW, MAX_WINDOW);
+        let window = window_of(share);
         let disk = Disk::open(landing.clone(), &order, *source.as_bytes())?;
         let options = TargetOptions::of(&order, landing.rename_top.clone(), window);
         let limit = limit_bytes_per_s.into_iter().chain(landing.max_rate_bytes_per_s).min();
@@ -114,6 +120,7 @@ impl Receiver {
             machine: Target::new(options, share.clamp(LEAST_SHARE, LEAST_CREDIT)),
             disk: Arc::new(disk),
             disk_room: Arc::new(Semaphore::new(DISK_THREADS)),
+            buffers: Arc::default(),
             running: JoinSet::new(),
             window,
             watch,
@@ -195,7 +202,7 @@ impl Receiver {
         lane: &Lane,
         (outgoing, mut incoming): (Outgoing, Incoming),
     ) -> Result<(), TransferError> {
-        let (mut parcels, _accepting) = accept_parcels(lane);
+        let (mut parcels, _accepting) = accept_parcels(lane, self.buffers.clone());
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut heard = Instant::now();
@@ -236,6 +243,7 @@ impl Receiver {
                 error = &mut closed => return self.ended(error),
                 _ = tick.tick() => {
                     self.adapt_credit(lane);
+                    self.buffers.trim();
                     self.raise_ceiling(began);
                     if told.elapsed() > ALIVE {
                         told = Instant::now();
@@ -353,7 +361,7 @@ impl Receiver {
         match taken {
             Taken::Do(job) => self.spawn(job, body),
             Taken::Hold => self.held = body,
-            Taken::Drop => {}
+            Taken::Drop => self.buffers.give(body),
         }
         Ok(())
     }
@@ -393,10 +401,16 @@ impl Receiver {
 
     fn spawn(&mut self, job: Job, body: Vec<u8>) {
         let (disk, room) = (self.disk.clone(), self.disk_room.clone());
+        let buffers = self.buffers.clone();
         self.running.spawn(async move {
             // Closed when the transfer is over before its time: then nothing more is begun.
             let Ok(_permit) = room.acquire_owned().await else { return JobResult::Discarded };
-            match tokio::task::spawn_blocking(move || disk.run(job, &body)).await {
+            let run = move || {
+                let result = disk.run(job, &body);
+                buffers.give(body);
+                result
+            };
+            match tokio::task::spawn_blocking(run).await {
                 Ok(result) => result,
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             }
@@ -458,7 +472,7 @@ impl Receiver {
     fn raise_ceiling(&mut self, began: Instant) {
         if let Some(limit) = self.limit {
             let due = limit as f64 * began.elapsed().as_secs_f64();
-            self.machine.set_ceiling(files::CHUNK + due as u64);
+            self.machine.set_ceiling(CHUNK + due as u64);
         }
     }
 
@@ -473,13 +487,21 @@ impl Receiver {
     }
 }
 
+/// What a peer with this share of the memory is granted for unfinished entries: an eighth of the largest
+/// share, and less by the square. A window stays what it was when further peers come, so those of the
+/// first must leave them room.
+fn window_of(share: u64) -> u64 {
+    let share = share.min(LARGEST_SHARE);
+    (share * share / LARGEST_SHARE / 8).clamp(MIN_WINDOW, MAX_WINDOW)
+}
+
 /// A disk job that panicked: what it was for has no outcome, so the transfer cannot go on.
 fn broken(error: &tokio::task::JoinError) -> Refusal {
     Refusal { code: RefuseCode::Disk, text: format!("internal error: {error}") }
 }
 
 /// Reads parcels beside each other, as many as the lane lets the peer open.
-fn accept_parcels(lane: &Lane) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
+fn accept_parcels(lane: &Lane, buffers: Arc<Buffers>) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
     let (sender, receiver) = mpsc::channel(PARCELS_WAITING);
     let mut tasks = JoinSet::new();
     let lane = lane.clone();
@@ -489,9 +511,10 @@ fn accept_parcels(lane: &Lane) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
             tokio::select! {
                 parcel = lane.accept_parcel() => {
                     let Ok(parcel) = parcel else { return };
-                    let sender = sender.clone();
+                    let (sender, buffers) = (sender.clone(), buffers.clone());
                     reading.spawn(async move {
-                        let arrived = parcel.read(MAX_MESSAGE, files::CHUNK as usize).await;
+                        let body = |len| buffers.take(len);
+                        let arrived = parcel.read_into(MAX_MESSAGE, CHUNK as usize, body).await;
                         let _ = sender.send(arrived).await;
                     });
                 }
@@ -505,4 +528,19 @@ fn accept_parcels(lane: &Lane) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
 /// Seconds since 1970; a clock before that counts as 0.
 pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_windows_of_those_who_come_one_after_another_stay_small_together() {
+        assert_eq!(window_of(LARGEST_SHARE), MAX_WINDOW);
+        assert_eq!(window_of(u64::MAX), MAX_WINDOW);
+        assert_eq!(window_of(0), MIN_WINDOW);
+        let total = 4 * LARGEST_SHARE;
+        let windows: u64 = (1..=100).map(|peers| window_of(total / peers)).sum();
+        assert!(windows < 60 << 20, "{windows} bytes");
+    }
 }

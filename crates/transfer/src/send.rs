@@ -283,6 +283,7 @@ impl Sender {
                     if let Some(bound) = news.filter(|_| self.accepted && outgoing.has_room()) {
                         outgoing.send(SourceMessage::Bound(bound).encode());
                     }
+                    self.reader.trim();
                     if told.elapsed() > ALIVE {
                         told = Instant::now();
                         self.machine.say_alive();

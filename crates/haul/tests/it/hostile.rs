@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use haul::files::{CHUNK, ChunkHash, Digest, hash_chunk};
 use haul::link::{Identity, LaneKind};
 use haul::transfer::message::{
-    Entry, EntryKind, Opening, Order, Outcome, ParcelHead, RefuseCode, SourceMessage,
+    ENTRY_COST, Entry, EntryKind, MAX_WINDOW, Opening, Order, Outcome, ParcelHead, RefuseCode,
+    SourceMessage,
 };
 use testkit::hostile::{End, Heard, Peer, Step, bundle, bundle_of, entry, file, offer};
 use testkit::tree::entries;
@@ -459,7 +460,7 @@ fn entries_that_do_not_fit() {
             case("an offer after the end", vec![end(0), offer(vec![kind(1, "d", folder())])], Over),
             case(
                 "more than the window holds",
-                (0..20).map(endless).collect(),
+                (0..=MAX_WINDOW / ENDLESS_COST).map(endless).collect(),
                 Breach("too many unfinished"),
             ),
             case("outcomes that are never confirmed", unconfirmed(), Breach("not confirmed")),
@@ -467,12 +468,16 @@ fn entries_that_do_not_fit() {
     );
 }
 
+/// Folders in a message of `endless`, and the least that they cost together.
+const ENDLESS: u64 = 200;
+const ENDLESS_COST: u64 = ENDLESS * (ENTRY_COST as u64 + 3 * 200);
+
 /// Folders that are never left, a message full of them.
 fn endless(message: u64) -> Step {
     let long = "n".repeat(200);
-    let first = 1 + 200 * message;
-    let folders =
-        (first..first + 200).map(|index| kind(index, &format!("{index}{long}"), EntryKind::Folder));
+    let first = 1 + ENDLESS * message;
+    let folders = (first..first + ENDLESS)
+        .map(|index| kind(index, &format!("{index}{long}"), EntryKind::Folder));
     offer(folders.collect())
 }
 
@@ -483,7 +488,9 @@ fn unconfirmed() -> Vec<Step> {
         (first..first + 500).map(move |index| kind(index, &format!("l{index}"), target.clone()))
     };
     let message = |first| [offer(links(first).collect()), Step::AwaitOutcome(first + 499)];
-    (0..36).flat_map(|number| message(1 + 500 * number)).collect()
+    // A target remembers as many as fit in two windows.
+    let messages = 2 * MAX_WINDOW / ENTRY_COST as u64 / 500;
+    (0..messages + 2).flat_map(|number| message(1 + 500 * number)).collect()
 }
 
 #[test]

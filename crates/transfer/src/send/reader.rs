@@ -54,6 +54,11 @@ impl Reader {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&index);
     }
 
+    /// Lets go of memory that is not needed; to be called now and then.
+    pub(crate) fn trim(&self) {
+        self.buffers.trim();
+    }
+
     /// Does a job.
     pub(crate) fn read(&self, job: &Job) -> (JobResult, Option<Payload>) {
         match job {

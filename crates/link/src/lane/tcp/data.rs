@@ -120,11 +120,12 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
-    /// Reads head and body.
+    /// Reads head and body; the body goes into what `buffer` gives for its length.
     pub(crate) async fn read(
         mut self,
         max_head: usize,
         max_body: usize,
+        buffer: impl FnOnce(usize) -> Vec<u8>,
     ) -> Result<(Vec<u8>, Vec<u8>), ParcelError> {
         let peer = || self.session.name().clone();
         let (head, body) = (self.start.head, self.start.body);
@@ -136,8 +137,9 @@ impl Arriving {
             let length = u64::from(body);
             return Err(ParcelError::BodyTooLong { peer: peer(), length, cap: max_body });
         }
-        let head = self.part(head as usize).await?;
-        let body = self.part(body as usize).await?;
+        // Address space and no more: what does not come is never touched and takes no memory.
+        let head = self.part(head as usize, Vec::with_capacity(head as usize)).await?;
+        let body = self.part(body as usize, buffer(body as usize)).await?;
         let first = self.session.incoming.taken().insert(self.start.number);
         self.settled = true;
         if !first {
@@ -165,9 +167,8 @@ impl Arriving {
         }
     }
 
-    async fn part(&mut self, length: usize) -> Result<Vec<u8>, LinkError> {
-        // Address space and no more: what does not come is never touched and takes no memory.
-        let mut part = Vec::with_capacity(length);
+    async fn part(&mut self, length: usize, mut part: Vec<u8>) -> Result<Vec<u8>, LinkError> {
+        part.clear();
         let Some(reader) = &mut self.reader else {
             return Err(self.session.error(End::Here));
         };
