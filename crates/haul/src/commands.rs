@@ -26,9 +26,24 @@ pub fn run(arguments: Arguments) -> Result<Code> {
     }
 }
 
+/// Descriptors that are wanted: all connections of a full listener, and files for each.
+const FILES: u64 = 16_384;
+
+/// Connections and files share one limit, which is often set for programs of the last century.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(FILES, |most| most.min(FILES));
+    if limit.current.is_some_and(|now| now < wanted) {
+        // What cannot be raised is as it was; the listener counts its connections anyway.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), ..limit });
+    }
+}
+
 /// Runs a future on one thread, where QUIC is fastest; the disk has threads of its own. What those are
 /// still at when the future is done is not waited for long.
 fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

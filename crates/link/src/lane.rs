@@ -86,6 +86,8 @@ pub struct LaneStats {
     pub sent_bytes: u64,
     /// Bytes in UDP packets received, headers of QUIC included; or bytes received over TCP.
     pub received_bytes: u64,
+    /// Rises with whatever comes from the peer, acknowledgements by its kernel included.
+    pub heard: u64,
     /// How many bytes may be under way now.
     pub congestion_window: u64,
     /// How often the controller took congestion for certain.

@@ -35,6 +35,9 @@ use slots::{Slot, Slots};
 /// What the listener says first on every lane: that the peer is in, and the version that follows.
 pub(crate) const WELCOME: [u8; 1] = [1];
 
+/// What every path of QUIC takes (RFC 9000, 14).
+const LEAST_MTU: u16 = 1200;
+
 /// How many admitted lanes may wait for `accept`.
 const WAITING_LANES: usize = 16;
 
@@ -273,8 +276,8 @@ impl Door {
         connection.closed().await;
         let learned = control_of(connection.congestion_state()).and_then(|rate| rate.learned());
         if let Some(learned) = learned {
-            let mtu = connection.stats().path.current_mtu;
-            self.memories.learn(remote.ip(), PathMemory { mtu, ..learned });
+            // Others of that network may sit behind a narrower link: sizes are found anew.
+            self.memories.learn(remote.ip(), PathMemory { mtu: LEAST_MTU, ..learned });
         }
     }
 

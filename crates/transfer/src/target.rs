@@ -157,6 +157,8 @@ pub struct Target {
     messages: VecDeque<TargetMessage>,
     /// An early parcel came on this connection; there may be only one.
     early: bool,
+    /// There was a link before.
+    begun: bool,
     held: Option<Held>,
     totals: Totals,
 }
@@ -201,6 +203,7 @@ impl Target {
             ended: VecDeque::new(),
             messages: VecDeque::new(),
             early: false,
+            begun: false,
             held: None,
             totals: Totals::default(),
         }
@@ -258,7 +261,8 @@ impl Target {
         self.earlier += self.received - self.stored;
         (self.received, self.allowed, self.stored) = (0, 0, 0);
         (self.told_allowed, self.told_stored) = (0, 0);
-        self.early = false;
+        // Only when the transfer begins.
+        self.early = std::mem::replace(&mut self.begun, true);
         self.outcomes.repeat();
         self.flush_outcomes();
         self.messages.push_back(TargetMessage::Ready);
@@ -273,7 +277,8 @@ impl Target {
         self.ready = false;
         self.messages.clear();
         self.needs.clear();
-        self.held = None;
+        // Its bytes are dropped with it, so no later link waits for them.
+        self.received -= self.held.take().map_or(0, |held| held.len);
         self.files.values_mut().for_each(|file| file.asked = false);
     }
 

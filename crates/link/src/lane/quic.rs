@@ -96,6 +96,7 @@ impl QuicLane {
             lost_bytes: stats.path.lost_bytes,
             sent_bytes: stats.udp_tx.bytes,
             received_bytes: stats.udp_rx.bytes,
+            heard: stats.udp_rx.bytes,
             congestion_window: stats.path.cwnd,
             congestion_events: stats.path.congestion_events,
             mtu: stats.path.current_mtu,

@@ -79,6 +79,7 @@ impl TcpLane {
             lost_bytes: figures.lost_bytes,
             sent_bytes: figures.sent_bytes,
             received_bytes: figures.received_bytes,
+            heard: figures.received_bytes + figures.acknowledged_bytes,
             congestion_window: figures.congestion_window,
             congestion_events: 0,
             mtu: figures.mtu,

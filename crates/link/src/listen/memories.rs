@@ -1,6 +1,6 @@
 //! What a listener has learnt of the paths to those it sent to, by their network, as long as it runs: the
-//! next connection from there starts at that rate. It only shapes how a path is begun with, so that a
-//! stranger who shares the network may profit does no harm.
+//! next connection from there starts near that rate. One who shares the network of another can spoil or
+//! better the other's first round trips so, and no more: what is lost there corrects the rate.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

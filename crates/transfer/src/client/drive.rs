@@ -34,6 +34,8 @@ pub type Connect = Arc<dyn Fn(Way) -> Connecting + Send + Sync>;
 const LOOK: Duration = Duration::from_millis(100);
 /// How often the kind of lane is judged.
 const JUDGE: Duration = Duration::from_secs(1);
+/// How many times longer than usual a silence may have to be. The idle timeout ends a dead lane anyway.
+const MOST_PATIENCE: u32 = 16;
 /// How long a trial of another kind may take to connect.
 const TRIAL: Duration = Duration::from_secs(5);
 
@@ -53,7 +55,7 @@ pub(super) trait Job {
 enum Ended {
     Itself(Box<Result<JobReport, TransferError>>),
     /// Another lane is there, which is to be used, for this reason.
-    Replaced(Lane, String),
+    Replaced(Lane, Why),
 }
 
 /// Runs a job over as many lanes as it takes.
@@ -70,6 +72,7 @@ pub(super) async fn drive(
     let mut mover = options.may_move.then(Mover::default);
     let mut connected_once = false;
     let mut ready = None;
+    let mut patience = 1;
     loop {
         let before = job.progress();
         let connected = match ready.take() {
@@ -82,16 +85,26 @@ pub(super) async fn drive(
                 tell_up(&options.sink, &lane);
                 let ended = tokio::select! {
                     result = job.attempt(&lane) => Ended::Itself(Box::new(result)),
-                    (fresh, reason) = replacement(&lane, &connect, &mut mover, &options.counters) => {
-                        Ended::Replaced(fresh, reason)
+                    (fresh, why) =
+                        replacement(&lane, &connect, &mut mover, &options.counters, patience) =>
+                    {
+                        Ended::Replaced(fresh, why)
                     }
                 };
                 if let Some(lane_ended) = &options.lane_ended {
                     lane_ended(&lane);
                 }
                 match ended {
-                    Ended::Replaced(fresh, reason) => {
+                    Ended::Replaced(fresh, why) => {
                         job.lane_taken();
+                        // Leaving a lane that only seemed silent must not become a habit.
+                        patience = match why {
+                            Why::Silence if job.progress() == before => {
+                                (patience * 2).min(MOST_PATIENCE)
+                            }
+                            _ => 1,
+                        };
+                        let reason = words(why, &lane);
                         options.sink.emit(&Event::LinkMoved { reason });
                         lane.close(
                             close_code::GOING_AWAY,
@@ -140,59 +153,98 @@ pub(super) async fn drive(
     }
 }
 
+/// A lane that is being made beside the one in use.
+struct Another {
+    connecting: Connecting,
+    began: Instant,
+    why: Why,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The one in use is silent.
+    Silence,
+    /// This kind may do better.
+    Trial(LaneKind),
+}
+
+impl Another {
+    /// Begins to make a lane; it counts when the peer has let us in.
+    fn begin(connect: &Connect, why: Why) -> Self {
+        let connecting = connect(match why {
+            Why::Silence => Way::Any,
+            Why::Trial(kind) => Way::Only(kind),
+        });
+        let welcomed = async move {
+            let lane = connecting.await?;
+            lane.welcomed().await?;
+            Ok(lane)
+        };
+        Self { connecting: Box::pin(welcomed), began: Instant::now(), why }
+    }
+}
+
 /// Waits until another lane is there that is to be used instead of this one, and why.
 async fn replacement(
     lane: &Lane,
     connect: &Connect,
     mover: &mut Option<Mover>,
     counters: &Counters,
-) -> (Lane, String) {
+    patience: u32,
+) -> (Lane, Why) {
     let began = Instant::now();
-    let mut silence = Silence::default();
+    let mut silence = Silence::new(patience);
     let mut judged = Judged::now(lane, counters);
-    let mut another: Option<Connecting> = None;
+    let mut another: Option<Another> = None;
     let mut tick = interval(LOOK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = tick.tick() => {}
-            Some(dialled) = answer(&mut another), if another.is_some() => {
+            Some((dialled, why)) = answer(&mut another), if another.is_some() => {
                 another = None;
-                if let Ok(fresh) = dialled {
-                    let silent = format!("{} is silent over {}", lane.peer_name(), name(lane.kind()));
-                    return (fresh, silent);
+                match (dialled, why, &mut *mover) {
+                    (Ok(fresh), Why::Trial(_), Some(mover)) => {
+                        mover.moved();
+                        return (fresh, why);
+                    }
+                    (Ok(fresh), Why::Silence, mover) => {
+                        mover.as_mut().map(Mover::settle);
+                        return (fresh, why);
+                    }
+                    (Err(_), Why::Trial(_), Some(mover)) => mover.settle(),
+                    _ => {}
                 }
                 continue;
             }
         }
         let stats = lane.stats();
-        if silence.look(began.elapsed(), stats.sent_bytes, stats.received_bytes, stats.rtt) {
-            another.get_or_insert_with(|| connect(Way::Any));
-        } else {
+        let is_silent = silence.look(began.elapsed(), stats.sent_bytes, stats.heard, stats.rtt);
+        match another.as_ref().map(|another| (another.why, another.began)) {
+            Some((Why::Silence, _)) if is_silent => {}
+            _ if is_silent => another = Some(Another::begin(connect, Why::Silence)),
             // It speaks again.
-            another = None;
+            Some((Why::Silence, _)) => another = None,
+            Some((Why::Trial(_), since)) if since.elapsed() > TRIAL => {
+                another = None;
+                mover.as_mut().map(Mover::settle);
+            }
+            _ => {}
         }
         if judged.at.elapsed() < JUDGE || another.is_some() {
             continue;
         }
         let second = judged.second(lane, counters);
-        let Some(mover) = mover else { continue };
-        let Some(kind) = mover.second(second) else { continue };
-        match tokio::time::timeout(TRIAL, connect(Way::Only(kind))).await {
-            Ok(Ok(fresh)) => {
-                mover.moved();
-                let reason = format!("{} may do better than {}", name(kind), name(lane.kind()));
-                return (fresh, reason);
-            }
-            Ok(Err(_)) | Err(_) => mover.settle(),
+        if let Some(kind) = mover.as_mut().and_then(|mover| mover.second(second)) {
+            another = Some(Another::begin(connect, Why::Trial(kind)));
         }
     }
 }
 
-/// The outcome of a connection that is being made. Never, if there is none.
-async fn answer(connecting: &mut Option<Connecting>) -> Option<Result<Lane, LinkError>> {
-    match connecting {
-        Some(connecting) => Some(connecting.await),
+/// The outcome of a lane that is being made. Never, if there is none.
+async fn answer(another: &mut Option<Another>) -> Option<(Result<Lane, LinkError>, Why)> {
+    match another {
+        Some(another) => Some(((&mut another.connecting).await, another.why)),
         None => None,
     }
 }
@@ -225,6 +277,14 @@ impl Judged {
             goodput: arrived as f64 / self.at.duration_since(before.at).as_secs_f64(),
             left: counters.snapshot().bytes_left(),
         }
+    }
+}
+
+/// Why a lane was left, for the user.
+fn words(why: Why, left: &Lane) -> String {
+    match why {
+        Why::Silence => format!("{} is silent over {}", left.peer_name(), name(left.kind())),
+        Why::Trial(kind) => format!("{} may do better than {}", name(kind), name(left.kind())),
     }
 }
 

@@ -14,11 +14,14 @@ const MARGIN: f64 = 5.0;
 /// The most repair symbols that a parcel may have: the bits that its header has for the number.
 const MOST_REPAIR: usize = (1 << 12) - 1;
 
+/// Shorter content is not worth a decoder, whose cost hardly depends on the length.
+const LEAST: usize = 64 * 1024;
+
 /// How many repair symbols bring content of so many bytes through a path that loses this share of
 /// packets, nearly always.
 pub(super) fn repair_for(length: usize, loss: f64) -> usize {
     let loss = loss.clamp(0.0, 0.3);
-    if length == 0 || loss == 0.0 {
+    if length < LEAST || loss == 0.0 {
         return 0;
     }
     let symbols = length.div_ceil(SYMBOL) as f64;
@@ -67,7 +70,7 @@ impl Coded {
     /// any loss could need.
     pub(super) fn new(head: usize, body: usize, repair: usize) -> Result<Self, Lie> {
         let length = head + body;
-        if repair > most(length) || length == 0 {
+        if repair > most(length) || length < LEAST {
             return Err(Lie::TooMuchRepair);
         }
         let symbols = length.div_ceil(SYMBOL);
@@ -185,7 +188,7 @@ mod tests {
         for loss in [0.001, 0.01, 0.05, 0.15] {
             let mut failed = 0;
             for round in 0..60 {
-                let length = if round % 3 == 0 { 1 << 20 } else { 1 + random.below(900_000) };
+                let length = if round % 3 == 0 { 1 << 20 } else { 65_536 + random.below(900_000) };
                 let (head, body) = (random.bytes(40), random.bytes(length as usize));
                 match through(&mut random, &head, &body, loss) {
                     Some(got) => assert!(got == (head, body), "loss {loss}, round {round}"),
@@ -206,11 +209,12 @@ mod tests {
 
     #[test]
     fn lies_about_repair_are_seen() {
-        assert!(matches!(Coded::new(1, 511, 18), Err(Lie::TooMuchRepair)));
-        assert!(matches!(Coded::new(0, 0, 1), Err(Lie::TooMuchRepair)));
-        let mut coded = Coded::new(10, 502, 1).unwrap();
-        assert_eq!(coded.place(1000, &[0; 25]), Err(Lie::TrailingBytes));
-        assert_eq!(coded.place(512, &[0; 511]), Ok(false));
+        assert!(matches!(Coded::new(0, 65_536, 145), Err(Lie::TooMuchRepair)));
+        assert!(matches!(Coded::new(100, 60_000, 1), Err(Lie::TooMuchRepair)));
+        assert_eq!(repair_for(60_000, 0.1), 0);
+        let mut coded = Coded::new(10, 65_526, 1).unwrap();
+        assert_eq!(coded.place(66_000, &[0; 49]), Err(Lie::TrailingBytes));
+        assert_eq!(coded.place(65_536, &[0; 511]), Ok(false));
         assert!(matches!(coded.finish(), Err(Lie::EndsEarly)));
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt};
+use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
 
 use super::coded::{Coded, SYMBOL, most_repair, repair_for, repair_of};
 use super::control::write_error;
@@ -58,8 +58,14 @@ impl QuicLane {
         start.extend_from_slice(&head);
         let is_coded = repair.is_some();
         let mut chunks = [start.freeze(), body, repair.unwrap_or_default().into()];
-        let written = sending.stream.write_all_chunks(&mut chunks).await;
-        written.map_err(|error| write_error(lane, error))?;
+        match sending.stream.write_all_chunks(&mut chunks).await {
+            // It had enough before all was written.
+            Err(WriteError::Stopped(ENOUGH)) if is_coded => {
+                sending.settled = true;
+                return Ok(());
+            }
+            written => written.map_err(|error| write_error(lane, error))?,
+        }
         // It fails only when the peer has stopped the stream, which is what is asked next.
         let _ = sending.stream.finish();
         let stopped = sending.stream.stopped().await;
@@ -137,7 +143,14 @@ impl Arriving {
                 break;
             }
         }
-        assembly.finish().map_err(|found| lie(found, &self.lane))
+        let finished = match assembly.coded.take() {
+            // Decoding takes a millisecond, which others on this thread would wait for.
+            Some(coded) => tokio::task::spawn_blocking(move || coded.finish())
+                .await
+                .unwrap_or(Err(Lie::EndsEarly)),
+            None => assembly.finish(),
+        };
+        finished.map_err(|found| lie(found, &self.lane))
     }
 
     pub(in super::super) fn refuse(mut self, code: u32) {

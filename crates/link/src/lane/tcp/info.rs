@@ -17,6 +17,7 @@ pub(crate) struct Figures {
     pub(crate) lost_bytes: u64,
     pub(crate) sent_bytes: u64,
     pub(crate) received_bytes: u64,
+    pub(crate) acknowledged_bytes: u64,
     pub(crate) congestion_window: u64,
     pub(crate) delivery_rate: u64,
     /// The longest of the connections.
@@ -42,6 +43,7 @@ pub(crate) fn sum(sockets: &[Arc<TcpStream>]) -> Figures {
         sum.lost_bytes += info.bytes_retransmitted;
         sum.sent_bytes += info.bytes_sent;
         sum.received_bytes += info.bytes_received;
+        sum.acknowledged_bytes += info.bytes_acknowledged;
         sum.congestion_window += u64::from(info.congestion_window) * u64::from(info.send_mss);
         sum.delivery_rate += info.delivery_rate;
         sum.peer_limited = sum.peer_limited.max(info.receive_window_limited);

@@ -47,13 +47,13 @@ fn any_order_gives_the_whole() {
 /// Repair symbols stand in for what is missing, also when the lengths come last.
 #[test]
 fn a_parcel_with_repair_symbols_needs_not_all_of_itself() {
-    let (head, body): (Vec<u8>, Vec<u8>) = (vec![3; 30], (0..9000).map(|n| n as u8).collect());
+    let (head, body): (Vec<u8>, Vec<u8>) = (vec![3; 30], (0..90_000).map(|n| n as u8).collect());
     let repair = repair_of(&head, &body, 4).unwrap();
     let first = 4 << HEAD_BITS | 30;
-    let lengths = [(first as u32).to_be_bytes(), 9000u32.to_be_bytes()].concat();
+    let lengths = [(first as u32).to_be_bytes(), 90_000u32.to_be_bytes()].concat();
     let bytes = [&lengths, &head[..], &body, &repair].concat();
     for lengths_last in [false, true] {
-        let mut assembly = Assembly::new(64, 10_000);
+        let mut assembly = Assembly::new(64, 100_000);
         let mut pieces: Vec<_> = bytes.chunks(1000).enumerate().collect();
         // Two symbols, and the ends of two others, are lost with it.
         pieces.remove(4);
