@@ -24,6 +24,8 @@ pub enum LinkChoice {
     /// Whichever gets through and suits the path.
     #[default]
     Auto,
+    /// QUIC, also near by, unless only TCP gets through: for a pace that TCP cannot keep.
+    PreferQuic,
     /// This one alone.
     Only(LaneKind),
 }
@@ -40,7 +42,7 @@ pub async fn reach(
     let of = |kind| DialOptions { kind, ..options.clone() };
     let (quic, tcp) = match choice {
         LinkChoice::Only(kind) => return dial(target, identity, check, &of(kind)).await,
-        LinkChoice::Auto => (of(LaneKind::Quic), of(LaneKind::Tcp)),
+        LinkChoice::Auto | LinkChoice::PreferQuic => (of(LaneKind::Quic), of(LaneKind::Tcp)),
     };
     let mut quic = std::pin::pin!(dial(target, identity, check, &quic));
     let mut tcp = std::pin::pin!(dial(target, identity, check, &tcp));
@@ -64,7 +66,8 @@ pub async fn reach(
         };
         match (dialled, reached.take()) {
             (Ok(lane), None) => {
-                let patience = patience(lane.kind(), lane.stats().rtt, began.elapsed());
+                let near = choice == LinkChoice::Auto && lane.stats().rtt < NEAR;
+                let patience = patience(lane.kind(), near, lane.stats().rtt, began.elapsed());
                 if quic_ended && tcp_ended || patience.is_zero() {
                     return Ok(lane);
                 }
@@ -99,9 +102,9 @@ fn settle(
     }
 }
 
-/// How long the other kind is waited for once this one has answered.
-fn patience(first: LaneKind, rtt: Duration, since_start: Duration) -> Duration {
-    match (first, rtt < NEAR) {
+/// How long the other kind is waited for once this one has answered. `near` says that TCP would suit.
+fn patience(first: LaneKind, near: bool, rtt: Duration, since_start: Duration) -> Duration {
+    match (first, near) {
         (LaneKind::Quic, true) => NEAR_PATIENCE.max(rtt * 4),
         (LaneKind::Quic, false) | (LaneKind::Tcp, true) => Duration::ZERO,
         (LaneKind::Tcp, false) => {
@@ -117,14 +120,14 @@ mod tests {
     #[test]
     fn the_better_kind_is_waited_for_and_never_long() {
         let ms = Duration::from_millis;
-        assert_eq!(patience(LaneKind::Tcp, ms(1), ms(2)), Duration::ZERO);
-        assert_eq!(patience(LaneKind::Quic, ms(100), ms(100)), Duration::ZERO);
-        assert_eq!(patience(LaneKind::Quic, ms(1), ms(2)), ms(20));
-        assert_eq!(patience(LaneKind::Tcp, ms(50), ms(100)), ms(300));
-        assert_eq!(patience(LaneKind::Tcp, ms(200), ms(400)), ms(500));
+        assert_eq!(patience(LaneKind::Tcp, true, ms(1), ms(2)), Duration::ZERO);
+        assert_eq!(patience(LaneKind::Quic, false, ms(100), ms(100)), Duration::ZERO);
+        assert_eq!(patience(LaneKind::Quic, true, ms(1), ms(2)), ms(20));
+        assert_eq!(patience(LaneKind::Tcp, false, ms(50), ms(100)), ms(300));
+        assert_eq!(patience(LaneKind::Tcp, false, ms(200), ms(400)), ms(500));
         for rtt in [6, 50, 200, 800] {
             for since in [0, 500, 2000] {
-                let all = ms(since) + patience(LaneKind::Tcp, ms(rtt), ms(since));
+                let all = ms(since) + patience(LaneKind::Tcp, false, ms(rtt), ms(since));
                 assert!(all <= ms(since).max(ms(900)), "rtt {rtt} ms, {since} ms since the start");
             }
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use events::{BoundKind, Counters, Event};
 use files::Name;
-use link::{Identity, LinkChoice, Target, TransportOptions};
+use link::{Identity, LinkChoice, Pace, Target, TransportOptions};
 use tokio::task::spawn_blocking;
 use transfer::client::{self, Connect, JobOptions, JobReport, LaneEnded};
 use transfer::host::SourceRoot;
@@ -199,6 +199,11 @@ impl Copy {
 
     /// The first contact, before anything is read from the disk.
     async fn reach(&self, host: &Target) -> Result<Reached> {
+        // TCP goes at the pace of the kernel.
+        let choice = match (self.arguments.link, self.arguments.pace) {
+            (LinkChoice::Auto, Pace::Background | Pace::Fixed(_)) => LinkChoice::PreferQuic,
+            (choice, _) => choice,
+        };
         let memory = PathStore::open(&self.places, host);
         let transport = TransportOptions {
             pace: self.arguments.pace,
@@ -208,7 +213,7 @@ impl Copy {
         let options = ContactOptions {
             accept_new: self.arguments.accept_new,
             patience: self.arguments.give_up_after.unwrap_or(FIRST_CONTACT),
-            links: Links { choice: self.arguments.link, transport },
+            links: Links { choice, transport },
         };
         let quiet = self.arguments.quiet;
         let say = |text: &str| {
@@ -251,7 +256,7 @@ impl Copy {
         let options = JobOptions {
             give_up_after: a.give_up_after.unwrap_or(GIVE_UP_AFTER),
             limit_bytes_per_s: a.limit,
-            may_move: a.link == LinkChoice::Auto,
+            may_move: a.link == LinkChoice::Auto && a.pace == Pace::Fair,
             lane_ended,
             sink: render.sink().and(move |event| {
                 if let Event::FileFailed { reason, .. } = event

@@ -160,3 +160,16 @@ fn needs_tun_a_copy_over_tcp_survives_an_outage_and_a_restart() {
     let _again = apart.restart();
     check(running.wait(), &trees);
 }
+
+/// Between two words of a peer much may be on its way over a slow link; its kernel's acknowledgements say
+/// that it is there.
+#[test]
+fn needs_tun_a_slow_link_is_not_taken_for_a_silent_one() {
+    let mut settings = far_away();
+    for way in &mut settings.profiles {
+        (way.rate, way.queue) = (Some(1e6), Some(30_000));
+    }
+    let apart = Apart::new("paths-slow", settings);
+    let (running, trees) = apart.start(&tree(76, &[1_100_000]), &["--link", "tcp"]);
+    assert_eq!(check(running.wait(), &trees), ["TCP"]);
+}
