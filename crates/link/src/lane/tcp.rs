@@ -15,6 +15,7 @@ use crate::error::close_code;
 mod control;
 mod data;
 pub(crate) mod frame;
+mod growing;
 pub(crate) mod growth;
 pub(crate) mod handshake;
 mod info;
@@ -23,6 +24,7 @@ mod queue;
 mod records;
 pub(crate) mod session;
 pub(crate) mod stream;
+mod talk;
 
 pub(crate) use control::{Receiver, Sender};
 pub(crate) use data::Arriving;

@@ -12,13 +12,13 @@ use tokio::task::JoinSet;
 
 use super::control::{Streams, violation};
 use super::data::{self, Incoming};
-use super::frame::{Frame, FrameError, Frames};
-use super::growth::{self, Growth, Sight};
+use super::frame::{Frame, FrameError};
+use super::growing::Growing;
 use super::handshake::Secured;
-use super::info;
-use super::outbox::{Batch, Outbox};
+use super::outbox::Outbox;
 use super::queue::Queue;
-use super::stream::{Reader, StreamError, Writer};
+use super::stream::StreamError;
+use super::{info, talk};
 use crate::error::{close_code, printable, reason_bytes};
 use crate::memory::{Account, Grants};
 use crate::{LinkError, PeerName};
@@ -27,7 +27,7 @@ use crate::{LinkError, PeerName};
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long a connection that broke waits for the peer's reason, which comes on another one.
-const REASON_WAIT: Duration = Duration::from_millis(500);
+pub(super) const REASON_WAIT: Duration = Duration::from_millis(500);
 
 /// How often the number of connections is thought about.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -48,6 +48,8 @@ pub(crate) enum End {
     Reset,
     /// No welcome within this time.
     Late(Duration),
+    /// The peer is not to be reached.
+    Unreachable(std::io::ErrorKind, String),
     /// The peer does not speak our protocol.
     Incompatible(String),
     /// The peer does what it may not.
@@ -70,6 +72,9 @@ impl End {
             Self::TimedOut => LinkError::TimedOut { peer },
             Self::Reset => LinkError::Reset { peer },
             Self::Late(after) => LinkError::NoAnswer { peer, after },
+            Self::Unreachable(kind, detail) => {
+                LinkError::Unreachable { peer, source: std::io::Error::new(kind, detail) }
+            }
             Self::Incompatible(detail) => LinkError::Incompatible { peer, detail },
             Self::Violation(detail) | Self::Failed(detail) => LinkError::Transport { peer, detail },
         }
@@ -127,8 +132,8 @@ pub(crate) struct Session {
     name: PeerName,
     dialed: bool,
     pulse: Pulse,
-    started: Instant,
-    end: watch::Sender<Option<End>>,
+    pub(super) started: Instant,
+    pub(super) end: watch::Sender<Option<End>>,
     welcomed: watch::Sender<bool>,
     pub(crate) outbox: Outbox,
     pub(crate) streams: Streams,
@@ -140,7 +145,7 @@ pub(crate) struct Session {
     pub(crate) incoming: Incoming,
     pub(crate) account: Arc<Account>,
     /// How many connections new parcels go over.
-    using: AtomicU16,
+    pub(super) using: AtomicU16,
     /// How many data connections are attached.
     open: AtomicU16,
     /// Milliseconds since `started` at which something came last.
@@ -313,7 +318,7 @@ impl Session {
     }
 
     /// Notes that the peer lives.
-    fn heard(&self) {
+    pub(super) fn heard(&self) {
         let now = self.started.elapsed().as_millis() as u64;
         self.heard.store(now, Ordering::Relaxed);
     }
@@ -329,8 +334,8 @@ impl Session {
         let Secured { reader, writer, .. } = control;
         self.using.store(first, Ordering::Relaxed);
         self.note_socket(writer.socket());
-        let mut speaking = tokio::spawn(speak(self.clone(), writer));
-        let mut listening = tokio::spawn(listen(self.clone(), reader));
+        let mut speaking = tokio::spawn(talk::speak(self.clone(), writer));
+        let mut listening = tokio::spawn(talk::listen(self.clone(), reader));
         let mut tasks: JoinSet<Task> = JoinSet::new();
         let mut growing = Growing::new(first, extender);
         let mut looking = tokio::time::interval(LOOK_EVERY);
@@ -410,7 +415,7 @@ impl Session {
     }
 
     /// Takes one frame of the control connection in.
-    fn take(&self, frame: Frame) -> Result<(), End> {
+    pub(super) fn take(&self, frame: Frame) -> Result<(), End> {
         let allowed = |yes: bool, what: &str| if yes { Ok(()) } else { Err(violation(what)) };
         match frame {
             Frame::Welcome => {
@@ -466,133 +471,5 @@ fn failure(ended: Result<Task, tokio::task::JoinError>) -> Option<End> {
         Ok(Err(end)) => Some(end),
         Err(error) if error.is_cancelled() => None,
         Err(error) => Some(End::Failed(error.to_string())),
-    }
-}
-
-/// The number of connections of the direction in which we send.
-struct Growing {
-    growth: Growth,
-    extender: Option<Arc<dyn Extend>>,
-    opened: u16,
-    starved: u64,
-    held: (Duration, Duration),
-}
-
-impl Growing {
-    fn new(first: u16, extender: Option<Arc<dyn Extend>>) -> Self {
-        Self {
-            growth: Growth::new(first),
-            extender,
-            opened: first,
-            starved: 0,
-            held: Default::default(),
-        }
-    }
-
-    fn look(&mut self, session: &Arc<Session>, tasks: &mut JoinSet<Task>) {
-        let (acknowledged, starved, under_way) = {
-            let queue = session.queue();
-            (queue.acknowledged(), queue.starved(), queue.has_under_way())
-        };
-        let busy = under_way && starved == self.starved;
-        self.starved = starved;
-        let figures = if busy { info::sum(&session.sockets()) } else { info::Figures::default() };
-        let (peer, whole) = (figures.peer_limited, figures.busy);
-        let held = (peer.saturating_sub(self.held.0), whole.saturating_sub(self.held.1));
-        self.held = (peer, whole);
-        let wish = self.growth.look(Sight {
-            now: session.started.elapsed(),
-            acknowledged,
-            busy,
-            peer_limited: held.0 * 2 > held.1,
-            open: session.open_connections(),
-            rtt: figures.min_rtt,
-        });
-        if session.using.swap(wish.using, Ordering::Relaxed) != wish.using {
-            session.bench.notify_waiters();
-        }
-        if wish.open {
-            match self.extender {
-                Some(_) => self.open(session, tasks),
-                None => session.outbox.more(session.open_connections() + 1),
-            }
-        }
-    }
-
-    /// Opens one more connection, if this is the side that can.
-    fn open(&mut self, session: &Arc<Session>, tasks: &mut JoinSet<Task>) {
-        let rtt = info::sum(&session.sockets()).min_rtt;
-        if self.opened >= growth::most(rtt).min(MOST_CONNECTIONS) {
-            return;
-        }
-        if let Some(extender) = &self.extender {
-            self.opened += 1;
-            extender.clone().extend(self.opened, session.clone(), tasks);
-        }
-    }
-}
-
-/// Says what the outbox holds until the last word is out.
-async fn speak(session: Arc<Session>, mut writer: Writer) -> Task {
-    let mut out = Vec::new();
-    loop {
-        out.clear();
-        match session.outbox.take(&mut out) {
-            Batch::Empty => {
-                writer.release();
-                let mut over = session.end.subscribe();
-                tokio::select! {
-                    () = session.outbox.wait() => continue,
-                    // An end without a last word.
-                    _ = over.wait_for(Option::is_some) => {}
-                }
-                if session.outbox.take(&mut out) == Batch::Empty {
-                    return writer.finish().await.map_err(End::from);
-                }
-                write_last(&session, &mut writer, &out).await?;
-            }
-            Batch::Some => write_last(&session, &mut writer, &out).await?,
-            Batch::Last => {
-                writer.write(&mut [&out]).await?;
-                return writer.finish().await.map_err(End::from);
-            }
-        }
-    }
-}
-
-async fn write_last(session: &Session, writer: &mut Writer, out: &[u8]) -> Task {
-    match writer.write(&mut [out]).await {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // The half that reads may know the peer's reason.
-            let _ = tokio::time::timeout(REASON_WAIT, session.ended()).await;
-            let end = End::from(error);
-            session.fail(end.clone());
-            Err(end)
-        }
-    }
-}
-
-/// Takes in what comes on the control connection until it ends, and with it the lane.
-async fn listen(session: Arc<Session>, reader: Reader) {
-    if let Err(end) = take_frames(&session, reader).await {
-        session.fail(end);
-    }
-}
-
-async fn take_frames(session: &Session, mut reader: Reader) -> Task {
-    let mut frames = Frames::default();
-    loop {
-        if !reader.fill(false).await? {
-            return Err(End::Reset);
-        }
-        session.heard();
-        let ready = reader.ready()?;
-        let length = ready.len();
-        // After our own end only the peer's matters, which is the end of the connection.
-        if session.end().is_none() {
-            frames.feed(ready, |frame| session.take(frame))?;
-        }
-        reader.consume(length);
     }
 }

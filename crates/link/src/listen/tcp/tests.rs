@@ -324,3 +324,60 @@ async fn a_lane_ends_well_however_its_end_is_seen() {
         assert!(session.end().is_some());
     }
 }
+
+/// Both ends of one connection: the dialer's, and the listener's.
+async fn two_ends() -> (Secured, Secured) {
+    let (host, friend) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let answering = server_config(&host).unwrap();
+    let dialing = Arc::new(tls::tcp_client_config(&friend).unwrap());
+    let listener = TcpListener::bind(crate::rig::any_port()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (dialed, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (dialer, listener) = tokio::join!(
+        handshake::dial(dialed.unwrap(), dialing),
+        handshake::answer(accepted.unwrap().0, answering)
+    );
+    (dialer.unwrap(), listener.unwrap())
+}
+
+#[tokio::test]
+async fn a_peer_that_is_turned_away_is_not_listened_to_for_long() {
+    let (mut peer, mut here) = within(two_ends()).await;
+    // It stays and says nothing more, so only the limit ends the wait for it.
+    let flood = vec![0; FAREWELL_BYTES + 1];
+    let talking = async { peer.writer.write(&mut [&flood]).await };
+    let leaving = say_farewell(&mut here, close_code::BUSY, "full");
+    let (said, left) = within(async { tokio::join!(talking, leaving) }).await;
+    assert!(said.is_ok() && left.is_ok());
+    assert_eq!(within(last_word(&mut peer)).await, (close_code::BUSY, "full".to_owned()));
+}
+
+#[tokio::test]
+async fn a_reader_takes_turns_even_when_all_is_there() {
+    let (mut peer, mut here) = within(two_ends()).await;
+    peer.writer.write(&mut [&[1]]).await.unwrap();
+    within(here.reader.socket().readable()).await.unwrap();
+    let turned = std::future::poll_fn(|context| {
+        let mut spent = 0;
+        while std::pin::pin!(tokio::task::coop::consume_budget()).poll(context).is_ready() {
+            spent += 1;
+            assert!(spent < 100_000, "a task has a budget");
+        }
+        let filled = std::pin::pin!(here.reader.fill(false)).poll(context);
+        std::task::Poll::Ready(filled.is_pending())
+    });
+    assert!(turned.await, "it goes on without a budget");
+    assert!(within(here.reader.fill(false)).await.unwrap());
+}
+
+#[tokio::test]
+async fn records_that_hold_nothing_come_to_an_end() {
+    let (mut peer, mut here) = within(two_ends()).await;
+    for (empty, fine) in [(64, true), (65, false)] {
+        peer.writer.write_empty(empty).await.unwrap();
+        peer.writer.write(&mut [&[7]]).await.unwrap();
+        let filled = within(here.reader.fill(false)).await;
+        assert_eq!(filled.is_ok(), fine, "{filled:?}");
+        here.reader.consume(1);
+    }
+}
