@@ -47,6 +47,7 @@ impl Growing {
             busy,
             peer_limited: held.0 * 2 > held.1,
             open: session.open_connections(),
+            lost: session.has_lost(),
             rtt: figures.min_rtt,
         });
         if session.using.swap(wish.using, Ordering::Relaxed) != wish.using {

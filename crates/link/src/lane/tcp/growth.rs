@@ -45,6 +45,8 @@ pub(crate) struct Sight {
     pub(crate) peer_limited: bool,
     /// The data connections that are open.
     pub(crate) open: u16,
+    /// Whether one was open that is no more.
+    pub(crate) lost: bool,
     pub(crate) rtt: Duration,
 }
 
@@ -87,6 +89,11 @@ impl Growth {
 
     /// Takes a look in; to be called a few times a second.
     pub(crate) fn look(&mut self, sight: Sight) -> Wish {
+        if sight.lost {
+            // The peer has no room for more than there are.
+            self.using = self.using.min(sight.open).max(1);
+            self.phase = Phase::Settled;
+        }
         let warm = sight.now + WARM_UP.max(sight.rtt * WARM_UP_TRIPS);
         if !sight.busy || sight.peer_limited {
             // What is measured now says nothing of the path; nor does what was, if no step followed it.
@@ -159,6 +166,7 @@ mod tests {
                 busy: true,
                 peer_limited: false,
                 open,
+                lost: false,
                 rtt: Duration::from_millis(rtt_ms),
             });
             using = wish.using;
@@ -189,6 +197,7 @@ mod tests {
                     busy,
                     peer_limited,
                     open: 1,
+                    lost: false,
                     rtt: SHORT_TRIP,
                 });
                 assert_eq!(wish, Wish { using: 1, open: false });
@@ -207,6 +216,7 @@ mod tests {
                 busy: true,
                 peer_limited: false,
                 open: 1,
+                lost: false,
                 rtt: Duration::from_millis(50),
             });
             asked += u32::from(wish.open);
@@ -217,7 +227,15 @@ mod tests {
 
     fn at(step: u64, busy: bool, open: u16, acknowledged: u64) -> Sight {
         let now = Duration::from_millis(step * 100);
-        Sight { now, acknowledged, busy, peer_limited: false, open, rtt: SHORT_TRIP / 5 }
+        Sight {
+            now,
+            acknowledged,
+            busy,
+            peer_limited: false,
+            open,
+            lost: false,
+            rtt: SHORT_TRIP / 5,
+        }
     }
 
     #[test]
@@ -232,6 +250,18 @@ mod tests {
             assert!(step != 12 || asked, "the pause comes too early to mean anything");
         }
         assert_eq!(growth.using, 1, "the second brought nothing");
+    }
+
+    #[test]
+    fn the_search_ends_where_a_connection_is_lost() {
+        let mut growth = Growth::new(2);
+        for step in 0..100 {
+            let sight = at(step, true, if step < 50 { 2 } else { 1 }, step * 1_000_000);
+            let wish = growth.look(Sight { lost: step >= 50, ..sight });
+            assert_eq!(wish.using, if step < 50 { 2 } else { 1 });
+            assert!(step < 50 || !wish.open);
+        }
+        assert_eq!(Growth::new(1).look(Sight { lost: true, ..at(0, true, 0, 0) }).using, 1);
     }
 
     /// Chance that is the same each time.

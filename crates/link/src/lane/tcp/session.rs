@@ -2,7 +2,7 @@
 //! `run` owns every task of the lane and returns when the last has ended; everything else only looks at
 //! the shared state and waits for bells.
 
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::control::{Streams, violation};
-use super::data::{self, Incoming};
+use super::data::{self, Both, Incoming};
 use super::frame::{Frame, FrameError};
 use super::growing::Growing;
 use super::handshake::Secured;
@@ -146,8 +146,10 @@ pub(crate) struct Session {
     pub(crate) account: Arc<Account>,
     /// How many connections new parcels go over.
     pub(super) using: AtomicU16,
-    /// How many data connections are attached.
-    open: AtomicU16,
+    /// The places of the data connections that are attached and in order, a bit each.
+    live: AtomicU32,
+    /// Whether one was taken out of use.
+    lost: AtomicBool,
     /// Milliseconds since `started` at which something came last.
     heard: AtomicU64,
     attach: mpsc::Sender<Joining>,
@@ -191,7 +193,8 @@ impl Session {
             incoming: Incoming::new(crate::memory::parcels_of(account.window())),
             account,
             using: AtomicU16::new(1),
-            open: AtomicU16::new(0),
+            live: AtomicU32::new(0),
+            lost: AtomicBool::new(false),
             heard: AtomicU64::new(0),
             attach,
             sockets: Mutex::default(),
@@ -280,13 +283,35 @@ impl Session {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many connections new parcels go over.
-    pub(crate) fn using(&self) -> u16 {
-        self.using.load(Ordering::Relaxed)
+    /// Whether no new parcels go over the connection of that place: as many others come before it as are
+    /// in use.
+    pub(super) fn is_benched(&self, place: u16) -> bool {
+        let before = self.live.load(Ordering::Relaxed) & ((1 << place) - 1);
+        before.count_ones() >= u32::from(self.using.load(Ordering::Relaxed))
     }
 
     pub(crate) fn open_connections(&self) -> u16 {
-        self.open.load(Ordering::Relaxed)
+        self.live.load(Ordering::Relaxed).count_ones() as u16
+    }
+
+    /// Whether a data connection was taken out of use.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Takes the connection of that place out of use, which has `failed` or was ended by the peer. False if
+    /// the lane cannot do without it.
+    pub(super) fn retire(&self, place: u16, failed: bool) -> bool {
+        let gone = 1 << place;
+        if self.live.fetch_and(!gone, Ordering::Relaxed) & !gone == 0
+            || !self.queue().retire(place, failed)
+        {
+            return false;
+        }
+        self.lost.store(true, Ordering::Relaxed);
+        self.work.notify_waiters();
+        self.bench.notify_waiters();
+        true
     }
 
     /// What the kernel knows of the lane, or knew when it ended.
@@ -386,16 +411,12 @@ impl Session {
         }
         numbers.push(new.number);
         let Secured { reader, writer, .. } = new.secured;
-        let place = self.open.fetch_add(1, Ordering::Relaxed);
+        let place = (numbers.len() - 1) as u16;
+        self.live.fetch_or(1 << place, Ordering::Relaxed);
         self.note_socket(writer.socket());
-        let held = new.held;
-        tasks.spawn(data::send(self.clone(), writer, place));
-        let session = self.clone();
-        tasks.spawn(async move {
-            let ended = data::receive(session, reader).await;
-            drop(held);
-            ended
-        });
+        let both = Arc::new(Both::new(place, new.held));
+        tasks.spawn(data::send(self.clone(), writer, both.clone()));
+        tasks.spawn(data::receive(self.clone(), reader, both));
         self.work.notify_one();
     }
 

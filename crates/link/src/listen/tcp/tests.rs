@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::lane::MAX_FRAME;
-use crate::lane::tcp::frame::{FrameError, Frames, ParcelStart};
+use crate::lane::tcp::frame::{FrameError, Frames, PARCEL_START_BYTES, ParcelStart};
 use crate::rig::{PATIENCE, Rig};
 use crate::{DialOptions, LaneKind, ListenOptions, ParcelError};
 
@@ -380,4 +380,65 @@ async fn records_that_hold_nothing_come_to_an_end() {
         assert_eq!(filled.is_ok(), fine, "{filled:?}");
         here.reader.consume(1);
     }
+}
+
+/// Waits until a lane has so many data connections.
+async fn connections(lane: &Lane, wanted: u32) {
+    within(async {
+        while lane.stats().connections != wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_data_connection_that_carried_nothing_may_go() {
+    let rig = rig(ListenOptions::default());
+    let (_control, first, lane) = within(raw_lane(&rig)).await;
+    connections(&lane, 1).await;
+    let mut second = within(raw(&rig, &rig.friend, 1, 2)).await;
+    connections(&lane, 2).await;
+    // It is begun on the first, which never takes it, and goes over the second instead.
+    let body = vec![9; 8 << 20];
+    let sending = lane.send_parcel(vec![8].into(), body.into(), 0);
+    let losing = async {
+        assert!(first.reader.socket().readable().await.is_ok());
+        drop(first);
+        let start = second.reader.read_exact::<PARCEL_START_BYTES>().await.unwrap();
+        let start = ParcelStart::decode(&start);
+        assert_eq!((start.number, start.head, start.body), (0, 1, 8 << 20));
+        second
+    };
+    tokio::select! {
+        sent = sending => panic!("nobody has acknowledged it: {sent:?}"),
+        mut second = within(losing) => {
+            connections(&lane, 1).await;
+            parcel(&mut second, 0, 1, 1, 2).await;
+            let read = within(async { lane.accept_parcel().await.unwrap().read(9, 9).await });
+            assert_eq!(read.await.unwrap(), (vec![5], vec![5]));
+            // The last one, and one that has carried something, takes the lane with it.
+            drop(second);
+        }
+    }
+    assert!(matches!(within(lane.closed()).await, LinkError::Reset { .. }));
+}
+
+#[tokio::test]
+async fn a_data_connection_that_the_peer_ends_gives_its_place_back() {
+    let rig = rig(ListenOptions { max_data_connections: 2, ..ListenOptions::default() });
+    let (_control, _first, lane) = within(raw_lane(&rig)).await;
+    let mut second = within(raw(&rig, &rig.friend, 1, 2)).await;
+    connections(&lane, 2).await;
+    let mut surplus = within(raw(&rig, &rig.friend, 1, 3)).await;
+    assert!(is_dropped(&mut surplus).await, "two are the limit");
+    within(parcel(&mut second, 0, 0, 1, 1)).await;
+    within(async { lane.accept_parcel().await.unwrap().read(9, 9).await }).await.unwrap();
+    second.writer.finish().await.unwrap();
+    // Nothing is sent on it any more either.
+    assert!(is_dropped(&mut second).await);
+    let mut third = within(raw(&rig, &rig.friend, 1, 4)).await;
+    within(parcel(&mut third, 1, 0, 1, 1)).await;
+    let read = within(async { lane.accept_parcel().await.unwrap().read(9, 9).await }).await;
+    assert_eq!(read.unwrap().1, [5]);
 }
