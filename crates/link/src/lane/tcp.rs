@@ -36,6 +36,9 @@ pub(crate) fn control_window() -> usize {
     control::WINDOW
 }
 
+#[cfg(test)]
+pub(crate) use talk::listen as listen_to;
+
 /// How many data connections a lane begins with, whose control connection was just made.
 pub(crate) fn first_connections(control: &handshake::Secured) -> u16 {
     growth::first(info::sum(std::slice::from_ref(control.writer.socket())).rtt)

@@ -54,7 +54,7 @@ async fn write_last(session: &Session, writer: &mut Writer, out: &[u8]) -> Task 
 }
 
 /// Takes in what comes on the control connection until it ends, and with it the lane.
-pub(super) async fn listen(session: Arc<Session>, reader: Reader) {
+pub(crate) async fn listen(session: Arc<Session>, reader: Reader) {
     if let Err(end) = take_frames(&session, reader).await {
         session.fail(end);
     }

@@ -442,3 +442,24 @@ async fn a_data_connection_that_the_peer_ends_gives_its_place_back() {
     let read = within(async { lane.accept_parcel().await.unwrap().read(9, 9).await }).await;
     assert_eq!(read.unwrap().1, [5]);
 }
+
+#[tokio::test]
+async fn a_flood_of_pings_takes_turns() {
+    let (mut peer, here) = within(two_ends()).await;
+    let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE };
+    let address = crate::rig::any_port();
+    let account = Account::new(SMALLEST_SHARE);
+    let (session, _joining) = Session::new(PeerName::new(address), false, pulse, account);
+    // Two records of as many as fit, which two reads bring.
+    let mut pings = Vec::new();
+    (0..6000).for_each(|_| Frame::Ping.encode(&mut pings));
+    peer.writer.write(&mut [&pings]).await.unwrap();
+    within(here.reader.socket().readable()).await.unwrap();
+    tokio::task::yield_now().await;
+    let mut hearing = std::pin::pin!(crate::lane::tcp::listen_to(session, here.reader));
+    let left = std::future::poll_fn(|context| {
+        assert!(hearing.as_mut().poll(context).is_pending());
+        std::task::Poll::Ready(tokio::task::coop::has_budget_remaining())
+    });
+    assert!(!left.await, "it goes on for as long as pings come");
+}
