@@ -75,7 +75,7 @@ impl Default for ListenOptions {
         Self {
             memory_budget: 128 * 1024 * 1024,
             max_connections: 256,
-            max_data_connections: 1024,
+            max_data_connections: 512,
             max_handshakes_per_address: 32,
             validate_above: 64,
             handshake_deadline: Duration::from_secs(5),

@@ -95,7 +95,13 @@ pub(super) async fn dial(
     tokio::spawn(async move {
         let mut opening = JoinSet::new();
         for (number, pending) in (1..).zip(data) {
-            opening.spawn(way.clone().join_first(number, pending, running.clone()));
+            opening.spawn(way.clone().join_first(
+                number,
+                pending,
+                running.clone(),
+                deadline,
+                after,
+            ));
         }
         let waiting = running.clone();
         opening.spawn(async move {
@@ -216,8 +222,39 @@ impl Further {
     }
 
     /// Takes one of the first connections in; without the very first there is no lane, so it is tried
-    /// again while the host has no room for it.
-    async fn join_first(self: Arc<Self>, number: u16, mut pending: Pending, session: Arc<Session>) {
+    /// again while the host has no room for it. What is not there at `deadline`, which is `after` the
+    /// beginning, does not come.
+    async fn join_first(
+        self: Arc<Self>,
+        number: u16,
+        pending: Pending,
+        session: Arc<Session>,
+        deadline: Instant,
+        after: Duration,
+    ) {
+        let joined = timeout_at(deadline, self.try_first(number, pending, &session)).await;
+        if number != 1 {
+            // The lane works without it.
+            return;
+        }
+        let end = match joined {
+            Ok(Ok(())) => return,
+            Err(_) => return session.fail(End::Late(after)),
+            Ok(Err(LinkError::TimedOut { .. })) => End::TimedOut,
+            Ok(Err(LinkError::Unreachable { source, .. })) => {
+                End::Unreachable(source.kind(), source.to_string())
+            }
+            Ok(Err(error)) => End::Failed(format!("no connection for data: {error}")),
+        };
+        session.lose(end).await;
+    }
+
+    async fn try_first(
+        &self,
+        number: u16,
+        mut pending: Pending,
+        session: &Session,
+    ) -> Result<(), LinkError> {
         let mut made = match (&mut pending.0).await {
             Ok(made) => made,
             Err(error) => Err(LinkError::Setup { detail: error.to_string() }),
@@ -229,15 +266,7 @@ impl Further {
             tokio::time::sleep(TRY_AGAIN * tried).await;
             made = self.make().await;
         }
-        let joined = match made {
-            Ok(secured) => self.join(number, secured, &session).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = joined
-            && number == 1
-        {
-            session.lose(End::Failed(format!("no connection for data: {error}"))).await;
-        }
+        self.join(number, made?, session).await
     }
 
     async fn make(&self) -> Result<Secured, LinkError> {
@@ -257,5 +286,44 @@ impl Extend for Further {
             let _ = timeout(self.way.transport.idle_timeout, opening).await;
             Ok(())
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rig::{PATIENCE, any_port};
+
+    /// How a lane ends whose first data connection is made in this way.
+    async fn end_of(number: u16, pending: Pending, address: SocketAddr) -> Option<End> {
+        let after = Duration::from_millis(200);
+        let identity = Identity::generate().unwrap();
+        let peer = PeerName::new(address);
+        let config = Arc::new(tls::tcp_client_config(&identity).unwrap());
+        let way = Way { peer: peer.clone(), config, transport: TransportOptions::default() };
+        let further = Arc::new(Further { way, address, key: identity.public_key(), lane: [1; 16] });
+        let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE };
+        let (session, _joining) = Session::new(peer, true, pulse, Account::new(1));
+        let deadline = Instant::now() + after;
+        let joining = further.join_first(number, pending, session.clone(), deadline, after);
+        timeout(PATIENCE, joining).await.expect("it waits beyond the deadline");
+        session.end()
+    }
+
+    fn never() -> Pending {
+        Pending(tokio::spawn(std::future::pending()))
+    }
+
+    #[tokio::test]
+    async fn without_its_first_data_connection_a_lane_fails_in_time() {
+        let late = end_of(1, never(), any_port()).await;
+        assert_eq!(late, Some(End::Late(Duration::from_millis(200))));
+        assert_eq!(end_of(2, never(), any_port()).await, None, "the second is not needed");
+        let peer = PeerName::new(any_port());
+        let source = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let refused = Pending(tokio::spawn(async { Err(LinkError::Unreachable { peer, source }) }));
+        let end = end_of(1, refused, any_port()).await.unwrap();
+        let error = end.into_error(PeerName::new(any_port()));
+        assert!(matches!(error, LinkError::Unreachable { .. }), "{error:?}");
     }
 }

@@ -15,6 +15,7 @@ use crate::error::close_code;
 mod control;
 mod data;
 pub(crate) mod frame;
+mod growing;
 pub(crate) mod growth;
 pub(crate) mod handshake;
 mod info;
@@ -23,6 +24,7 @@ mod queue;
 mod records;
 pub(crate) mod session;
 pub(crate) mod stream;
+mod talk;
 
 pub(crate) use control::{Receiver, Sender};
 pub(crate) use data::Arriving;
@@ -33,6 +35,9 @@ pub(crate) use session::{End, Session};
 pub(crate) fn control_window() -> usize {
     control::WINDOW
 }
+
+#[cfg(test)]
+pub(crate) use talk::listen as listen_to;
 
 /// How many data connections a lane begins with, whose control connection was just made.
 pub(crate) fn first_connections(control: &handshake::Secured) -> u16 {

@@ -5,6 +5,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// The most handshakes over TCP at once, data connections that have no lane yet among them. Each holds a
+/// descriptor before anything is known of its peer.
+const MOST_TCP_HANDSHAKES: usize = 128;
+
 /// The counts and their limits.
 #[derive(Debug)]
 pub(super) struct Slots {
@@ -19,6 +23,8 @@ struct Counts {
     connections: usize,
     data_connections: usize,
     handshakes: usize,
+    /// Those of them that are over TCP.
+    tcp_handshakes: usize,
     /// Handshakes by address; an address without any is absent.
     by_address: HashMap<IpAddr, usize>,
 }
@@ -29,6 +35,7 @@ pub(crate) struct Slot {
     slots: Arc<Slots>,
     /// Whose handshake is under way; none once it is done.
     handshake_of: Option<IpAddr>,
+    over_tcp: bool,
     counted: Counted,
 }
 
@@ -63,14 +70,16 @@ impl Slots {
         Some(slot)
     }
 
-    /// A slot for a handshake from `remote` of which it is not known yet what it will be.
+    /// A slot for a handshake over TCP from `remote` of which it is not known yet what it will be.
     pub(super) fn take_handshake(self: &Arc<Self>, remote: IpAddr) -> Option<Slot> {
         let mut counts = self.lock();
-        // As many as there could be connections in all; those that live do not count.
-        if counts.handshakes >= self.max_connections + self.max_data_connections {
+        if counts.tcp_handshakes >= MOST_TCP_HANDSHAKES {
             return None;
         }
-        self.handshake(remote, &mut counts)
+        let mut slot = self.handshake(remote, &mut counts)?;
+        counts.tcp_handshakes += 1;
+        slot.over_tcp = true;
+        Some(slot)
     }
 
     fn handshake(self: &Arc<Self>, remote: IpAddr, counts: &mut Counts) -> Option<Slot> {
@@ -82,7 +91,7 @@ impl Slots {
         counts.handshakes += 1;
         counts.by_address.insert(address, from_here + 1);
         let (slots, handshake_of) = (self.clone(), Some(address));
-        Some(Slot { slots, handshake_of, counted: Counted::Nothing })
+        Some(Slot { slots, handshake_of, over_tcp: false, counted: Counted::Nothing })
     }
 
     /// How many handshakes are under way.
@@ -128,6 +137,7 @@ impl Slot {
         let Some(address) = self.handshake_of.take() else { return };
         let mut counts = self.slots.lock();
         counts.handshakes -= 1;
+        counts.tcp_handshakes -= usize::from(self.over_tcp);
         if let Some(count) = counts.by_address.get_mut(&address) {
             *count -= 1;
             if *count == 0 {
@@ -189,5 +199,25 @@ mod tests {
         let counts = slots.lock();
         assert_eq!(counts.data_connections, 0);
         assert_eq!((counts.connections, counts.handshakes, counts.by_address.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn handshakes_over_tcp_have_a_limit_of_their_own() {
+        let slots = Slots::new(256, 32, 512);
+        let address = |n: usize| IpAddr::from([192, 0, 2, (n / 32) as u8]);
+        let take = |n| slots.take_handshake(address(n));
+        let mut held: Vec<_> = (0..MOST_TCP_HANDSHAKES).map(|n| take(n).unwrap()).collect();
+        let elsewhere = address(MOST_TCP_HANDSHAKES);
+        assert!(slots.take_handshake(elsewhere).is_none());
+        let quic = slots.take(elsewhere).unwrap();
+        // One that was attached to its lane makes room, and so does one that is gone.
+        assert!(held[0].join());
+        let next = slots.take_handshake(elsewhere).unwrap();
+        assert!(slots.take_handshake(elsewhere).is_none());
+        held.pop();
+        let last = slots.take_handshake(elsewhere).unwrap();
+        drop((held, quic, next, last));
+        let counts = slots.lock();
+        assert_eq!((counts.handshakes, counts.tcp_handshakes), (0, 0));
     }
 }

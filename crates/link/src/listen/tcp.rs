@@ -32,6 +32,9 @@ const MOST_HELD: usize = 64;
 /// How long telling a peer why it is turned away may take.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How much is taken from a peer meanwhile.
+const FAREWELL_BYTES: usize = 64 * 1024;
+
 /// How long accepting rests when the system has no descriptors left.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(100);
 
@@ -168,19 +171,26 @@ impl TcpDoor {
 
 /// Tells a peer why it is turned away, and waits a moment until it has heard.
 async fn turn_away(mut secured: Secured, code: u32, reason: &str) {
+    let _ = timeout(FAREWELL, say_farewell(&mut secured, code, reason)).await;
+}
+
+async fn say_farewell(
+    secured: &mut Secured,
+    code: u32,
+    reason: &str,
+) -> Result<(), stream::StreamError> {
     let mut close = Vec::new();
     Frame::Close { code, reason: reason_bytes(reason).to_vec() }.encode(&mut close);
-    let telling = async {
-        secured.writer.write(&mut [&close]).await?;
-        secured.writer.finish().await?;
-        // Closing while something unread is there would take our words back.
-        while secured.reader.fill(false).await? {
-            let ready = secured.reader.ready()?.len();
-            secured.reader.consume(ready);
-        }
-        Ok::<(), stream::StreamError>(())
-    };
-    let _ = timeout(FAREWELL, telling).await;
+    secured.writer.write(&mut [&close]).await?;
+    secured.writer.finish().await?;
+    // Closing while something unread is there would take our words back.
+    let mut taken = 0;
+    while taken < FAREWELL_BYTES && secured.reader.fill(false).await? {
+        let ready = secured.reader.ready()?.len();
+        secured.reader.consume(ready);
+        taken += ready;
+    }
+    Ok(())
 }
 
 /// The lanes that live, by the number that their dialers chose.

@@ -9,8 +9,9 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use super::control::violation;
 use super::frame::{PARCEL_START_BYTES, ParcelStart};
 use super::queue::{Taken, Turn};
-use super::session::{End, Session, Task};
+use super::session::{End, REASON_WAIT, Session, Task};
 use super::stream::{Reader, StreamError, Writer};
+use crate::listen::DataSlot;
 use crate::{LinkError, ParcelError};
 
 /// What a refusal says when a parcel was dropped unread.
@@ -213,8 +214,45 @@ async fn fill(session: &Session, reader: &mut Reader) -> Result<(), LinkError> {
     Err(session.error(session.end().unwrap_or(End::Reset)))
 }
 
-/// Takes the parcels of one connection in until it ends.
-pub(crate) async fn receive(session: Arc<Session>, mut reader: Reader) -> Task {
+/// What the two halves of a connection share.
+#[derive(Debug)]
+pub(crate) struct Both {
+    place: u16,
+    /// Rung for the half that sends when the connection is out of use.
+    over: Notify,
+    /// Held until both halves have ended.
+    _held: Option<DataSlot>,
+}
+
+impl Both {
+    /// The connection of that place, counted from 0.
+    pub(crate) fn new(place: u16, held: Option<DataSlot>) -> Self {
+        Self { place, over: Notify::new(), _held: held }
+    }
+}
+
+/// Takes the parcels of one connection in until it ends. The lane goes on without one that the peer ended,
+/// or for which it had no room: one that broke before anything came or arrived over it.
+pub(crate) async fn receive(session: Arc<Session>, reader: Reader, both: Arc<Both>) -> Task {
+    let mut used = false;
+    let ended = take_parcels(&session, reader, &mut used).await;
+    let failed = match &ended {
+        Ok(()) => false,
+        Err(End::Reset) if !used => true,
+        Err(_) => return ended,
+    };
+    if session.end().is_some() {
+        return ended;
+    }
+    if !session.retire(both.place, failed) {
+        return Err(End::Reset);
+    }
+    both.over.notify_one();
+    Ok(())
+}
+
+/// Takes parcels in until the peer ends the connection; `used` tells whether anything came.
+async fn take_parcels(session: &Arc<Session>, mut reader: Reader, used: &mut bool) -> Task {
     loop {
         let next = tokio::time::timeout(KEEP_BUFFERS, reader.fill(true)).await;
         let more = match next {
@@ -226,10 +264,11 @@ pub(crate) async fn receive(session: Arc<Session>, mut reader: Reader) -> Task {
             }
         };
         if !more {
-            // The dialer needs this one no more.
+            // The peer needs this one no more.
             return Ok(());
         }
-        let place = PlaceTaken::wait(&session).await;
+        *used = true;
+        let place = PlaceTaken::wait(session).await;
         let start = ParcelStart::decode(&reader.read_exact::<PARCEL_START_BYTES>().await?);
         let known = session.incoming.taken().has(start.number);
         let mut left = start.content();
@@ -267,44 +306,64 @@ async fn skip(reader: &mut Reader, mut left: u64) -> Result<(), StreamError> {
     Ok(())
 }
 
-/// Sends parcels on one connection, `place` counted from 0, until the lane ends.
-pub(crate) async fn send(session: Arc<Session>, mut writer: Writer, place: u16) -> Task {
-    let mut quiet = false;
+/// Sends parcels on one connection until it is out of use, or the lane ends.
+pub(crate) async fn send(session: Arc<Session>, mut writer: Writer, both: Arc<Both>) -> Task {
+    let (mut quiet, mut was_benched) = (false, true);
     loop {
-        let benched = place >= session.using();
-        // A connection that is not in use must not take the bell from one that is.
-        let bell = if benched { &session.bench } else { &session.work };
-        let mut rung = std::pin::pin!(bell.notified());
-        // From here on a bell is not missed.
-        rung.as_mut().enable();
-        let turn = {
-            let mut queue = session.queue();
-            match benched {
-                false => queue.turn(place, Instant::now()),
-                true => queue.straggler(place, Instant::now()),
+        let benched = session.is_benched(both.place);
+        if benched && !was_benched {
+            // What woke it may have been meant for one that is in use.
+            session.work.notify_one();
+        }
+        was_benched = benched;
+        let (number, load) = {
+            // A connection that is not in use must not take the bell from one that is, nor one that writes
+            // from one that waits.
+            let bell = if benched { &session.bench } else { &session.work };
+            let mut rung = std::pin::pin!(bell.notified());
+            // From here on a bell is not missed.
+            rung.as_mut().enable();
+            let turn = {
+                let mut queue = session.queue();
+                match benched {
+                    false => queue.turn(both.place, Instant::now()),
+                    true => queue.straggler(both.place, Instant::now()),
+                }
+            };
+            match turn {
+                Turn::Send { number, load } => (number, load),
+                Turn::Over => {
+                    session.work.notify_one();
+                    return Ok(());
+                }
+                Turn::Wait(until) => {
+                    let late = until.map(|until| until.saturating_duration_since(Instant::now()));
+                    let pause = late.unwrap_or(KEEP_BUFFERS).min(KEEP_BUFFERS);
+                    tokio::select! {
+                        () = rung.as_mut() => continue,
+                        () = both.over.notified() => continue,
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    if std::mem::replace(&mut quiet, true) {
+                        writer.release();
+                    }
+                    if late.is_none() && !benched {
+                        tokio::select! {
+                            () = rung => {}
+                            () = both.over.notified() => {}
+                        }
+                    }
+                    continue;
+                }
             }
         };
-        match turn {
-            Turn::Send { number, load } => {
-                quiet = false;
-                let (head, body) = (load.head.len() as u32, load.body.len() as u32);
-                let start = ParcelStart { head, body, number }.encode();
-                writer.write(&mut [&start, &load.head, &load.body]).await?;
-            }
-            Turn::Wait(until) => {
-                let late = until.map(|until| until.saturating_duration_since(Instant::now()));
-                let pause = late.unwrap_or(KEEP_BUFFERS).min(KEEP_BUFFERS);
-                tokio::select! {
-                    () = rung.as_mut() => continue,
-                    () = tokio::time::sleep(pause) => {}
-                }
-                if std::mem::replace(&mut quiet, true) {
-                    writer.release();
-                }
-                if late.is_none() && !benched {
-                    rung.await;
-                }
-            }
+        quiet = false;
+        let (head, body) = (load.head.len() as u32, load.body.len() as u32);
+        let start = ParcelStart { head, body, number }.encode();
+        if let Err(error) = writer.write(&mut [&start, &load.head, &load.body]).await {
+            // The half that reads finds out whether the lane can do without this connection.
+            let retired = tokio::time::timeout(REASON_WAIT, both.over.notified()).await.is_ok();
+            return if retired { Ok(()) } else { Err(error.into()) };
         }
     }
 }

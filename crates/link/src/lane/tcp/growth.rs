@@ -45,6 +45,8 @@ pub(crate) struct Sight {
     pub(crate) peer_limited: bool,
     /// The data connections that are open.
     pub(crate) open: u16,
+    /// Whether one was open that is no more.
+    pub(crate) lost: bool,
     pub(crate) rtt: Duration,
 }
 
@@ -62,7 +64,7 @@ pub(crate) struct Wish {
 pub(crate) struct Growth {
     using: u16,
     phase: Phase,
-    /// Bytes per second that the number before the last brought.
+    /// Bytes per second before the last step up, until that step is judged.
     before: Option<u64>,
 }
 
@@ -74,22 +76,27 @@ enum Phase {
     WarmUp { until: Duration },
     /// Counted since.
     Trial { since: Duration, acknowledged: u64 },
-    /// Another connection is asked for.
-    Asking { until: Duration },
+    /// Another connection is asked for, and this much came per second without it.
+    Asking { until: Duration, rate: u64 },
     /// The number is found.
     Settled,
 }
 
 impl Growth {
     pub(crate) fn new(using: u16) -> Self {
-        Self { using, phase: Phase::Idle, before: None }
+        Self { using: using.max(1), phase: Phase::Idle, before: None }
     }
 
     /// Takes a look in; to be called a few times a second.
     pub(crate) fn look(&mut self, sight: Sight) -> Wish {
+        if sight.lost {
+            // The peer has no room for more than there are.
+            self.using = self.using.min(sight.open).max(1);
+            self.phase = Phase::Settled;
+        }
         let warm = sight.now + WARM_UP.max(sight.rtt * WARM_UP_TRIPS);
         if !sight.busy || sight.peer_limited {
-            // What is measured now says nothing of the path.
+            // What is measured now says nothing of the path; nor does what was, if no step followed it.
             if !matches!(self.phase, Phase::Settled) {
                 self.phase = Phase::Idle;
             }
@@ -104,33 +111,35 @@ impl Growth {
             }
             Phase::Trial { since, acknowledged } if sight.now >= since + TRIAL => {
                 let millis = (sight.now - since).as_millis().max(1) as u64;
-                let rate = (sight.acknowledged - acknowledged) * 1000 / millis;
+                let rate =
+                    sight.acknowledged.saturating_sub(acknowledged).saturating_mul(1000) / millis;
                 return self.judge(rate, sight);
             }
-            Phase::Asking { until } if sight.open > self.using => {
-                let _ = until;
+            Phase::Asking { rate, .. } if sight.open > self.using => {
                 self.using += 1;
+                self.before = Some(rate);
                 self.phase = Phase::WarmUp { until: warm };
             }
             // It is not to be had.
-            Phase::Asking { until } if sight.now >= until => self.phase = Phase::Settled,
+            Phase::Asking { until, .. } if sight.now >= until => self.phase = Phase::Settled,
             Phase::WarmUp { .. } | Phase::Trial { .. } | Phase::Asking { .. } => {}
         }
         self.wish(false)
     }
 
     fn judge(&mut self, rate: u64, sight: Sight) -> Wish {
-        if self.before.is_some_and(|before| rate * GAIN.1 < before * GAIN.0) {
-            self.using -= 1;
+        let before = self.before.take();
+        if before.is_some_and(|before| rate.saturating_mul(GAIN.1) < before.saturating_mul(GAIN.0))
+        {
+            self.using = self.using.saturating_sub(1).max(1);
             self.phase = Phase::Settled;
             return self.wish(false);
         }
-        self.before = Some(rate);
         if self.using >= most(sight.rtt) {
             self.phase = Phase::Settled;
             return self.wish(false);
         }
-        self.phase = Phase::Asking { until: sight.now + Duration::from_secs(5) };
+        self.phase = Phase::Asking { until: sight.now + Duration::from_secs(5), rate };
         self.wish(sight.open <= self.using)
     }
 
@@ -157,6 +166,7 @@ mod tests {
                 busy: true,
                 peer_limited: false,
                 open,
+                lost: false,
                 rtt: Duration::from_millis(rtt_ms),
             });
             using = wish.using;
@@ -187,6 +197,7 @@ mod tests {
                     busy,
                     peer_limited,
                     open: 1,
+                    lost: false,
                     rtt: SHORT_TRIP,
                 });
                 assert_eq!(wish, Wish { using: 1, open: false });
@@ -205,11 +216,99 @@ mod tests {
                 busy: true,
                 peer_limited: false,
                 open: 1,
+                lost: false,
                 rtt: Duration::from_millis(50),
             });
             asked += u32::from(wish.open);
             assert_eq!(wish.using, 1);
         }
         assert_eq!(asked, 1);
+    }
+
+    fn at(step: u64, busy: bool, open: u16, acknowledged: u64) -> Sight {
+        let now = Duration::from_millis(step * 100);
+        Sight {
+            now,
+            acknowledged,
+            busy,
+            peer_limited: false,
+            open,
+            lost: false,
+            rtt: SHORT_TRIP / 5,
+        }
+    }
+
+    #[test]
+    fn a_pause_while_asking_is_no_reason_to_go_back() {
+        let mut growth = Growth::new(1);
+        let mut asked = false;
+        for step in 0..1000 {
+            let open = if step < 14 { 1 } else { 2 };
+            let wish = growth.look(at(step, step != 12, open, step * 1_000_000));
+            asked |= wish.open;
+            assert!(wish.using >= 1, "nothing is sent from step {step} on");
+            assert!(step != 12 || asked, "the pause comes too early to mean anything");
+        }
+        assert_eq!(growth.using, 1, "the second brought nothing");
+    }
+
+    #[test]
+    fn the_search_ends_where_a_connection_is_lost() {
+        let mut growth = Growth::new(2);
+        for step in 0..100 {
+            let sight = at(step, true, if step < 50 { 2 } else { 1 }, step * 1_000_000);
+            let wish = growth.look(Sight { lost: step >= 50, ..sight });
+            assert_eq!(wish.using, if step < 50 { 2 } else { 1 });
+            assert!(step < 50 || !wish.open);
+        }
+        assert_eq!(Growth::new(1).look(Sight { lost: true, ..at(0, true, 0, 0) }).using, 1);
+    }
+
+    /// Chance that is the same each time.
+    struct Chance(u64);
+
+    impl Chance {
+        fn below(&mut self, limit: u64) -> u64 {
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) % limit
+        }
+    }
+
+    #[test]
+    fn whatever_happens_one_is_used_and_a_step_down_takes_back_a_step_up() {
+        let (mut ups, mut downs) = (0, 0);
+        for seed in 0..2000 {
+            let mut chance = Chance(seed);
+            let first = 1 + chance.below(2) as u16;
+            let (mut growth, mut open, mut coming) = (Growth::new(first), 0, first);
+            let (mut using, mut acknowledged, mut last_was_up) = (first, 0, false);
+            let idle_in = 2 + chance.below(40);
+            for step in 0..300 {
+                acknowledged += chance.below(1_000_000);
+                if coming > 0 && chance.below(4) == 0 {
+                    (open, coming) = (open + 1, coming - 1);
+                }
+                let mut sight = at(step, chance.below(idle_in) != 0, open, acknowledged);
+                sight.peer_limited = chance.below(60) == 0;
+                let wish = growth.look(sight);
+                coming += u16::from(wish.open);
+                assert!(wish.using >= 1, "seed {seed}, step {step}");
+                if wish.using < using {
+                    assert!(last_was_up && wish.using == using - 1, "seed {seed}, step {step}");
+                    (last_was_up, downs) = (false, downs + 1);
+                } else if wish.using > using {
+                    assert!(
+                        wish.using == using + 1 && wish.using <= open,
+                        "seed {seed}, step {step}"
+                    );
+                    (last_was_up, ups) = (true, ups + 1);
+                }
+                using = wish.using;
+            }
+        }
+        assert!(ups > 100 && downs > 100, "{ups} steps up and {downs} down prove nothing");
     }
 }

@@ -51,6 +51,8 @@ pub(crate) enum Turn {
     Send { number: u64, load: Load },
     /// Wait until something changes, but not beyond this.
     Wait(Option<Instant>),
+    /// The connection is out of use.
+    Over,
 }
 
 /// The parcels that were sent or will be.
@@ -66,6 +68,12 @@ pub(crate) struct Queue {
     acknowledged: u64,
     /// How often a writer found nothing to do.
     starved: u64,
+    /// Connections over which a parcel has arrived for certain.
+    proven: BTreeSet<u16>,
+    /// Connections that are out of use.
+    retired: BTreeSet<u16>,
+    /// Parcels that were begun on one of those and go first elsewhere, under the same numbers.
+    back: BTreeSet<u64>,
 }
 
 impl Queue {
@@ -83,8 +91,13 @@ impl Queue {
         if self.waiting.remove(&place).is_some() {
             return;
         }
-        if let Some(parcel) = self.under_way.values_mut().find(|p| p.ticket == place.1) {
+        if let Some((number, parcel)) = self.under_way.iter_mut().find(|(_, p)| p.ticket == place.1)
+        {
             parcel.done = None;
+            if self.back.contains(number) {
+                // It must go once more: the receiver waits for its number.
+                return;
+            }
             parcel.load = Load { head: Bytes::new(), body: Bytes::new() };
         }
     }
@@ -92,6 +105,15 @@ impl Queue {
     /// What `connection` does next. When nothing waits, a parcel that is late on another connection is
     /// sent a second time, so that the last parcels do not wait for the slowest path.
     pub(crate) fn turn(&mut self, connection: u16, now: Instant) -> Turn {
+        if self.retired.contains(&connection) {
+            return Turn::Over;
+        }
+        while let Some(number) = self.back.pop_first() {
+            if let Some(parcel) = self.under_way.get_mut(&number) {
+                (parcel.connection, parcel.begun, parcel.again) = (connection, now, false);
+                return Turn::Send { number, load: parcel.load.clone() };
+            }
+        }
         // The receiver remembers numbers that lie so far apart and no further.
         let oldest = self.under_way.first_key_value().map_or(self.next, |(number, _)| *number);
         if self.next - oldest >= MOST_AHEAD {
@@ -118,6 +140,9 @@ impl Queue {
 
     /// As `turn`, for a connection that takes nothing new.
     pub(crate) fn straggler(&mut self, connection: u16, now: Instant) -> Turn {
+        if self.retired.contains(&connection) {
+            return Turn::Over;
+        }
         // Before anything has come back nobody knows what late means.
         let Some(usual) = self.usual else { return Turn::Wait(None) };
         let patience = LEAST_PATIENCE.max(usual * 3);
@@ -138,6 +163,10 @@ impl Queue {
     /// The peer has said how a parcel ended. False if there never was one of that number.
     pub(crate) fn settle(&mut self, number: u64, fate: Fate, now: Instant) -> bool {
         let Some(parcel) = self.under_way.remove(&number) else { return number < self.next };
+        self.back.remove(&number);
+        if !parcel.again {
+            self.proven.insert(parcel.connection);
+        }
         if fate.is_ok() {
             self.acknowledged += (parcel.load.head.len() + parcel.load.body.len()) as u64;
             let took = now.saturating_duration_since(parcel.begun);
@@ -150,10 +179,27 @@ impl Queue {
         true
     }
 
+    /// Takes a connection out of use; what was begun on it goes over others. False if the lane cannot do
+    /// without what was sent on it: something arrived over one that has `failed`, or nobody has the bytes
+    /// of a parcel any more.
+    pub(crate) fn retire(&mut self, connection: u16, failed: bool) -> bool {
+        if failed && self.proven.contains(&connection) {
+            return false;
+        }
+        let begun = self.under_way.iter().filter(|(_, parcel)| parcel.connection == connection);
+        if begun.clone().any(|(_, parcel)| parcel.done.is_none()) {
+            return false;
+        }
+        self.back.extend(begun.map(|(number, _)| *number));
+        self.retired.insert(connection);
+        true
+    }
+
     /// The lane is over: those who wait find out by what they hold.
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
         self.under_way.clear();
+        self.back.clear();
     }
 
     /// Bytes of parcels that the peer has read whole.

@@ -2,7 +2,7 @@
 //! `run` owns every task of the lane and returns when the last has ended; everything else only looks at
 //! the shared state and waits for bells.
 
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,14 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::control::{Streams, violation};
-use super::data::{self, Incoming};
-use super::frame::{Frame, FrameError, Frames};
-use super::growth::{self, Growth, Sight};
+use super::data::{self, Both, Incoming};
+use super::frame::{Frame, FrameError};
+use super::growing::Growing;
 use super::handshake::Secured;
-use super::info;
-use super::outbox::{Batch, Outbox};
+use super::outbox::Outbox;
 use super::queue::Queue;
-use super::stream::{Reader, StreamError, Writer};
+use super::stream::StreamError;
+use super::{info, talk};
 use crate::error::{close_code, printable, reason_bytes};
 use crate::memory::{Account, Grants};
 use crate::{LinkError, PeerName};
@@ -27,7 +27,7 @@ use crate::{LinkError, PeerName};
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long a connection that broke waits for the peer's reason, which comes on another one.
-const REASON_WAIT: Duration = Duration::from_millis(500);
+pub(super) const REASON_WAIT: Duration = Duration::from_millis(500);
 
 /// How often the number of connections is thought about.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -48,6 +48,8 @@ pub(crate) enum End {
     Reset,
     /// No welcome within this time.
     Late(Duration),
+    /// The peer is not to be reached.
+    Unreachable(std::io::ErrorKind, String),
     /// The peer does not speak our protocol.
     Incompatible(String),
     /// The peer does what it may not.
@@ -70,6 +72,9 @@ impl End {
             Self::TimedOut => LinkError::TimedOut { peer },
             Self::Reset => LinkError::Reset { peer },
             Self::Late(after) => LinkError::NoAnswer { peer, after },
+            Self::Unreachable(kind, detail) => {
+                LinkError::Unreachable { peer, source: std::io::Error::new(kind, detail) }
+            }
             Self::Incompatible(detail) => LinkError::Incompatible { peer, detail },
             Self::Violation(detail) | Self::Failed(detail) => LinkError::Transport { peer, detail },
         }
@@ -127,8 +132,8 @@ pub(crate) struct Session {
     name: PeerName,
     dialed: bool,
     pulse: Pulse,
-    started: Instant,
-    end: watch::Sender<Option<End>>,
+    pub(super) started: Instant,
+    pub(super) end: watch::Sender<Option<End>>,
     welcomed: watch::Sender<bool>,
     pub(crate) outbox: Outbox,
     pub(crate) streams: Streams,
@@ -140,9 +145,11 @@ pub(crate) struct Session {
     pub(crate) incoming: Incoming,
     pub(crate) account: Arc<Account>,
     /// How many connections new parcels go over.
-    using: AtomicU16,
-    /// How many data connections are attached.
-    open: AtomicU16,
+    pub(super) using: AtomicU16,
+    /// The places of the data connections that are attached and in order, a bit each.
+    live: AtomicU32,
+    /// Whether one was taken out of use.
+    lost: AtomicBool,
     /// Milliseconds since `started` at which something came last.
     heard: AtomicU64,
     attach: mpsc::Sender<Joining>,
@@ -186,7 +193,8 @@ impl Session {
             incoming: Incoming::new(crate::memory::parcels_of(account.window())),
             account,
             using: AtomicU16::new(1),
-            open: AtomicU16::new(0),
+            live: AtomicU32::new(0),
+            lost: AtomicBool::new(false),
             heard: AtomicU64::new(0),
             attach,
             sockets: Mutex::default(),
@@ -275,13 +283,35 @@ impl Session {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many connections new parcels go over.
-    pub(crate) fn using(&self) -> u16 {
-        self.using.load(Ordering::Relaxed)
+    /// Whether no new parcels go over the connection of that place: as many others come before it as are
+    /// in use.
+    pub(super) fn is_benched(&self, place: u16) -> bool {
+        let before = self.live.load(Ordering::Relaxed) & ((1 << place) - 1);
+        before.count_ones() >= u32::from(self.using.load(Ordering::Relaxed))
     }
 
     pub(crate) fn open_connections(&self) -> u16 {
-        self.open.load(Ordering::Relaxed)
+        self.live.load(Ordering::Relaxed).count_ones() as u16
+    }
+
+    /// Whether a data connection was taken out of use.
+    pub(super) fn has_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Takes the connection of that place out of use, which has `failed` or was ended by the peer. False if
+    /// the lane cannot do without it.
+    pub(super) fn retire(&self, place: u16, failed: bool) -> bool {
+        let gone = 1 << place;
+        if self.live.fetch_and(!gone, Ordering::Relaxed) & !gone == 0
+            || !self.queue().retire(place, failed)
+        {
+            return false;
+        }
+        self.lost.store(true, Ordering::Relaxed);
+        self.work.notify_waiters();
+        self.bench.notify_waiters();
+        true
     }
 
     /// What the kernel knows of the lane, or knew when it ended.
@@ -313,7 +343,7 @@ impl Session {
     }
 
     /// Notes that the peer lives.
-    fn heard(&self) {
+    pub(super) fn heard(&self) {
         let now = self.started.elapsed().as_millis() as u64;
         self.heard.store(now, Ordering::Relaxed);
     }
@@ -329,8 +359,8 @@ impl Session {
         let Secured { reader, writer, .. } = control;
         self.using.store(first, Ordering::Relaxed);
         self.note_socket(writer.socket());
-        let mut speaking = tokio::spawn(speak(self.clone(), writer));
-        let mut listening = tokio::spawn(listen(self.clone(), reader));
+        let mut speaking = tokio::spawn(talk::speak(self.clone(), writer));
+        let mut listening = tokio::spawn(talk::listen(self.clone(), reader));
         let mut tasks: JoinSet<Task> = JoinSet::new();
         let mut growing = Growing::new(first, extender);
         let mut looking = tokio::time::interval(LOOK_EVERY);
@@ -381,16 +411,12 @@ impl Session {
         }
         numbers.push(new.number);
         let Secured { reader, writer, .. } = new.secured;
-        let place = self.open.fetch_add(1, Ordering::Relaxed);
+        let place = (numbers.len() - 1) as u16;
+        self.live.fetch_or(1 << place, Ordering::Relaxed);
         self.note_socket(writer.socket());
-        let held = new.held;
-        tasks.spawn(data::send(self.clone(), writer, place));
-        let session = self.clone();
-        tasks.spawn(async move {
-            let ended = data::receive(session, reader).await;
-            drop(held);
-            ended
-        });
+        let both = Arc::new(Both::new(place, new.held));
+        tasks.spawn(data::send(self.clone(), writer, both.clone()));
+        tasks.spawn(data::receive(self.clone(), reader, both));
         self.work.notify_one();
     }
 
@@ -410,7 +436,7 @@ impl Session {
     }
 
     /// Takes one frame of the control connection in.
-    fn take(&self, frame: Frame) -> Result<(), End> {
+    pub(super) fn take(&self, frame: Frame) -> Result<(), End> {
         let allowed = |yes: bool, what: &str| if yes { Ok(()) } else { Err(violation(what)) };
         match frame {
             Frame::Welcome => {
@@ -466,133 +492,5 @@ fn failure(ended: Result<Task, tokio::task::JoinError>) -> Option<End> {
         Ok(Err(end)) => Some(end),
         Err(error) if error.is_cancelled() => None,
         Err(error) => Some(End::Failed(error.to_string())),
-    }
-}
-
-/// The number of connections of the direction in which we send.
-struct Growing {
-    growth: Growth,
-    extender: Option<Arc<dyn Extend>>,
-    opened: u16,
-    starved: u64,
-    held: (Duration, Duration),
-}
-
-impl Growing {
-    fn new(first: u16, extender: Option<Arc<dyn Extend>>) -> Self {
-        Self {
-            growth: Growth::new(first),
-            extender,
-            opened: first,
-            starved: 0,
-            held: Default::default(),
-        }
-    }
-
-    fn look(&mut self, session: &Arc<Session>, tasks: &mut JoinSet<Task>) {
-        let (acknowledged, starved, under_way) = {
-            let queue = session.queue();
-            (queue.acknowledged(), queue.starved(), queue.has_under_way())
-        };
-        let busy = under_way && starved == self.starved;
-        self.starved = starved;
-        let figures = if busy { info::sum(&session.sockets()) } else { info::Figures::default() };
-        let (peer, whole) = (figures.peer_limited, figures.busy);
-        let held = (peer.saturating_sub(self.held.0), whole.saturating_sub(self.held.1));
-        self.held = (peer, whole);
-        let wish = self.growth.look(Sight {
-            now: session.started.elapsed(),
-            acknowledged,
-            busy,
-            peer_limited: held.0 * 2 > held.1,
-            open: session.open_connections(),
-            rtt: figures.min_rtt,
-        });
-        if session.using.swap(wish.using, Ordering::Relaxed) != wish.using {
-            session.bench.notify_waiters();
-        }
-        if wish.open {
-            match self.extender {
-                Some(_) => self.open(session, tasks),
-                None => session.outbox.more(session.open_connections() + 1),
-            }
-        }
-    }
-
-    /// Opens one more connection, if this is the side that can.
-    fn open(&mut self, session: &Arc<Session>, tasks: &mut JoinSet<Task>) {
-        let rtt = info::sum(&session.sockets()).min_rtt;
-        if self.opened >= growth::most(rtt).min(MOST_CONNECTIONS) {
-            return;
-        }
-        if let Some(extender) = &self.extender {
-            self.opened += 1;
-            extender.clone().extend(self.opened, session.clone(), tasks);
-        }
-    }
-}
-
-/// Says what the outbox holds until the last word is out.
-async fn speak(session: Arc<Session>, mut writer: Writer) -> Task {
-    let mut out = Vec::new();
-    loop {
-        out.clear();
-        match session.outbox.take(&mut out) {
-            Batch::Empty => {
-                writer.release();
-                let mut over = session.end.subscribe();
-                tokio::select! {
-                    () = session.outbox.wait() => continue,
-                    // An end without a last word.
-                    _ = over.wait_for(Option::is_some) => {}
-                }
-                if session.outbox.take(&mut out) == Batch::Empty {
-                    return writer.finish().await.map_err(End::from);
-                }
-                write_last(&session, &mut writer, &out).await?;
-            }
-            Batch::Some => write_last(&session, &mut writer, &out).await?,
-            Batch::Last => {
-                writer.write(&mut [&out]).await?;
-                return writer.finish().await.map_err(End::from);
-            }
-        }
-    }
-}
-
-async fn write_last(session: &Session, writer: &mut Writer, out: &[u8]) -> Task {
-    match writer.write(&mut [out]).await {
-        Ok(()) => Ok(()),
-        Err(error) => {
-            // The half that reads may know the peer's reason.
-            let _ = tokio::time::timeout(REASON_WAIT, session.ended()).await;
-            let end = End::from(error);
-            session.fail(end.clone());
-            Err(end)
-        }
-    }
-}
-
-/// Takes in what comes on the control connection until it ends, and with it the lane.
-async fn listen(session: Arc<Session>, reader: Reader) {
-    if let Err(end) = take_frames(&session, reader).await {
-        session.fail(end);
-    }
-}
-
-async fn take_frames(session: &Session, mut reader: Reader) -> Task {
-    let mut frames = Frames::default();
-    loop {
-        if !reader.fill(false).await? {
-            return Err(End::Reset);
-        }
-        session.heard();
-        let ready = reader.ready()?;
-        let length = ready.len();
-        // After our own end only the peer's matters, which is the end of the connection.
-        if session.end().is_none() {
-            frames.feed(ready, |frame| session.take(frame))?;
-        }
-        reader.consume(length);
     }
 }

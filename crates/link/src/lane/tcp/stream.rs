@@ -11,6 +11,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::task::coop::consume_budget;
 
 use super::records::{MAX_PLAIN, MAX_RECORD, OVERHEAD, Opened, Opener, RecordError, Sealer};
 use crate::Congestion;
@@ -23,6 +24,9 @@ const READ_BYTES: usize = 16 * (MAX_PLAIN + OVERHEAD);
 
 /// The buffer of a connection that waits; a hello or a frame of control fits.
 const SMALL_READ_BYTES: usize = MAX_RECORD;
+
+/// How many records in a row may bring nothing; key updates and tickets do not.
+const MOST_EMPTY: u32 = 64;
 
 /// How much the kernel may hold that was not sent yet. What is queued there can no longer be overtaken.
 const NOT_SENT_BYTES: u32 = 512 * 1024;
@@ -57,6 +61,8 @@ pub(crate) struct Reader {
     plain: Range<usize>,
     /// Sealed bytes behind them.
     sealed: Range<usize>,
+    /// Records in a row that brought nothing.
+    empty: u32,
     ended: bool,
 }
 
@@ -71,7 +77,8 @@ impl Reader {
         let (middle, end) = (plain.len(), plain.len() + sealed.len());
         let mut buffer = plain;
         buffer.extend_from_slice(&sealed);
-        Self { socket, opener, buffer, plain: 0..middle, sealed: middle..end, ended: false }
+        let (plain, sealed) = (0..middle, middle..end);
+        Self { socket, opener, buffer, plain, sealed, empty: 0, ended: false }
     }
 
     pub(crate) fn socket(&self) -> &Arc<TcpStream> {
@@ -95,6 +102,10 @@ impl Reader {
                 Opened::Alert(alert) => return Err(StreamError::Alert(alert)),
             }
             self.sealed.start += length;
+            self.empty = if self.plain.is_empty() { self.empty + 1 } else { 0 };
+            if self.empty > MOST_EMPTY {
+                return Err(StreamError::Broken("too many records that hold nothing".to_owned()));
+            }
         }
         Ok(&self.buffer[self.plain.clone()])
     }
@@ -114,6 +125,8 @@ impl Reader {
             if self.ended {
                 return Ok(false);
             }
+            // A peer that is quicker than we are must not keep everything else from running.
+            consume_budget().await;
             self.make_room(large);
             match self.socket.try_read(&mut self.buffer[self.sealed.end..]) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
@@ -217,6 +230,7 @@ impl Writer {
     async fn hand_over(&mut self) -> Result<(), StreamError> {
         let mut rest = &self.out[..];
         while !rest.is_empty() {
+            consume_budget().await;
             match self.socket.try_write(rest) {
                 Ok(0) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
                 Ok(written) => rest = &rest[written..],
@@ -227,6 +241,16 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Writes records that hold nothing.
+    #[cfg(test)]
+    pub(crate) async fn write_empty(&mut self, records: usize) -> Result<(), StreamError> {
+        self.out.clear();
+        for _ in 0..records {
+            self.sealer.seal(&mut [&[]], &mut self.out)?;
+        }
+        self.hand_over().await
     }
 
     #[cfg(test)]

@@ -4,7 +4,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
 use crate::lane::MAX_FRAME;
-use crate::lane::tcp::frame::{FrameError, Frames, ParcelStart};
+use crate::lane::tcp::frame::{FrameError, Frames, PARCEL_START_BYTES, ParcelStart};
 use crate::rig::{PATIENCE, Rig};
 use crate::{DialOptions, LaneKind, ListenOptions, ParcelError};
 
@@ -323,4 +323,143 @@ async fn a_lane_ends_well_however_its_end_is_seen() {
         within(running).await.expect("no panic");
         assert!(session.end().is_some());
     }
+}
+
+/// Both ends of one connection: the dialer's, and the listener's.
+async fn two_ends() -> (Secured, Secured) {
+    let (host, friend) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let answering = server_config(&host).unwrap();
+    let dialing = Arc::new(tls::tcp_client_config(&friend).unwrap());
+    let listener = TcpListener::bind(crate::rig::any_port()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (dialed, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let (dialer, listener) = tokio::join!(
+        handshake::dial(dialed.unwrap(), dialing),
+        handshake::answer(accepted.unwrap().0, answering)
+    );
+    (dialer.unwrap(), listener.unwrap())
+}
+
+#[tokio::test]
+async fn a_peer_that_is_turned_away_is_not_listened_to_for_long() {
+    let (mut peer, mut here) = within(two_ends()).await;
+    // It stays and says nothing more, so only the limit ends the wait for it.
+    let flood = vec![0; FAREWELL_BYTES + 1];
+    let talking = async { peer.writer.write(&mut [&flood]).await };
+    let leaving = say_farewell(&mut here, close_code::BUSY, "full");
+    let (said, left) = within(async { tokio::join!(talking, leaving) }).await;
+    assert!(said.is_ok() && left.is_ok());
+    assert_eq!(within(last_word(&mut peer)).await, (close_code::BUSY, "full".to_owned()));
+}
+
+#[tokio::test]
+async fn a_reader_takes_turns_even_when_all_is_there() {
+    let (mut peer, mut here) = within(two_ends()).await;
+    peer.writer.write(&mut [&[1]]).await.unwrap();
+    within(here.reader.socket().readable()).await.unwrap();
+    let turned = std::future::poll_fn(|context| {
+        let mut spent = 0;
+        while std::pin::pin!(tokio::task::coop::consume_budget()).poll(context).is_ready() {
+            spent += 1;
+            assert!(spent < 100_000, "a task has a budget");
+        }
+        let filled = std::pin::pin!(here.reader.fill(false)).poll(context);
+        std::task::Poll::Ready(filled.is_pending())
+    });
+    assert!(turned.await, "it goes on without a budget");
+    assert!(within(here.reader.fill(false)).await.unwrap());
+}
+
+#[tokio::test]
+async fn records_that_hold_nothing_come_to_an_end() {
+    let (mut peer, mut here) = within(two_ends()).await;
+    for (empty, fine) in [(64, true), (65, false)] {
+        peer.writer.write_empty(empty).await.unwrap();
+        peer.writer.write(&mut [&[7]]).await.unwrap();
+        let filled = within(here.reader.fill(false)).await;
+        assert_eq!(filled.is_ok(), fine, "{filled:?}");
+        here.reader.consume(1);
+    }
+}
+
+/// Waits until a lane has so many data connections.
+async fn connections(lane: &Lane, wanted: u32) {
+    within(async {
+        while lane.stats().connections != wanted {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_data_connection_that_carried_nothing_may_go() {
+    let rig = rig(ListenOptions::default());
+    let (_control, first, lane) = within(raw_lane(&rig)).await;
+    connections(&lane, 1).await;
+    let mut second = within(raw(&rig, &rig.friend, 1, 2)).await;
+    connections(&lane, 2).await;
+    // It is begun on the first, which never takes it, and goes over the second instead.
+    let body = vec![9; 8 << 20];
+    let sending = lane.send_parcel(vec![8].into(), body.into(), 0);
+    let losing = async {
+        assert!(first.reader.socket().readable().await.is_ok());
+        drop(first);
+        let start = second.reader.read_exact::<PARCEL_START_BYTES>().await.unwrap();
+        let start = ParcelStart::decode(&start);
+        assert_eq!((start.number, start.head, start.body), (0, 1, 8 << 20));
+        second
+    };
+    tokio::select! {
+        sent = sending => panic!("nobody has acknowledged it: {sent:?}"),
+        mut second = within(losing) => {
+            connections(&lane, 1).await;
+            parcel(&mut second, 0, 1, 1, 2).await;
+            let read = within(async { lane.accept_parcel().await.unwrap().read(9, 9).await });
+            assert_eq!(read.await.unwrap(), (vec![5], vec![5]));
+            // The last one, and one that has carried something, takes the lane with it.
+            drop(second);
+        }
+    }
+    assert!(matches!(within(lane.closed()).await, LinkError::Reset { .. }));
+}
+
+#[tokio::test]
+async fn a_data_connection_that_the_peer_ends_gives_its_place_back() {
+    let rig = rig(ListenOptions { max_data_connections: 2, ..ListenOptions::default() });
+    let (_control, _first, lane) = within(raw_lane(&rig)).await;
+    let mut second = within(raw(&rig, &rig.friend, 1, 2)).await;
+    connections(&lane, 2).await;
+    let mut surplus = within(raw(&rig, &rig.friend, 1, 3)).await;
+    assert!(is_dropped(&mut surplus).await, "two are the limit");
+    within(parcel(&mut second, 0, 0, 1, 1)).await;
+    within(async { lane.accept_parcel().await.unwrap().read(9, 9).await }).await.unwrap();
+    second.writer.finish().await.unwrap();
+    // Nothing is sent on it any more either.
+    assert!(is_dropped(&mut second).await);
+    let mut third = within(raw(&rig, &rig.friend, 1, 4)).await;
+    within(parcel(&mut third, 1, 0, 1, 1)).await;
+    let read = within(async { lane.accept_parcel().await.unwrap().read(9, 9).await }).await;
+    assert_eq!(read.unwrap().1, [5]);
+}
+
+#[tokio::test]
+async fn a_flood_of_pings_takes_turns() {
+    let (mut peer, here) = within(two_ends()).await;
+    let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE };
+    let address = crate::rig::any_port();
+    let account = Account::new(SMALLEST_SHARE);
+    let (session, _joining) = Session::new(PeerName::new(address), false, pulse, account);
+    // Two records of as many as fit, which two reads bring.
+    let mut pings = Vec::new();
+    (0..6000).for_each(|_| Frame::Ping.encode(&mut pings));
+    peer.writer.write(&mut [&pings]).await.unwrap();
+    within(here.reader.socket().readable()).await.unwrap();
+    tokio::task::yield_now().await;
+    let mut hearing = std::pin::pin!(crate::lane::tcp::listen_to(session, here.reader));
+    let left = std::future::poll_fn(|context| {
+        assert!(hearing.as_mut().poll(context).is_pending());
+        std::task::Poll::Ready(tokio::task::coop::has_budget_remaining())
+    });
+    assert!(!left.await, "it goes on for as long as pings come");
 }

@@ -9,14 +9,14 @@ fn load(size: usize) -> Load {
 fn number(turn: Turn) -> u64 {
     match turn {
         Turn::Send { number, .. } => number,
-        Turn::Wait(_) => panic!("nothing to send"),
+        Turn::Wait(_) | Turn::Over => panic!("nothing to send"),
     }
 }
 
 fn size(turn: Turn) -> usize {
     match turn {
         Turn::Send { load, .. } => load.body.len(),
-        Turn::Wait(_) => panic!("nothing to send"),
+        Turn::Wait(_) | Turn::Over => panic!("nothing to send"),
     }
 }
 
@@ -78,4 +78,32 @@ fn numbers_are_remembered_in_bounded_memory() {
     assert_eq!(taken.has(3 + MOST_AHEAD - 1), Ok(false));
     assert_eq!(taken.has(3 + MOST_AHEAD), Err(TooFarAhead));
     assert_eq!(taken.has(u64::MAX), Err(TooFarAhead));
+}
+
+#[test]
+fn what_a_lost_connection_had_begun_goes_first_elsewhere() {
+    let (mut queue, now) = (Queue::default(), Instant::now());
+    let fates: Vec<_> = (0..4).map(|order| queue.push(load(order as usize + 1), order)).collect();
+    assert_eq!([1, 2, 1].map(|on| number(queue.turn(on, now))), [0, 1, 2]);
+    assert!(queue.retire(1, true));
+    assert_eq!((queue.turn(1, now), queue.straggler(1, now)), (Turn::Over, Turn::Over));
+    // Nobody waits for it any more, but its number must come, and with what it had.
+    queue.forget(fates[0].0);
+    assert_eq!(queue.turn(2, now), Turn::Send { number: 0, load: load(1) });
+    assert!(queue.settle(2, Ok(()), now), "it came over the lost one all the same");
+    assert_eq!([2].map(|on| number(queue.turn(on, now))), [3]);
+    assert!((0..4).all(|number| queue.settle(number, Ok(()), now)));
+    assert_eq!((queue.acknowledged(), queue.has_under_way()), (10, false));
+}
+
+#[test]
+fn a_connection_that_the_lane_needs_is_not_given_up() {
+    let (mut queue, now) = (Queue::default(), Instant::now());
+    let fates: Vec<_> = (0..2).map(|order| queue.push(load(1), order)).collect();
+    assert_eq!([1, 2].map(|on| number(queue.turn(on, now))), [0, 1]);
+    assert!(queue.settle(0, Ok(()), now));
+    assert!(!queue.retire(1, true), "a parcel arrived over it");
+    queue.forget(fates[1].0);
+    assert!(!queue.retire(2, true), "its bytes are gone");
+    assert!(queue.retire(1, false), "the peer wanted no more of it");
 }
