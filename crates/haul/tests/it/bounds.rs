@@ -60,7 +60,7 @@ fn in_words_with_shares_of_the_time_and_what_to_change() {
     let words = words(&pair, false, &["--limit", RATE, "-v"]);
     pair.copy(&words).expect_code(0).expect_says(&[
         "bound by the limit of 2.0 MB/s\n",
-        "link: QUIC, 1 connection; 6.3 MB sent at ",
+        "link: TCP, 1 connection; 6.3 MB sent at ",
         "bound by: a limit ",
         "a limit of 2.0 MB/s is set: raise --limit",
     ]);
