@@ -33,7 +33,7 @@ pub(super) struct Second {
 
 #[derive(Debug, Default)]
 enum State {
-    /// So many seconds in a row spoke for the other kind, with this goodput on average.
+    /// Counting seconds that speak for the other kind.
     #[default]
     Watching,
     /// Moved, with this goodput before.
@@ -49,6 +49,7 @@ enum State {
 #[derive(Debug, Default)]
 pub(super) struct Mover {
     state: State,
+    /// Seconds that have spoken for the other kind one after another, and their goodput summed up.
     in_a_row: u32,
     sum: f64,
 }
