@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use events::{Counters, Event, How, Sink};
-use files::{Name, RelPath};
+use files::{Attributes, Name, RelPath};
 use link::{ControlReceiver, ControlSender, Lane, LaneKind, LinkError, PeerName};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -24,7 +24,7 @@ use crate::message::{Order, Outcome, SourceMessage, TargetMessage};
 use crate::observe::Observer;
 use crate::record::add_record;
 use crate::session::Answers;
-use crate::source::{Job, JobResult, Output, Place, Source, Walked};
+use crate::source::{Job, JobResult, Output, Place, ReadItem, Source, Walked};
 use crate::{Totals, TransferError};
 use limit::Limit;
 use reader::{Payload, Reader};
@@ -78,6 +78,8 @@ pub(crate) struct Sender {
     steps: mpsc::Receiver<Walked>,
     results: mpsc::UnboundedReceiver<(JobResult, Option<Payload>)>,
     done: mpsc::UnboundedSender<(JobResult, Option<Payload>)>,
+    /// Files that changed and are watched until they hold still.
+    looks: JoinSet<(u64, Result<Attributes, String>)>,
     epoch: u64,
     order_number: u64,
     limit: Option<Arc<Limit>>,
@@ -136,6 +138,7 @@ impl Sender {
             steps,
             results,
             done,
+            looks: JoinSet::new(),
             epoch: 0,
             order_number: 0,
             limit: limit.map(|rate| Arc::new(Limit::new(rate))),
@@ -265,6 +268,9 @@ impl Sender {
                         self.send(lane, payload, &mut parcels);
                     }
                 }
+                Some(Ok((index, now))) = self.looks.join_next(), if !self.looks.is_empty() => {
+                    self.machine.looked(index, now);
+                }
                 Some(sent) = parcels.join_next(), if !parcels.is_empty() => {
                     match sent {
                         Ok(Ok(len)) => {
@@ -368,6 +374,7 @@ impl Sender {
         match output {
             Output::Send(message) => control.send(message.encode()),
             Output::Read(job) => self.read(job),
+            Output::Look { read, after } => self.look(read, after),
             Output::Forget(index) => self.reader.forget(index),
             Output::Ended { place, entry, outcome, linked } => {
                 let path = self.offered_path(&place);
@@ -402,6 +409,16 @@ impl Sender {
         tokio::task::spawn_blocking(move || {
             // The shell may be gone; then nobody wants the result.
             let _ = done.send(reader.read(&job));
+        });
+    }
+
+    fn look(&mut self, item: ReadItem, after: Duration) {
+        let reader = self.reader.clone();
+        self.looks.spawn(async move {
+            tokio::time::sleep(after).await;
+            let index = item.index;
+            let looked = tokio::task::spawn_blocking(move || reader.look(&item)).await;
+            (index, looked.unwrap_or_else(|error| Err(error.to_string())))
         });
     }
 

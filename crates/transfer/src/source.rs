@@ -6,6 +6,7 @@
 mod job;
 mod large;
 mod reading;
+mod settling;
 mod waits;
 mod walked;
 
@@ -13,6 +14,7 @@ pub use job::{Failure, Job, JobResult, ReadItem};
 pub use walked::{Found, Place, Walked};
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use files::{Attributes, CHUNK, Digest};
 
@@ -22,13 +24,12 @@ use crate::message::{
 };
 use crate::{Totals, Violation};
 use large::Large;
+use settling::Settling;
 
 /// Reading jobs that may run at once: enough to keep a disk and a hasher busy.
 const MAX_JOBS: usize = 6;
 /// Files that may be sent as bundles before one chunk of a large file gets its turn.
 const MAX_BUNDLE: usize = 512;
-/// How often a file that changes while it is read is offered again.
-const MAX_ATTEMPTS: u8 = 3;
 /// Hard-linked files remembered; links beyond them are sent as files of their own.
 const MAX_SHARED: usize = 65_536;
 /// Outcomes after which the target may forget what it keeps for a cut link.
@@ -41,6 +42,13 @@ pub enum Output {
     Send(SourceMessage),
     /// Read; the answer goes to `job_done`.
     Read(Job),
+    /// Wait, then see how this file looks; the answer goes to `looked`.
+    Look {
+        /// The file, as it was when it was last looked at.
+        read: ReadItem,
+        /// How long to wait.
+        after: Duration,
+    },
     /// Close the handle of this file, if one is open.
     Forget(u64),
     /// An entry ended so.
@@ -83,6 +91,8 @@ struct Live {
     cost: u64,
     /// The offer was taken back, and why.
     withdrawn: Option<Withdrawn>,
+    /// It changed while it was read, and is watched until it holds still.
+    settling: Option<Settling>,
     /// For folders: the walk left it, and whether all of it was read.
     left: Option<bool>,
     /// Known once the content was read whole.
@@ -90,6 +100,13 @@ struct Live {
     large: Option<Large>,
     /// A small file that goes out on this link without having been asked for.
     early: bool,
+}
+
+impl Live {
+    /// Nothing more of it is to be read under this index.
+    fn is_given_up(&self) -> bool {
+        self.withdrawn.is_some() || self.settling.is_some()
+    }
 }
 
 #[derive(Debug)]
@@ -273,6 +290,7 @@ impl Source {
             found,
             attempts,
             withdrawn: None,
+            settling: None,
             left: None,
             digest: None,
             large: None,
@@ -428,7 +446,7 @@ impl Source {
     fn needed(&mut self, need: Need) -> Result<(), Violation> {
         let live = self.live.get_mut(&need.index).ok_or(Violation("need of an unknown entry"))?;
         let size = live.entry.size().ok_or(Violation("need of what has no content"))?;
-        if live.withdrawn.is_some() {
+        if live.is_given_up() {
             return Ok(());
         }
         if let Some(have) = need.have {

@@ -3,9 +3,11 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Write;
 use std::net::UdpSocket;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use testkit::daemon::{Daemon, Ended, Machine, Running, behind, serve_words};
@@ -326,17 +328,63 @@ fn a_source_that_vanishes_is_named_and_the_rest_arrives() {
 fn a_source_that_changes_arrives_as_it_was_or_as_it_is_but_never_mixed() {
     let pair = Pair::new("changes");
     let source = pair.local("file");
-    let (old, new) = (Random::new(44).bytes(8 << 20), Random::new(45).bytes(7 << 20));
+    let (old, new) = (Random::new(44).bytes(12 << 20), Random::new(45).bytes(12 << 20));
     write(&source, &old);
     let words = ["--limit".into(), "6MB".into(), source.clone().into_os_string(), pair.at("data")];
     let running = Running::start(pair.near.command(copy_words(&words)));
     pair.daemon.wait_for_log("began", Duration::from_secs(20));
-    write(&source, &new);
+    // Never shorter in between: a short file that holds still for a moment is as good as any.
+    fs::File::options().write(true).open(&source).unwrap().write_all(&new).unwrap();
     running.wait().expect_code(0);
     let there = fs::read(pair.served("file")).unwrap();
     assert!(there == old || there == new, "{} bytes of neither version", there.len());
     pair.copy_json(&source, pair.at("data"));
     assert!(fs::read(pair.served("file")).unwrap() == new);
+}
+
+#[test]
+fn a_source_that_changes_again_and_again_arrives_once_it_holds_still() {
+    let pair = Pair::new("restless");
+    let source = pair.local("file");
+    // Longer than what is read at once under such a limit.
+    let mut content = Random::new(47).bytes(12 << 20);
+    write(&source, &content);
+    let words = ["--limit".into(), "6MB".into(), source.clone().into_os_string(), pair.at("data")];
+    let running = Running::start(pair.near.command(copy_words(&words)));
+    pair.daemon.wait_for_log("began", Duration::from_secs(20));
+    for number in 1..=12 {
+        content[..8].copy_from_slice(&u64::to_le_bytes(number));
+        fs::File::options().write(true).open(&source).unwrap().write_all(&content[..8]).unwrap();
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    running.wait().expect_code(0);
+    assert!(fs::read(pair.served("file")).unwrap() == content);
+}
+
+#[test]
+fn a_source_that_never_holds_still_is_named_and_the_rest_arrives() {
+    let pair = Pair::new("never-still");
+    let source = pair.local("tree");
+    Growth::small(60, 20).grow(&source);
+    let log = source.join("log");
+    write(&log, b"begins");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut log = fs::File::options().append(true).open(&log).unwrap();
+            while !is_over.load(Ordering::Relaxed) {
+                log.write_all(b"a line\n").unwrap();
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let words = [source.clone().into_os_string(), pair.at("data")];
+        let ended = Running::start(pair.near.command(copy_words(&words))).wait();
+        is_over.store(true, Ordering::Relaxed);
+        ended.expect_code(1).expect_says(&["tree/log", "it changed each time that it was read"]);
+    });
+    fs::remove_file(&log).unwrap();
+    let left = differences(&source, &pair.served("tree"));
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// A command as somebody who may not read and write everything.

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use files::{
-    CHUNK, ChunkHash, Digest, Dir, File, FilesError, Follow, RelPath, chunk_len, hash_chunk,
+    Attributes, CHUNK, ChunkHash, Digest, Dir, File, FilesError, Follow, RelPath, chunk_len,
+    hash_chunk,
 };
 
 use crate::buffers::Buffers;
@@ -87,6 +88,13 @@ impl Reader {
                 Err(failure) => self.failed(read, failure, 0, *epoch),
             },
         }
+    }
+
+    /// How a file looks now.
+    pub(crate) fn look(&self, item: &ReadItem) -> Result<Attributes, String> {
+        let root = self.root(item.place.source).map_err(|failure| failure.reason)?;
+        let file = root.open_file(&item.place.path, Follow::Never);
+        file.and_then(|file| file.attributes()).map_err(|error| crate::words(&error))
     }
 
     fn failed(

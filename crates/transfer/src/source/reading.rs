@@ -3,10 +3,7 @@
 use files::{CHUNK, ChunkHash, Digest};
 
 use super::large::Large;
-use super::{
-    Failure, Found, Job, JobResult, MAX_ATTEMPTS, MAX_BUNDLE, MAX_JOBS, Output, ReadItem, Source,
-    Withdrawn,
-};
+use super::{Job, JobResult, MAX_BUNDLE, MAX_JOBS, Output, ReadItem, Source};
 use crate::message::SourceMessage;
 
 impl Source {
@@ -132,10 +129,10 @@ impl Source {
 
     fn chunk_read(&mut self, index: u64, chunk: u64, hash: ChunkHash, stale: bool) {
         let Some(live) = self.live.get_mut(&index) else { return };
+        let given_up = live.is_given_up();
         let Some(large) = &mut live.large else { return };
         large.hashed(chunk, hash, stale);
-        let withdrawn = live.withdrawn.is_some();
-        if stale || withdrawn || !large.is_read() || self.big.contains(&index) {
+        if stale || given_up || !large.is_read() || self.big.contains(&index) {
             return;
         }
         // All was asked for before the last hash came: only now can the file be closed.
@@ -160,34 +157,5 @@ impl Source {
         }
         // Another digest than the one that was named says that the content is to be asked for.
         self.send(SourceMessage::Sum { index, digest });
-    }
-
-    /// A file that changed is offered anew, under a new index, before the old offer is taken back: so
-    /// its folder always has an unfinished child and cannot be finished in between.
-    fn read_failed(&mut self, index: u64, failure: Failure) {
-        let Some(live) = self.live.get_mut(&index).filter(|live| live.withdrawn.is_none()) else {
-            return; // Several chunks of one file fail together, and the first has said it.
-        };
-        let room = self.live_cost + live.cost <= self.window;
-        let again = failure.changed_to.filter(|_| room && live.attempts + 1 < MAX_ATTEMPTS);
-        let reason = match (failure.changed_to, again) {
-            (Some(_), None) => "it changed each time that it was read".to_owned(),
-            _ => failure.reason,
-        };
-        live.withdrawn = Some(Withdrawn { reason: reason.clone(), replaced: again.is_some() });
-        let (parent, found, attempts) = (live.entry.parent, live.found.clone(), live.attempts + 1);
-        // Nothing of it is to be read any more.
-        self.big.retain(|big| *big != index);
-        self.small.retain(|small| *small != index);
-        self.compare.retain(|(compared, _)| *compared != index);
-        if let Some(now) = again {
-            let found = Found { attributes: now, ..found };
-            self.offer(found, Some(parent), attempts);
-            self.send_offers();
-        }
-        self.send(SourceMessage::Withdraw { index, reason });
-        if self.finished_walk {
-            self.send_end();
-        }
     }
 }

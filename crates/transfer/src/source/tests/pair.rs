@@ -67,6 +67,7 @@ enum Event {
     ToSource(TargetMessage),
     Parcel(ParcelHead, u64),
     Read(JobResult, Option<(ParcelHead, u64)>),
+    Looked(u64, Result<files::Attributes, String>),
     Done(target::JobResult),
     Walk,
     Cut,
@@ -201,6 +202,7 @@ impl Pair {
                     Taken::Drop => {}
                 }
             }
+            Event::Looked(index, now) => self.source.looked(index, now),
             Event::Read(result, parcel) => {
                 let fresh = result.epoch() == self.epoch;
                 self.source.job_done(result);
@@ -280,6 +282,10 @@ impl Pair {
             Output::Read(job) => {
                 let (result, parcel) = self.tree.read(&mut self.rng, job);
                 self.later(10_000, Event::Read(result, parcel));
+            }
+            Output::Look { read, after } => {
+                let now = self.tree.glance(&mut self.rng, &read);
+                self.later(after.as_micros() as u64, Event::Looked(read.index, now));
             }
             Output::Forget(_) => {}
             Output::Ended { entry, outcome, .. } => {

@@ -193,6 +193,14 @@ impl SourceDisk {
         }
     }
 
+    /// How a file looks that changed before, and why it cannot be looked at now and then.
+    pub fn glance(&mut self, rng: &mut Rng, item: &ReadItem) -> Result<Attributes, String> {
+        if rng.percent(self.trouble / 3) {
+            return Err("unreadable".into());
+        }
+        Ok(self.now(rng, item))
+    }
+
     /// Does a reading job: its result, and the parcel that goes with it.
     pub fn read(&mut self, rng: &mut Rng, job: Job) -> (JobResult, Option<(ParcelHead, u64)>) {
         match job {
