@@ -58,7 +58,8 @@ pub struct ListenOptions {
     pub memory_budget: u64,
     /// The most connections at once, handshakes included.
     pub max_connections: usize,
-    /// The most connections at once that lanes over TCP have beside their first.
+    /// The most data connections at once that lanes over TCP have beside their first; each takes half a
+    /// MiB for buffers where it is busy, which a share that shrinks does not take back.
     pub max_data_connections: usize,
     /// The most handshakes at once from one IPv4 address or one IPv6 /64.
     pub max_handshakes_per_address: usize,
@@ -75,7 +76,7 @@ impl Default for ListenOptions {
         Self {
             memory_budget: 128 * 1024 * 1024,
             max_connections: 256,
-            max_data_connections: 512,
+            max_data_connections: 128,
             max_handshakes_per_address: 32,
             validate_above: 64,
             handshake_deadline: Duration::from_secs(5),

@@ -1,5 +1,6 @@
-//! The TCP half of a listener: each connection says which lane it belongs to, and only the first of a lane
-//! asks the gatekeeper. What is held for a peer before it is admitted is one handshake's small buffers.
+//! The TCP half of a listener: each connection says which lane it belongs to, and the gatekeeper is asked
+//! before anything is kept for it: for the first of a lane, and for one that came before that. What is held
+//! for a peer until then is one handshake's small buffers, for as long as a handshake may take.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -108,7 +109,9 @@ impl TcpDoor {
         match Hello::decode(&hello) {
             None => turn_away(secured, close_code::PROTOCOL, "another version of haul").await,
             Some(Hello { lane, number: 0 }) => self.admit(secured, lane, key, remote, slot).await,
-            Some(Hello { lane, number }) => self.join(secured, lane, number, key, slot).await,
+            Some(Hello { lane, number }) => {
+                self.join(secured, (lane, number), key, remote, slot).await
+            }
         }
     }
 
@@ -157,15 +160,21 @@ impl TcpDoor {
     async fn join(
         &self,
         secured: Secured,
-        lane: [u8; 16],
-        number: u16,
+        (lane, number): ([u8; 16], u16),
         key: PublicKey,
+        remote: SocketAddr,
         mut slot: Slot,
     ) {
-        let Some(session) = self.lanes.find(lane, key).await else { return };
-        if slot.join() {
-            session.attach(Joining { number, secured, held: Some(slot) }).await;
+        // Nobody waits here who would not be let in: places to wait are few.
+        let may_wait = || self.door.gatekeeper.admit(&key, remote).is_ok();
+        let Some(session) = self.lanes.find(lane, key, may_wait).await else { return };
+        if session.claim_first() {
+            // Each lane has one, so they are counted by their lanes.
+            slot.handshake_done();
+        } else if !slot.join() {
+            return;
         }
+        session.attach(Joining { number, secured, held: Some(slot) }).await;
     }
 }
 
@@ -227,8 +236,13 @@ impl Lanes {
         Some(Listed { lanes: self, lane })
     }
 
-    /// The lane of that number, if it is that key's; it may come within [`HOLD`].
-    async fn find(&self, lane: [u8; 16], key: PublicKey) -> Option<Arc<Session>> {
+    /// The lane of that number, if it is that key's; it may come within [`HOLD`] if the key `may_wait`.
+    async fn find(
+        &self,
+        lane: [u8; 16],
+        key: PublicKey,
+        may_wait: impl Fn() -> bool,
+    ) -> Option<Arc<Session>> {
         let deadline = Instant::now() + HOLD;
         let mut waiting = None;
         loop {
@@ -239,6 +253,9 @@ impl Lanes {
                 return (*owner == key).then(|| session.clone());
             }
             if waiting.is_none() {
+                if !may_wait() {
+                    return None;
+                }
                 waiting = Some(Held::new(self, key)?);
             }
             timeout_at(deadline, changed).await.ok()?;

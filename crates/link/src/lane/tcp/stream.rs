@@ -22,6 +22,9 @@ const BATCH: usize = 16 * MAX_PLAIN;
 /// How much a read takes at most.
 const READ_BYTES: usize = 16 * (MAX_PLAIN + OVERHEAD);
 
+/// What the two halves of a connection hold at most.
+pub(crate) const MOST_BUFFERED: usize = READ_BYTES + BATCH + BATCH / MAX_PLAIN * OVERHEAD;
+
 /// The buffer of a connection that waits; a hello or a frame of control fits.
 const SMALL_READ_BYTES: usize = MAX_RECORD;
 
