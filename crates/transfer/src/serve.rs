@@ -42,10 +42,11 @@ impl Server {
         })
     }
 
-    /// Serves one lane until it ends.
-    pub async fn serve(self: Arc<Self>, lane: Lane) {
+    /// Serves one lane until it ends. `asked` is called when a request has come: a dialler that tries several
+    /// kinds of lane asks on one of them.
+    pub async fn serve(self: Arc<Self>, lane: Lane, asked: impl FnOnce() + Send) {
         self.registry.sweep();
-        let result = self.serve_request(&lane).await;
+        let result = self.serve_request(&lane, asked).await;
         match &result {
             Ok(()) => lane.close(close_code::DONE, "done"),
             Err(error) => {
@@ -64,7 +65,11 @@ impl Server {
         }
     }
 
-    async fn serve_request(&self, lane: &Lane) -> Result<(), TransferError> {
+    async fn serve_request(
+        &self,
+        lane: &Lane,
+        asked: impl FnOnce() + Send,
+    ) -> Result<(), TransferError> {
         let (mut control, request) = match session::answer(lane).await {
             // A dialler that tries several kinds of lane leaves those that it does not take.
             Err(TransferError::Link(LinkError::Closed { code, .. }))
@@ -74,6 +79,7 @@ impl Server {
             }
             answered => answered?,
         };
+        asked();
         let result = match request {
             Opening::Put { id, resume, seen, order } => {
                 self.put(lane, &mut control, id, resume.then_some(seen), order).await

@@ -131,7 +131,7 @@ impl Rig {
         let accepting = listener.clone();
         let serving = tokio::spawn(async move {
             while let Ok(lane) = accepting.accept().await {
-                tokio::spawn(server.clone().serve(lane));
+                tokio::spawn(server.clone().serve(lane, || {}));
             }
         });
         Self { kind: LaneKind::Quic, relay, listener, serving, identity }
