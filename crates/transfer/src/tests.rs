@@ -17,9 +17,10 @@ use tree::{CompareOptions, compare};
 
 use crate::client::{Connect, Connecting, JobOptions, JobReport, Way, get, list, put};
 use crate::host::{AdmitAll, Host, Landing, Refusal, SourceRoot};
-use crate::message::{Listed, Order};
+use crate::message::{Listed, Opening, Order};
 use crate::receipt::Receipt;
 use crate::serve::Server;
+use crate::session;
 
 /// A folder that is gone at the end of the test.
 struct Scratch(PathBuf);
@@ -218,6 +219,7 @@ macro_rules! both_kinds {
 both_kinds! {
     a_tree_goes_there_and_back
     a_listing_of_nothing_is_empty
+    a_measurement_is_over_when_its_time_is
     checksum_deletion_and_existing
     names_are_offered_as_asked
 }
@@ -468,6 +470,34 @@ fn goes_on_over_tcp(name: &str, is_pull: bool) {
         assert!(again <= 8 << 20, "{again} bytes were sent again");
         let (from, to) = (scratch.path(from).join("tree"), scratch.path(to).join("tree"));
         assert_same(&Dir::open_ambient(&from).unwrap(), &Dir::open_ambient(&to).unwrap());
+        rig.close().await;
+    });
+}
+
+/// A dialler that asked for a second and does not stop is not read from any longer, and hears the figures
+/// all the same when it does.
+fn a_measurement_is_over_when_its_time_is(kind: LaneKind) {
+    let scratch = Scratch::new(&format!("overtime-{kind}"));
+    runtime().block_on(async {
+        let rig = Rig::of(kind, scratch.dir("far"));
+        let lane = rig.connect()(Way::Any).await.unwrap();
+        let request = Opening::Measure { up: true, seconds: 1 };
+        let (mut control, answer) = session::ask(&lane, &request).await.unwrap();
+        assert!(matches!(answer, Opening::Accept { .. }));
+        let body = bytes::Bytes::from(vec![7; 64 << 10]);
+        let quiet = Duration::from_secs(4);
+        for order in 0.. {
+            let sending = lane.send_parcel(bytes::Bytes::new(), body.clone(), order);
+            match tokio::time::timeout(quiet, sending).await {
+                Ok(sent) => sent.expect("it is read from until the lane is given up"),
+                Err(_not_read) => break,
+            }
+            // Not to fill the memory of the daemon's transport within a moment.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        control.0.finish().await.unwrap();
+        let said = session::read(&lane, &mut control.1, Duration::from_secs(20)).await.unwrap();
+        assert!(matches!(said, Opening::Measured(seen) if seen.bytes > 0), "{said:?}");
         rig.close().await;
     });
 }
