@@ -183,6 +183,17 @@ impl Lane {
         }
     }
 
+    /// Sends from now on only what others on the path leave, as [`crate::Pace::Background`] says. Over QUIC
+    /// this is for lanes that we admitted; one that is dialed has its pace in its options. Over TCP it is
+    /// as much as the system allows: one data connection, with TCP-LP where Linux
+    /// offers that, or else Reno.
+    pub fn give_way(&self) {
+        match &self.inner.path {
+            Path::Quic(quic) => quic.give_way(),
+            Path::Tcp(tcp) => tcp.give_way(),
+        }
+    }
+
     /// Waits until the peer has said that we are in; the error says why not. A lane can be used before,
     /// and whatever is done on it fails with the same error if the peer refuses us. A lane that we
     /// admitted is welcome from the start.

@@ -20,6 +20,7 @@ mod identity;
 mod known_hosts;
 mod lane;
 mod listen;
+mod manners;
 mod memory;
 mod public_key;
 mod race;

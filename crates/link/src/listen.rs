@@ -16,11 +16,12 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{close_code, reason_bytes};
 use crate::lane::{Path, QuicLane, canonical};
+use crate::manners::Manners;
 use crate::memory::{Account, MemoryBudget, SMALLEST_SHARE, parcels_of};
 use crate::rate::control_of;
 use crate::{
-    Denied, Identity, Lane, LinkError, PathMemory, PeerName, Permissions, PublicKey,
-    TransportOptions, Warning, socket, tls,
+    Congestion, Denied, Identity, Lane, LinkError, Pace, PathMemory, PeerName, Permissions,
+    PublicKey, TransportOptions, Warning, socket, tls,
 };
 
 mod memories;
@@ -260,13 +261,15 @@ impl Door {
     /// One peer, from its handshake to its end. The slot is given back when this returns or panics.
     async fn visit(self: Arc<Self>, incoming: Incoming, mut slot: Slot) {
         let admitted = tokio::time::timeout(self.handshake_deadline, self.admit(incoming)).await;
-        let Ok(Some((connection, peer, permissions))) = admitted else { return };
+        let Ok(Some(Admitted { connection, peer, permissions, manners })) = admitted else {
+            return;
+        };
         slot.handshake_done();
         let account = Account::new(SMALLEST_SHARE);
         let _place = self.budget.join(Arc::new(connection.clone()), account.clone());
         let remote = canonical(connection.remote_address());
         let name = PeerName::new(remote).with_key(peer);
-        let quic = QuicLane::admitted(connection.clone(), name.clone(), account.clone());
+        let quic = QuicLane::admitted(connection.clone(), name.clone(), account.clone(), manners);
         let lane = Lane::new(Path::Quic(quic), name, peer, Some(permissions), account, Vec::new());
         tokio::select! {
             sent = self.lanes.send(lane) => if sent.is_err() {
@@ -282,19 +285,24 @@ impl Door {
         }
     }
 
-    /// The settings for a connection from here, which starts from what was learnt of the path.
-    fn config_for(&self, remote: SocketAddr) -> Option<ServerConfig> {
-        let known_path = Some(self.memories.of(remote.ip())?);
+    /// The settings for a connection from here, which starts from what was learnt of the path, and gives
+    /// way when it is told to.
+    fn config_for(&self, remote: SocketAddr, manners: &Manners) -> Option<ServerConfig> {
+        let known_path = self.memories.of(remote.ip());
         let options = TransportOptions { known_path, ..self.transport.clone() };
-        let transport = options.to_config(SMALLEST_SHARE, parcels_of(SMALLEST_SHARE)).ok()?;
+        let mut transport = options.to_config(SMALLEST_SHARE, parcels_of(SMALLEST_SHARE)).ok()?;
+        if options.congestion == Congestion::Rate && options.pace == Pace::Fair {
+            transport.congestion_controller_factory(Arc::new(manners.factory(known_path)));
+        }
         let mut config = self.config.clone();
         config.transport_config(Arc::new(transport));
         Some(config)
     }
 
     /// The handshake, the gatekeeper's word, and the welcome that tells the dialer that it is in.
-    async fn admit(&self, incoming: Incoming) -> Option<(Connection, PublicKey, Permissions)> {
-        let accepted = match self.config_for(canonical(incoming.remote_address())) {
+    async fn admit(&self, incoming: Incoming) -> Option<Admitted> {
+        let manners = Manners::default();
+        let accepted = match self.config_for(canonical(incoming.remote_address()), &manners) {
             Some(config) => incoming.accept_with(Arc::new(config)),
             None => incoming.accept(),
         };
@@ -308,7 +316,7 @@ impl Door {
                 let mut welcome = connection.open_uni().await.ok()?;
                 welcome.write_all(&WELCOME).await.ok()?;
                 welcome.finish().ok()?;
-                Some((connection, peer, permissions))
+                Some(Admitted { connection, peer, permissions, manners })
             }
             Err(denied) => {
                 connection
@@ -317,6 +325,14 @@ impl Door {
             }
         }
     }
+}
+
+/// A peer that was let in.
+struct Admitted {
+    connection: Connection,
+    peer: PublicKey,
+    permissions: Permissions,
+    manners: Manners,
 }
 
 /// The key that the peer proved to hold in the handshake.

@@ -31,7 +31,7 @@ pub enum LinkChoice {
     /// Whichever gets through and suits the path.
     #[default]
     Auto,
-    /// QUIC, also near by, unless only TCP gets through: for a pace that TCP cannot keep.
+    /// QUIC, also near by, unless only TCP gets through: for a pace that TCP cannot keep as well.
     PreferQuic,
     /// This one alone.
     Only(LaneKind),

@@ -103,6 +103,10 @@ impl TcpLane {
         }
     }
 
+    pub(super) fn give_way(&self) {
+        self.session.give_way();
+    }
+
     pub(super) async fn welcomed(&self) -> Result<(), LinkError> {
         self.session.welcomed().await
     }

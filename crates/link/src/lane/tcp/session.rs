@@ -152,6 +152,8 @@ pub(crate) struct Session {
     lost: AtomicBool,
     /// Whether a data connection has come.
     claimed: AtomicBool,
+    /// Whether what is sent leaves the path to others.
+    gives_way: AtomicBool,
     /// Milliseconds since `started` at which something came last.
     heard: AtomicU64,
     attach: mpsc::Sender<Joining>,
@@ -198,6 +200,7 @@ impl Session {
             live: AtomicU32::new(0),
             lost: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
+            gives_way: AtomicBool::new(false),
             heard: AtomicU64::new(0),
             attach,
             sockets: Mutex::default(),
@@ -328,7 +331,20 @@ impl Session {
         *figures
     }
 
+    /// Leaves the path to others from now on, as far as the system allows.
+    pub(crate) fn give_way(&self) {
+        self.gives_way.store(true, Ordering::Relaxed);
+        self.sockets().iter().for_each(|socket| stream::give_way(socket));
+    }
+
+    pub(super) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
+    }
+
     fn note_socket(&self, socket: &Arc<TcpStream>) {
+        if self.gives_way() {
+            stream::give_way(socket);
+        }
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.push(Arc::downgrade(socket));
     }

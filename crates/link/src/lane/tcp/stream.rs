@@ -277,3 +277,17 @@ pub(crate) fn tune(socket: &TcpStream, congestion: Congestion, silence: Duration
     #[cfg(not(target_os = "linux"))]
     let _ = (socket, congestion, silence, NOT_SENT_BYTES);
 }
+
+/// Takes the manners that give way to others, of those that the system has and allows.
+pub(crate) fn give_way(socket: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    {
+        let socket = SockRef::from(socket);
+        // Reno is always there, and takes less of a long path than any other that is.
+        if socket.set_tcp_congestion(b"lp").is_err() {
+            let _ = socket.set_tcp_congestion(b"reno");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}

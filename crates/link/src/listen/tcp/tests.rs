@@ -524,3 +524,13 @@ async fn a_flood_of_pings_takes_turns() {
     });
     assert!(!left.await, "it goes on for as long as pings come");
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_connection_that_gives_way_is_of_a_modest_kind() {
+    let (peer, _here) = within(two_ends()).await;
+    stream::give_way(peer.writer.socket());
+    let name = socket2::SockRef::from(&**peer.writer.socket()).tcp_congestion().unwrap();
+    let name = String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned();
+    assert!(["lp", "reno"].contains(&name.as_str()), "{name}");
+}
