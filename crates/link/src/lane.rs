@@ -15,6 +15,8 @@ use crate::{Bound, LinkError, ParcelError, PathMemory, PeerName, Permissions, Pu
 mod quic;
 pub(crate) mod tcp;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use quic::fuzz_parcel;
 pub(crate) use quic::{QuicLane, Welcome};
 pub(crate) use tcp::TcpLane;
 

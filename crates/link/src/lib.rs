@@ -16,6 +16,9 @@ mod backoff;
 mod dial;
 mod error;
 mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod known_hosts;
 mod lane;

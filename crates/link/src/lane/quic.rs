@@ -24,6 +24,8 @@ mod parcel;
 pub(crate) use control::{Receiver, Sender};
 pub(crate) use parcel::Arriving;
 pub(super) use parcel::MOST_HEAD;
+#[cfg(feature = "fuzzing")]
+pub(crate) use parcel::fuzzing::assemble as fuzz_parcel;
 
 /// The connection and what it was made from.
 #[derive(Debug)]
