@@ -32,6 +32,7 @@ pub(crate) fn assemble(data: &[u8]) {
         // The library gives each byte once.
         let start = usize::from(u16::from_be_bytes([*high, *low])) * 4 % all.len();
         let most = (start + usize::from(*steps) * STEP / 8 + 1).min(all.len());
+        let start = start + came[start..most].iter().take_while(|came| **came).count();
         let end = start + came[start..most].iter().take_while(|came| !**came).count();
         came[start..end].fill(true);
         match assembly.place(start as u64, &all[start..end]) {

@@ -57,6 +57,9 @@ pub(crate) fn open(data: &[u8]) {
         let read = read_all(&mut here, &mut sealed);
         match (kind % 4, read) {
             (0, read) => assert_eq!(read.as_deref(), Ok(bytes), "data comes as it was sent"),
+            (1, read) if data_in(bytes).is_some() => {
+                assert_eq!(read.as_deref().ok(), data_in(bytes), "padding is no data");
+            }
             // It has said that it changes its keys, and does so.
             (1, Ok(_)) if here.updates > updates => assert!(peer.follow().is_ok()),
             (_, Ok(_)) => {}
@@ -64,6 +67,13 @@ pub(crate) fn open(data: &[u8]) {
             (_, Err(_)) => return,
         }
     }
+}
+
+/// The data in the inside of a record that may be, if it is of that kind.
+fn data_in(inside: &[u8]) -> Option<&[u8]> {
+    let end = inside.iter().rposition(|byte| *byte != 0)?;
+    let fits = end <= MAX_PLAIN && HEADER_BYTES + inside.len() + TAG_BYTES <= MAX_RECORD;
+    (fits && inside[end] == APPLICATION_DATA).then(|| &inside[..end])
 }
 
 impl Sealer {
