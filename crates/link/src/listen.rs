@@ -269,7 +269,8 @@ impl Door {
         let _place = self.budget.join(Arc::new(connection.clone()), account.clone());
         let remote = canonical(connection.remote_address());
         let name = PeerName::new(remote).with_key(peer);
-        let quic = QuicLane::admitted(connection.clone(), name.clone(), account.clone(), manners);
+        let quic =
+            QuicLane::admitted(connection.clone(), name.clone(), account.clone(), manners.clone());
         let lane = Lane::new(Path::Quic(quic), name, peer, Some(permissions), account, Vec::new());
         tokio::select! {
             sent = self.lanes.send(lane) => if sent.is_err() {
@@ -278,6 +279,10 @@ impl Door {
             _ended = connection.closed() => return,
         }
         connection.closed().await;
+        if manners.gives_way() {
+            // What others left says little of the path.
+            return;
+        }
         let learned = control_of(connection.congestion_state()).and_then(|rate| rate.learned());
         if let Some(learned) = learned {
             // Others of that network may sit behind a narrower link: sizes are found anew.

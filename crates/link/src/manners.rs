@@ -21,7 +21,7 @@ impl Manners {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn gives_way(&self) -> bool {
+    pub(crate) fn gives_way(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 

@@ -47,6 +47,14 @@ fn a_limit_of_this_end_is_named() {
     check("bound-pull", &[], &["--limit", RATE], true);
 }
 
+/// A pull asks for its pace, and gets no more than its key may have.
+#[test]
+fn a_pace_that_was_asked_for_is_named() {
+    check("bound-pull-pace", &[], &["--pace", RATE], true);
+    check("bound-pull-both", &["--max-rate", RATE], &["--pace", "50MB"], true);
+    check("bound-push-pace", &[], &["--pace", RATE, "--link", "tcp"], false);
+}
+
 /// The dialler cannot know it: the daemon says it on the control stream.
 #[test]
 fn a_limit_of_the_other_end_is_named() {
