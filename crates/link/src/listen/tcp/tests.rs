@@ -2,6 +2,7 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::super::slots::MOST_TCP_HANDSHAKES;
 use super::*;
 use crate::lane::MAX_FRAME;
 use crate::lane::tcp::frame::{FrameError, Frames, PARCEL_START_BYTES, ParcelStart};
@@ -303,6 +304,33 @@ async fn strangers_wait_for_no_lane_and_keep_nobody_from_waiting() {
     for stranger in &mut strangers {
         assert!(is_dropped(stranger).await);
     }
+}
+
+#[tokio::test]
+async fn whoever_is_silent_longest_makes_room() {
+    let rig = rig(ListenOptions {
+        max_handshakes_per_address: 10_000,
+        // The test is over before.
+        handshake_deadline: PATIENCE * 2,
+        ..ListenOptions::default()
+    });
+    let mut silent = Vec::new();
+    for _ in 0..MOST_TCP_HANDSHAKES {
+        silent.push(within(TcpStream::connect(rig.listener.local_addr())).await.unwrap());
+    }
+    let lane = within(async {
+        loop {
+            match rig.dial(&DialOptions::default()).await {
+                Ok(lane) => return lane,
+                Err(LinkError::Busy { .. } | LinkError::Reset { .. }) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let _lane = lane.await;
+    let mut gone = [0; 1];
+    assert!(!matches!(within(silent[0].read(&mut gone)).await, Ok(1..)), "the oldest is gone");
 }
 
 #[tokio::test]
