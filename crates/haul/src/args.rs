@@ -113,7 +113,8 @@ pub struct CopyArguments {
     #[arg(long, value_name = "auto|quic|tcp", default_value = "auto", value_parser = parse_link)]
     pub link: LinkChoice,
     /// How hard to push: fair shares the path with others, background leaves it to them, and a rate
-    /// such as 20MB is kept whatever is lost. For what this side sends over QUIC.
+    /// such as 20MB is kept whatever is lost. For a pull and over TCP a rate is an upper bound, and
+    /// over TCP background is only as modest as the system can be: see the guide.
     #[arg(long, value_name = "fair|background|RATE", default_value = "fair", value_parser = parse_pace)]
     pub pace: Pace,
     /// How long to wait for a link that is down, such as 30s, 2h or 1d. [default: 5m, and 30s for the

@@ -136,7 +136,7 @@ pub fn advice(bound: Bound, here: Here) -> Option<String> {
         BoundKind::SourceCpu => processor(figure, here.source()),
         BoundKind::TargetCpu => processor(figure, here.target()),
         BoundKind::Limit => format!(
-            "a limit of {} is set: raise --limit, or max-rate of this key at the other end",
+            "a limit of {} is set: raise --limit, or a rate of --pace, or max-rate of this key at the other end",
             rate()
         ),
         BoundKind::PathLoss => format!(

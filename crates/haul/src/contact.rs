@@ -152,6 +152,7 @@ pub async fn reach(
                 return Err(changed(target, peer.key(), expected, places));
             }
             LinkError::NoAnswer { .. }
+            | LinkError::NobodyServes { .. }
             | LinkError::Unreachable { .. }
             | LinkError::TimedOut { .. }
             | LinkError::Reset { .. }

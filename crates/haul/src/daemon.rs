@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use events::Sink;
@@ -111,16 +112,29 @@ impl Daemon {
 #[derive(Default)]
 struct Guests {
     tasks: JoinSet<()>,
-    lanes: HashMap<Id, Lane>,
+    lanes: HashMap<Id, Guest>,
+}
+
+struct Guest {
+    lane: Lane,
+    /// Whether it has asked for something, and the log names it.
+    is_told: Arc<AtomicBool>,
 }
 
 impl Guests {
+    /// Serves a lane. It is told of when its first request comes, for of the kinds of lane that a dialler
+    /// tries at once all but one are closed without a word.
     fn welcome(&mut self, lane: Lane, server: &Arc<Server>, log: &Log) {
-        let comment =
-            lane.permissions().map(|allowed| allowed.comment.as_str()).unwrap_or_default();
-        log(&format!("{} connected ({})", lane.peer_name(), files::escape(comment.as_bytes())));
-        let task = self.tasks.spawn(Arc::clone(server).serve(lane.clone()));
-        self.lanes.insert(task.id(), lane);
+        let is_told = Arc::new(AtomicBool::new(false));
+        let (told, log, asking) = (is_told.clone(), log.clone(), lane.clone());
+        let asked = move || {
+            let comment = asking.permissions().map_or("", |allowed| allowed.comment.as_str());
+            let comment = files::escape(comment.as_bytes());
+            log(&format!("{} connected over {} ({comment})", asking.peer_name(), asking.kind()));
+            told.store(true, Ordering::Relaxed);
+        };
+        let task = self.tasks.spawn(Arc::clone(server).serve(lane.clone(), asked));
+        self.lanes.insert(task.id(), Guest { lane, is_told });
     }
 
     fn part(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>, log: &Log) {
@@ -128,19 +142,20 @@ impl Guests {
             Ok((id, ())) => *id,
             Err(error) => error.id(),
         };
-        let Some(lane) = self.lanes.remove(&id) else { return };
+        let Some(Guest { lane, is_told }) = self.lanes.remove(&id) else { return };
         match ended {
             Err(error) if error.is_panic() => {
                 log(&format!("{}: the lane ended by a fault of this program", lane.peer_name()));
             }
-            _ => log(&format!("{} left", lane.peer_name())),
+            _ if is_told.load(Ordering::Relaxed) => log(&format!("{} left", lane.peer_name())),
+            _ => {}
         }
     }
 
     /// Closes lanes whose key may no longer do what they were opened for. Where it may do something
     /// else now, the peer comes back by itself and finds that in force.
     fn check(&self, allowed: impl Fn(&link::PublicKey, SocketAddr) -> Result<Permissions, Denied>) {
-        for lane in self.lanes.values() {
+        for Guest { lane, .. } in self.lanes.values() {
             match allowed(lane.peer(), lane.remote_address()) {
                 Err(denied) => lane.close(close_code::REFUSED, &denied.reason),
                 Ok(now) if lane.permissions().is_some_and(|then| *then != now) => {

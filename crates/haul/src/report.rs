@@ -230,7 +230,7 @@ fn of_link(error: &LinkError) -> (Code, Option<String>) {
         _ => Code::Link,
     };
     let hint = match error {
-        LinkError::NoAnswer { peer, .. } => Some(format!(
+        LinkError::NoAnswer { peer, .. } | LinkError::NobodyServes { peer, .. } => Some(format!(
             "is `haul serve` running there, and does every firewall on the way let UDP or TCP through to {}?",
             peer.address()
         )),

@@ -104,6 +104,9 @@ pub enum LinkError {
     /// No handshake within the deadline.
     #[error("{peer} did not answer within {} s", after.as_secs_f32())]
     NoAnswer { peer: PeerName, after: Duration },
+    /// The port is closed for TCP, and QUIC got no answer for longer than that would take.
+    #[error("{peer} refuses TCP, and did not answer over QUIC (UDP) within {:.1} s", after.as_secs_f32())]
+    NobodyServes { peer: PeerName, after: Duration },
     /// The peer takes no more connections for now.
     #[error("{peer} takes no more connections")]
     Busy { peer: PeerName },
@@ -158,6 +161,7 @@ impl LinkError {
             Self::Resolve { .. }
             | Self::Unreachable { .. }
             | Self::NoAnswer { .. }
+            | Self::NobodyServes { .. }
             | Self::Busy { .. }
             | Self::TimedOut { .. }
             | Self::Reset { .. }
@@ -184,7 +188,7 @@ impl LinkError {
             Self::Resolve { .. } | Self::NoAddress { .. } => {
                 "check how the host name is spelled".to_owned()
             }
-            Self::NoAnswer { .. } | Self::Unreachable { .. } => {
+            Self::NoAnswer { .. } | Self::NobodyServes { .. } | Self::Unreachable { .. } => {
                 "check that haul serve runs there and that firewalls let its port through (UDP and TCP)"
                     .to_owned()
             }
@@ -217,6 +221,7 @@ impl LinkError {
             | Self::NoAddress { peer }
             | Self::Unreachable { peer, .. }
             | Self::NoAnswer { peer, .. }
+            | Self::NobodyServes { peer, .. }
             | Self::Busy { peer }
             | Self::Incompatible { peer, .. }
             | Self::HostKey { peer, .. }

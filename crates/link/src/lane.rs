@@ -15,6 +15,8 @@ use crate::{Bound, LinkError, ParcelError, PathMemory, PeerName, Permissions, Pu
 mod quic;
 pub(crate) mod tcp;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use quic::fuzz_parcel;
 pub(crate) use quic::{QuicLane, Welcome};
 pub(crate) use tcp::TcpLane;
 
@@ -180,6 +182,17 @@ impl Lane {
         match &self.inner.path {
             Path::Quic(quic) => quic.stats(),
             Path::Tcp(tcp) => tcp.stats(),
+        }
+    }
+
+    /// Sends from now on only what others on the path leave, as [`crate::Pace::Background`] says. Over QUIC
+    /// this is for lanes that we admitted; one that is dialed has its pace in its options. Over TCP it is
+    /// as much as the system allows: one data connection, with TCP-LP where Linux
+    /// offers that, or else Reno.
+    pub fn give_way(&self) {
+        match &self.inner.path {
+            Path::Quic(quic) => quic.give_way(),
+            Path::Tcp(tcp) => tcp.give_way(),
         }
     }
 

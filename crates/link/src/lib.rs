@@ -16,10 +16,14 @@ mod backoff;
 mod dial;
 mod error;
 mod fault;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod known_hosts;
 mod lane;
 mod listen;
+mod manners;
 mod memory;
 mod public_key;
 mod race;

@@ -16,11 +16,12 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{close_code, reason_bytes};
 use crate::lane::{Path, QuicLane, canonical};
+use crate::manners::Manners;
 use crate::memory::{Account, MemoryBudget, SMALLEST_SHARE, parcels_of};
 use crate::rate::control_of;
 use crate::{
-    Denied, Identity, Lane, LinkError, PathMemory, PeerName, Permissions, PublicKey,
-    TransportOptions, Warning, socket, tls,
+    Congestion, Denied, Identity, Lane, LinkError, Pace, PathMemory, PeerName, Permissions,
+    PublicKey, TransportOptions, Warning, socket, tls,
 };
 
 mod memories;
@@ -58,7 +59,8 @@ pub struct ListenOptions {
     pub memory_budget: u64,
     /// The most connections at once, handshakes included.
     pub max_connections: usize,
-    /// The most connections at once that lanes over TCP have beside their first.
+    /// The most data connections at once that lanes over TCP have beside their first; each takes half a
+    /// MiB for buffers where it is busy, which a share that shrinks does not take back.
     pub max_data_connections: usize,
     /// The most handshakes at once from one IPv4 address or one IPv6 /64.
     pub max_handshakes_per_address: usize,
@@ -75,7 +77,7 @@ impl Default for ListenOptions {
         Self {
             memory_budget: 128 * 1024 * 1024,
             max_connections: 256,
-            max_data_connections: 512,
+            max_data_connections: 128,
             max_handshakes_per_address: 32,
             validate_above: 64,
             handshake_deadline: Duration::from_secs(5),
@@ -259,13 +261,16 @@ impl Door {
     /// One peer, from its handshake to its end. The slot is given back when this returns or panics.
     async fn visit(self: Arc<Self>, incoming: Incoming, mut slot: Slot) {
         let admitted = tokio::time::timeout(self.handshake_deadline, self.admit(incoming)).await;
-        let Ok(Some((connection, peer, permissions))) = admitted else { return };
+        let Ok(Some(Admitted { connection, peer, permissions, manners })) = admitted else {
+            return;
+        };
         slot.handshake_done();
         let account = Account::new(SMALLEST_SHARE);
         let _place = self.budget.join(Arc::new(connection.clone()), account.clone());
         let remote = canonical(connection.remote_address());
         let name = PeerName::new(remote).with_key(peer);
-        let quic = QuicLane::admitted(connection.clone(), name.clone(), account.clone());
+        let quic =
+            QuicLane::admitted(connection.clone(), name.clone(), account.clone(), manners.clone());
         let lane = Lane::new(Path::Quic(quic), name, peer, Some(permissions), account, Vec::new());
         tokio::select! {
             sent = self.lanes.send(lane) => if sent.is_err() {
@@ -274,6 +279,10 @@ impl Door {
             _ended = connection.closed() => return,
         }
         connection.closed().await;
+        if manners.gives_way() {
+            // What others left says little of the path.
+            return;
+        }
         let learned = control_of(connection.congestion_state()).and_then(|rate| rate.learned());
         if let Some(learned) = learned {
             // Others of that network may sit behind a narrower link: sizes are found anew.
@@ -281,19 +290,24 @@ impl Door {
         }
     }
 
-    /// The settings for a connection from here, which starts from what was learnt of the path.
-    fn config_for(&self, remote: SocketAddr) -> Option<ServerConfig> {
-        let known_path = Some(self.memories.of(remote.ip())?);
+    /// The settings for a connection from here, which starts from what was learnt of the path, and gives
+    /// way when it is told to.
+    fn config_for(&self, remote: SocketAddr, manners: &Manners) -> Option<ServerConfig> {
+        let known_path = self.memories.of(remote.ip());
         let options = TransportOptions { known_path, ..self.transport.clone() };
-        let transport = options.to_config(SMALLEST_SHARE, parcels_of(SMALLEST_SHARE)).ok()?;
+        let mut transport = options.to_config(SMALLEST_SHARE, parcels_of(SMALLEST_SHARE)).ok()?;
+        if options.congestion == Congestion::Rate && options.pace == Pace::Fair {
+            transport.congestion_controller_factory(Arc::new(manners.factory(known_path)));
+        }
         let mut config = self.config.clone();
         config.transport_config(Arc::new(transport));
         Some(config)
     }
 
     /// The handshake, the gatekeeper's word, and the welcome that tells the dialer that it is in.
-    async fn admit(&self, incoming: Incoming) -> Option<(Connection, PublicKey, Permissions)> {
-        let accepted = match self.config_for(canonical(incoming.remote_address())) {
+    async fn admit(&self, incoming: Incoming) -> Option<Admitted> {
+        let manners = Manners::default();
+        let accepted = match self.config_for(canonical(incoming.remote_address()), &manners) {
             Some(config) => incoming.accept_with(Arc::new(config)),
             None => incoming.accept(),
         };
@@ -307,7 +321,7 @@ impl Door {
                 let mut welcome = connection.open_uni().await.ok()?;
                 welcome.write_all(&WELCOME).await.ok()?;
                 welcome.finish().ok()?;
-                Some((connection, peer, permissions))
+                Some(Admitted { connection, peer, permissions, manners })
             }
             Err(denied) => {
                 connection
@@ -316,6 +330,14 @@ impl Door {
             }
         }
     }
+}
+
+/// A peer that was let in.
+struct Admitted {
+    connection: Connection,
+    peer: PublicKey,
+    permissions: Permissions,
+    manners: Manners,
 }
 
 /// The key that the peer proved to hold in the handshake.

@@ -20,6 +20,9 @@ const PARCEL_BYTES: u64 = 2 * 1024 * 1024;
 /// The most parcels that a peer may have under way at once.
 pub(crate) const MOST_PARCELS: u32 = 16;
 
+/// What a parcel takes at most while it is read over TCP: a body of 1 MiB, and its head.
+const TCP_PARCEL_BYTES: u64 = 1024 * 1024 + 64 * 1024;
+
 /// What a lane and the budget tell each other.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -132,8 +135,8 @@ impl Members {
             let window = member.ledger.aim_at(share, member.account.read.load(Ordering::Relaxed));
             // Setting a window takes the connection's lock, so what did not change is left alone.
             if window != before {
-                member.transport.grant(window, parcels_of(window));
                 member.account.window.store(window, Ordering::Relaxed);
+                member.transport.grant(window, parcels_of(window));
             }
         }
     }
@@ -175,9 +178,41 @@ pub(crate) fn parcels_of(share: u64) -> u32 {
     ((share / PARCEL_BYTES) as u32).clamp(1, MOST_PARCELS)
 }
 
+/// How many data connections over TCP fit in a share: each has buffers, and a parcel under way.
+pub(crate) fn connections_of(share: u64) -> u16 {
+    // At most 16, which fits.
+    parcels_of(share) as u16
+}
+
+/// How many parcels may be read at once over so many data connections, whose buffers take
+/// `buffered` bytes each out of the same share.
+pub(crate) fn parcels_beside(share: u64, connections: u16, buffered: u64) -> u32 {
+    let left = share.saturating_sub(u64::from(connections) * buffered);
+    // At most `LARGEST_SHARE` by `TCP_PARCEL_BYTES`, which fits.
+    ((left / TCP_PARCEL_BYTES) as u32).clamp(1, parcels_of(share))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connections_take_room_from_parcels() {
+        let (mib, buffered) = (1024 * 1024, 513 * 1024);
+        for (share, connections, parcels) in
+            [(32, 16, 16), (32, 1, 16), (4, 2, 2), (4, 4, 1), (16, 16, 7), (1, 1, 1), (1, 16, 1)]
+        {
+            let got = parcels_beside(share * mib, connections, buffered);
+            assert_eq!(got, parcels, "{connections} connections in {share} MiB");
+        }
+        // As many as are let in at a share never take more than it together, unless it is the least.
+        for share in 2..=32 {
+            let connections = connections_of(share * mib);
+            let parcels = parcels_beside(share * mib, connections, buffered);
+            let taken = u64::from(connections) * buffered + u64::from(parcels) * TCP_PARCEL_BYTES;
+            assert!(taken <= share * mib, "{taken} bytes of {share} MiB");
+        }
+    }
 
     #[test]
     fn shares_stay_within_their_bounds() {

@@ -18,13 +18,20 @@ const LEAST_PATIENCE: Duration = Duration::from_millis(300);
 /// How long TCP is waited for when a near peer's QUIC has answered.
 const NEAR_PATIENCE: Duration = Duration::from_millis(20);
 
+/// How long QUIC is waited for where the port is closed for TCP, which a daemon opens with the other: by
+/// then the first packet of QUIC was sent four times (after 0.3, 0.9 and 2.1 s), and more than three of
+/// them must be lost on the way for a daemon that is there to be missed.
+const REFUSED_AFTER: Duration = Duration::from_secs(4);
+/// On a path that is slow even so: as often as long as the refusal took.
+const REFUSED_TRIPS: u32 = 5;
+
 /// The kinds of lane that may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LinkChoice {
     /// Whichever gets through and suits the path.
     #[default]
     Auto,
-    /// QUIC, also near by, unless only TCP gets through: for a pace that TCP cannot keep.
+    /// QUIC, also near by, unless only TCP gets through: for a pace that TCP cannot keep as well.
     PreferQuic,
     /// This one alone.
     Only(LaneKind),
@@ -49,6 +56,8 @@ pub async fn reach(
     let mut failed: Option<LinkError> = None;
     let mut reached: Option<(Lane, Instant)> = None;
     let (mut quic_ended, mut tcp_ended) = (false, false);
+    // When QUIC is given up because nobody is there for TCP.
+    let mut alone_until: Option<Instant> = None;
     loop {
         let until = reached.as_ref().map(|(_, until)| *until);
         let dialled = tokio::select! {
@@ -62,6 +71,10 @@ pub async fn reach(
             }
             () = sleep_until(until.unwrap_or(began)), if until.is_some() => {
                 return settle(reached, failed, target);
+            }
+            () = sleep_until(alone_until.unwrap_or(began)), if alone_until.is_some() => {
+                let (peer, after) = (crate::PeerName::new(target), began.elapsed());
+                return Err(LinkError::NobodyServes { peer, after });
             }
         };
         match (dialled, reached.take()) {
@@ -79,6 +92,10 @@ pub async fn reach(
             // The wrong key is not made right by another kind of lane.
             (Err(error @ LinkError::HostKey { .. }), None) => return Err(error),
             (Err(error), None) => {
+                if is_closed_port(&error) && !quic_ended {
+                    let after = REFUSED_AFTER.max(began.elapsed() * REFUSED_TRIPS);
+                    alone_until = Some(began + after);
+                }
                 // That a port is closed says less than why nobody is let in.
                 let tells_more = failed.as_ref().is_none_or(|first| first.fault().is_transient());
                 failed = if tells_more { Some(error) } else { failed };
@@ -88,6 +105,12 @@ pub async fn reach(
             }
         }
     }
+}
+
+/// Whether somebody has said that nothing listens there.
+fn is_closed_port(error: &LinkError) -> bool {
+    let refused = std::io::ErrorKind::ConnectionRefused;
+    matches!(error, LinkError::Unreachable { source, .. } if source.kind() == refused)
 }
 
 fn settle(
@@ -116,6 +139,27 @@ fn patience(first: LaneKind, near: bool, rtt: Duration, since_start: Duration) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rig::{Expect, PATIENCE, any_port, target};
+
+    /// Who answers to UDP on a port that is closed for TCP.
+    async fn reach_closed(deadline: Duration) -> LinkError {
+        let silent = std::net::UdpSocket::bind(any_port()).unwrap();
+        let target = target(silent.local_addr().unwrap());
+        let identity = Identity::generate().unwrap();
+        let check = Expect(identity.public_key());
+        let options = DialOptions { deadline, ..DialOptions::default() };
+        let reaching = reach(&target, &identity, &check, &options, LinkChoice::Auto);
+        tokio::time::timeout(PATIENCE, reaching).await.expect("it ends").unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn where_nothing_listens_quic_is_not_waited_for_to_the_end() {
+        let error = reach_closed(PATIENCE * 2).await;
+        assert!(matches!(error, LinkError::NobodyServes { after, .. } if after >= REFUSED_AFTER));
+        // Whoever is in a hurry is told as soon as before.
+        let error = reach_closed(Duration::from_millis(100)).await;
+        assert!(!matches!(error, LinkError::NobodyServes { .. }), "{error:?}");
+    }
 
     #[test]
     fn the_better_kind_is_waited_for_and_never_long() {

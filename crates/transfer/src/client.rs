@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use events::{Counters, Sink};
 use files::{Name, RelPath};
-use link::{Identity, Lane};
+use link::{Identity, Lane, Pace};
 
 use crate::host::{Admission, Landing, Refusal, SourceRoot};
 use crate::message::{Entry, Listed, Opening, Order, RefuseCode};
@@ -35,6 +35,9 @@ pub struct JobOptions {
     pub give_up_after: Duration,
     /// Payload bytes per second, if limited.
     pub limit_bytes_per_s: Option<u64>,
+    /// How hard the source is to push. Lanes over QUIC that are dialled have it in their own options; this
+    /// is what a peer is asked for, and what holds over TCP, where a rate is a limit.
+    pub pace: Pace,
     /// Whether the transfer may go on over another kind of lane while it runs, if that does better.
     pub may_move: bool,
     /// See the type.
@@ -144,7 +147,12 @@ struct Putting {
 }
 
 fn start_sender(sources: &[SourceRoot], order: &Order, options: &JobOptions) -> Sender {
-    Sender::start(sources.to_vec(), order.clone(), options.limit_bytes_per_s, options.watch())
+    let limit = options.limit_bytes_per_s;
+    let rate = match options.pace {
+        Pace::Fixed(rate) => Some(rate),
+        Pace::Fair | Pace::Background => None,
+    };
+    Sender::start(sources.to_vec(), order.clone(), limit, options.watch()).limited_over_tcp(rate)
 }
 
 impl Job for Putting {
@@ -252,6 +260,7 @@ impl Job for Getting {
             id: self.id,
             resume,
             window: receiver.window(),
+            pace: self.options.pace,
             order: Order { target: Vec::new(), ..self.order.clone() },
             sources: self.paths.clone(),
         };

@@ -30,6 +30,8 @@ const PARCELS: usize = 16;
 const LEAST_PARCEL: u64 = 16 << 10;
 /// How long beyond the time asked for the last words may take.
 const GRACE: Duration = Duration::from_secs(15);
+/// How long beyond it filler is taken that was on its way.
+const OVERTIME: Duration = Duration::from_secs(2);
 
 /// What both ends have seen of one measurement.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +56,7 @@ pub async fn measure(lane: &Lane, up: bool, seconds: u64) -> Result<Measurement,
         let there = last_word(lane, &mut control, GRACE).await?;
         return Ok(Measurement { here, there });
     }
-    let (here, there) = take(lane, None, last_word(lane, &mut control, time + GRACE)).await?;
+    let (here, there) = take(lane, time, None, last_word(lane, &mut control, time + GRACE)).await?;
     Ok(Measurement { here, there })
 }
 
@@ -68,7 +70,7 @@ pub(crate) async fn answer(
     let time = Duration::from_secs(seconds);
     let rate = lane.permissions().and_then(|allowed| allowed.max_rate_bytes_per_s);
     let seen = match up {
-        true => take(lane, rate, end_of(lane, control, time + GRACE)).await?.0,
+        true => take(lane, time, rate, end_of(lane, control, time + GRACE)).await?.0,
         false => give(lane, time, rate).await?,
     };
     let seen = Measured { limit: rate.unwrap_or(0), ..seen };
@@ -145,27 +147,39 @@ async fn give(lane: &Lane, time: Duration, rate: Option<u64>) -> Result<Measured
     Ok(log.measured(lane))
 }
 
-/// Takes what comes, no faster than `rate`, until `done` is ready.
+/// How many parcels are read at once: no more than the rate carries in a second, since each is read before
+/// its turn is waited for.
+fn parcels_at(rate: Option<u64>) -> usize {
+    rate.map_or(PARCELS, |rate| (rate / CHUNK).clamp(1, PARCELS as u64) as usize)
+}
+
+/// Takes what comes for so long, no faster than `rate`, and then waits until `done` is ready.
 async fn take<T>(
     lane: &Lane,
+    time: Duration,
     rate: Option<u64>,
     done: impl Future<Output = Result<T, TransferError>>,
 ) -> Result<(Measured, T), TransferError> {
     let limit = rate.map(|rate| Arc::new(Limit::new(rate)));
     let mut log = Log::new(Side::Target, lane);
     let mut taking: JoinSet<Result<u64, ParcelError>> = JoinSet::new();
-    let mut carried = 0;
+    let (mut carried, parcels) = (0, parcels_at(rate));
     let mut done = std::pin::pin!(done);
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
+        let is_over = log.elapsed() >= time + OVERTIME;
+        if is_over {
+            // Whoever still sends is not read from: that is what nobody has asked for.
+            taking.abort_all();
+        }
         tokio::select! {
             end = &mut done => {
                 let end = end?;
                 log.tick(lane, carried, Wait::Source, rate);
                 return Ok((log.measured(lane), end));
             }
-            parcel = lane.accept_parcel(), if taking.len() < PARCELS => {
+            parcel = lane.accept_parcel(), if taking.len() < parcels && !is_over => {
                 let (parcel, limit) = (parcel?, limit.clone());
                 taking.spawn(async move {
                     let (_, body) = parcel.read(0, CHUNK as usize).await?;
@@ -282,5 +296,20 @@ impl Log {
             limit: 0,
             clock: crate::receive::now(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_ahead_of_its_turn_is_at_most_a_second() {
+        assert_eq!(parcels_at(None), PARCELS);
+        for rate in [1, 100_000, 1 << 20, 5_000_000, 1 << 40] {
+            let ahead = parcels_at(Some(rate)) as u64 * CHUNK;
+            assert!(ahead <= rate.max(CHUNK), "{ahead} bytes at {rate}");
+        }
+        assert_eq!(parcels_at(Some(1 << 40)), PARCELS);
     }
 }

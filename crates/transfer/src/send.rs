@@ -82,6 +82,9 @@ pub(crate) struct Sender {
     looks: JoinSet<(u64, Result<Attributes, String>)>,
     epoch: u64,
     order_number: u64,
+    /// Bytes per second that hold over every lane, and over TCP.
+    limits: (Option<u64>, Option<u64>),
+    /// What holds on this lane.
     limit: Option<Arc<Limit>>,
     watch: Watch,
     bytes_sent: u64,
@@ -141,7 +144,8 @@ impl Sender {
             looks: JoinSet::new(),
             epoch: 0,
             order_number: 0,
-            limit: limit.map(|rate| Arc::new(Limit::new(rate))),
+            limits: (limit, None),
+            limit: None,
             watch,
             bytes_sent: 0,
             bytes_read: 0,
@@ -156,6 +160,18 @@ impl Sender {
             tops,
             receipt: None,
         }
+    }
+
+    /// The same, with a limit that holds over TCP beside the other.
+    pub(crate) fn limited_over_tcp(self, rate: Option<u64>) -> Self {
+        Self { limits: (self.limits.0, rate), ..self }
+    }
+
+    /// The limit on a new lane: turns that were given away on the last are nobody's any more.
+    fn limit_on(&self, kind: LaneKind) -> Option<Arc<Limit>> {
+        let of_kind = self.limits.1.filter(|_| kind == LaneKind::Tcp);
+        let rate = self.limits.0.into_iter().chain(of_kind).min()?;
+        Some(Arc::new(Limit::new(rate)))
     }
 
     pub(crate) fn seen(&self) -> u64 {
@@ -182,6 +198,7 @@ impl Sender {
         control: (ControlSender, ControlReceiver),
         start: Start,
     ) -> Result<Vec<u8>, TransferError> {
+        self.limit = self.limit_on(lane.kind());
         let mut answers = None;
         match start {
             Start::Resumed { window } => self.granted(window),
@@ -488,9 +505,6 @@ impl Sender {
         self.machine.link_lost();
         (self.unsent, self.sent_here) = (0, 0);
         self.epoch += 1;
-        if let Some(limit) = &mut self.limit {
-            *limit = Arc::new(limit.afresh());
-        }
     }
 
     /// The digest of what stands at the target, by what it said of each entry.

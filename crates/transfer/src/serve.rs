@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::{Counters, Event, Sink};
-use link::{Lane, LinkError, close_code};
+use link::{Lane, LinkError, Pace, close_code};
 use tokio::time::timeout;
 
 use crate::TransferError;
@@ -42,10 +42,11 @@ impl Server {
         })
     }
 
-    /// Serves one lane until it ends.
-    pub async fn serve(self: Arc<Self>, lane: Lane) {
+    /// Serves one lane until it ends. `asked` is called when a request has come: a dialler that tries several
+    /// kinds of lane asks on one of them.
+    pub async fn serve(self: Arc<Self>, lane: Lane, asked: impl FnOnce() + Send) {
         self.registry.sweep();
-        let result = self.serve_request(&lane).await;
+        let result = self.serve_request(&lane, asked).await;
         match &result {
             Ok(()) => lane.close(close_code::DONE, "done"),
             Err(error) => {
@@ -64,7 +65,11 @@ impl Server {
         }
     }
 
-    async fn serve_request(&self, lane: &Lane) -> Result<(), TransferError> {
+    async fn serve_request(
+        &self,
+        lane: &Lane,
+        asked: impl FnOnce() + Send,
+    ) -> Result<(), TransferError> {
         let (mut control, request) = match session::answer(lane).await {
             // A dialler that tries several kinds of lane leaves those that it does not take.
             Err(TransferError::Link(LinkError::Closed { code, .. }))
@@ -74,12 +79,14 @@ impl Server {
             }
             answered => answered?,
         };
+        asked();
         let result = match request {
             Opening::Put { id, resume, seen, order } => {
                 self.put(lane, &mut control, id, resume.then_some(seen), order).await
             }
-            Opening::Get { id, resume, window, order, sources } => {
-                self.get(lane, &mut control, id, resume, window, (order, sources)).await
+            Opening::Get { id, resume, window, pace, order, sources } => {
+                let begins = (!resume).then_some((order, sources));
+                self.get(lane, &mut control, id, (window, pace), begins).await
             }
             Opening::List { path } => self.list(lane, &mut control, path).await,
             Opening::Measure { up, seconds } => self.measure(lane, &mut control, up, seconds).await,
@@ -177,19 +184,28 @@ impl Server {
         lane: &Lane,
         control: &mut Control,
         id: [u8; 16],
-        resume: bool,
-        window: u64,
-        (order, paths): (Order, Vec<Vec<u8>>),
+        (window, pace): (u64, Pace),
+        begins: Option<(Order, Vec<Vec<u8>>)>,
     ) -> Result<Option<Running>, Refused> {
         let peer = *lane.peer();
-        let (slot, kept) = if resume {
-            self.registry.resume(&peer, &id).await?
-        } else {
+        let resume = begins.is_none();
+        // A rate is held as a limit, not kept whatever is lost: a peer may ask for less and not for more.
+        let limit = match pace {
+            Pace::Fair => None,
+            Pace::Background => {
+                lane.give_way();
+                None
+            }
+            Pace::Fixed(rate) => Some(rate),
+        };
+        let (slot, kept) = if let Some((order, paths)) = begins {
             let (host, asking) = (self.host.clone(), lane.clone());
             let wanted = order.clone();
             let sources = blocking(move || host.sources(&asking, &paths, &wanted)).await?;
-            let sender = Sender::start(sources, order, None, self.watch());
+            let sender = Sender::start(sources, order, limit, self.watch());
             self.registry.add(&peer, &id, Kept::Send(Box::new(sender)))?.0
+        } else {
+            self.registry.resume(&peer, &id).await?
         };
         let Kept::Send(sender) = &*kept else {
             return Err(unknown_transfer().into());

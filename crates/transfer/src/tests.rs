@@ -7,19 +7,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use badlink::{Profile, Relay, RelayOptions};
-use events::{Counters, Event, Sink};
+use events::{BoundKind, Counters, Event, Sink};
 use files::{Dir, Name, RelPath};
 use link::{
     Denied, DialOptions, Gatekeeper, HostCheck, HostRefused, Identity, Lane, LaneKind,
-    ListenOptions, Listener, Permissions, PublicKey, Target, dial,
+    ListenOptions, Listener, Pace, Permissions, PublicKey, Target, dial,
 };
 use tree::{CompareOptions, compare};
 
 use crate::client::{Connect, Connecting, JobOptions, JobReport, Way, get, list, put};
 use crate::host::{AdmitAll, Host, Landing, Refusal, SourceRoot};
-use crate::message::{Listed, Order};
+use crate::message::{Listed, Opening, Order};
 use crate::receipt::Receipt;
 use crate::serve::Server;
+use crate::session;
 
 /// A folder that is gone at the end of the test.
 struct Scratch(PathBuf);
@@ -131,7 +132,7 @@ impl Rig {
         let accepting = listener.clone();
         let serving = tokio::spawn(async move {
             while let Ok(lane) = accepting.accept().await {
-                tokio::spawn(server.clone().serve(lane));
+                tokio::spawn(server.clone().serve(lane, || {}));
             }
         });
         Self { kind: LaneKind::Quic, relay, listener, serving, identity }
@@ -186,6 +187,7 @@ fn options() -> JobOptions {
     JobOptions {
         give_up_after: Duration::from_secs(60),
         limit_bytes_per_s: None,
+        pace: Pace::Fair,
         may_move: false,
         lane_ended: None,
         sink: Sink::default(),
@@ -218,6 +220,8 @@ macro_rules! both_kinds {
 both_kinds! {
     a_tree_goes_there_and_back
     a_listing_of_nothing_is_empty
+    a_measurement_is_over_when_its_time_is
+    a_pull_asks_for_a_pace
     checksum_deletion_and_existing
     names_are_offered_as_asked
 }
@@ -468,6 +472,78 @@ fn goes_on_over_tcp(name: &str, is_pull: bool) {
         assert!(again <= 8 << 20, "{again} bytes were sent again");
         let (from, to) = (scratch.path(from).join("tree"), scratch.path(to).join("tree"));
         assert_same(&Dir::open_ambient(&from).unwrap(), &Dir::open_ambient(&to).unwrap());
+        rig.close().await;
+    });
+}
+
+/// What held a copy of 6 MB back with this pace, as far as a rate did.
+async fn rates_that_held(rig: &Rig, scratch: &Scratch, pace: Pace, pulls: bool) -> Vec<u64> {
+    let heard: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let told = heard.clone();
+    let sink = Sink::new(move |event| match event {
+        Event::Bounded { bound } if bound.kind == BoundKind::Limit => {
+            told.lock().unwrap().push(bound.figure);
+        }
+        _ => {}
+    });
+    let (options, order) = (JobOptions { sink, pace, ..options() }, Order::default());
+    let (connect, near) = (rig.connect(), scratch.dir("near"));
+    let report = if pulls {
+        let (landing, paths) = (landing(&near, b""), vec![b"there".to_vec()]);
+        get(connect, paths, landing, order, rig.identity.clone(), options).await
+    } else {
+        put(connect, vec![source(&near, b"here")], order, options).await
+    };
+    assert_eq!(report.unwrap().totals.copied, 1);
+    heard.lock().unwrap().clone()
+}
+
+fn a_pull_asks_for_a_pace(kind: LaneKind) {
+    let scratch = Scratch::new(&format!("pace-{kind}"));
+    let (near, far) = (scratch.dir("near"), scratch.dir("far"));
+    std::fs::write(scratch.path("far/there"), vec![1; 6_000_000]).unwrap();
+    std::fs::write(scratch.path("near/here"), vec![2; 6_000_000]).unwrap();
+    drop(near);
+    runtime().block_on(async {
+        let rig = Rig::of(kind, far);
+        let pace = Pace::Fixed(2_000_000);
+        let rates = rates_that_held(&rig, &scratch, pace, true).await;
+        assert_eq!(rates.first(), Some(&2_000_000), "{rates:?}");
+        let rates = rates_that_held(&rig, &scratch, pace, false).await;
+        // Over QUIC the rate control keeps it.
+        let expected = (kind == LaneKind::Tcp).then_some(&2_000_000);
+        assert_eq!(rates.first(), expected, "{rates:?}");
+        std::fs::remove_file(scratch.path("near/there")).unwrap();
+        let rates = rates_that_held(&rig, &scratch, Pace::Background, true).await;
+        assert!(rates.is_empty(), "{rates:?}");
+        rig.close().await;
+    });
+}
+
+/// A dialler that asked for a second and does not stop is not read from any longer, and hears the figures
+/// all the same when it does.
+fn a_measurement_is_over_when_its_time_is(kind: LaneKind) {
+    let scratch = Scratch::new(&format!("overtime-{kind}"));
+    runtime().block_on(async {
+        let rig = Rig::of(kind, scratch.dir("far"));
+        let lane = rig.connect()(Way::Any).await.unwrap();
+        let request = Opening::Measure { up: true, seconds: 1 };
+        let (mut control, answer) = session::ask(&lane, &request).await.unwrap();
+        assert!(matches!(answer, Opening::Accept { .. }));
+        let body = bytes::Bytes::from(vec![7; 64 << 10]);
+        let quiet = Duration::from_secs(4);
+        for order in 0.. {
+            let sending = lane.send_parcel(bytes::Bytes::new(), body.clone(), order);
+            match tokio::time::timeout(quiet, sending).await {
+                Ok(sent) => sent.expect("it is read from until the lane is given up"),
+                Err(_not_read) => break,
+            }
+            // Not to fill the memory of the daemon's transport within a moment.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        control.0.finish().await.unwrap();
+        let said = session::read(&lane, &mut control.1, Duration::from_secs(20)).await.unwrap();
+        assert!(matches!(said, Opening::Measured(seen) if seen.bytes > 0), "{said:?}");
         rig.close().await;
     });
 }

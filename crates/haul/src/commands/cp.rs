@@ -199,7 +199,7 @@ impl Copy {
 
     /// The first contact, before anything is read from the disk.
     async fn reach(&self, host: &Target) -> Result<Reached> {
-        // TCP goes at the pace of the kernel.
+        // TCP goes at the pace of the kernel, which gives way to few.
         let choice = match (self.arguments.link, self.arguments.pace) {
             (LinkChoice::Auto, Pace::Background | Pace::Fixed(_)) => LinkChoice::PreferQuic,
             (choice, _) => choice,
@@ -256,6 +256,7 @@ impl Copy {
         let options = JobOptions {
             give_up_after: a.give_up_after.unwrap_or(GIVE_UP_AFTER),
             limit_bytes_per_s: a.limit,
+            pace: a.pace,
             may_move: a.link == LinkChoice::Auto && a.pace == Pace::Fair,
             lane_ended,
             sink: render.sink().and(move |event| {

@@ -176,6 +176,7 @@ impl Trial<'_> {
         let job = JobOptions {
             give_up_after: GIVE_UP_AFTER,
             limit_bytes_per_s: None,
+            pace: link::Pace::Fair,
             may_move: false,
             lane_ended: None,
             sink: drawing.sink(),

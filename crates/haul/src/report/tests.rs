@@ -28,6 +28,8 @@ fn errors_become_codes_and_hints() {
     let silent = || LinkError::NoAnswer { peer: peer(), after: Duration::from_secs(10) };
     let refused = |code| TransferError::Refused { peer: peer(), code, text: "no".to_owned() };
     check(silent().into(), Code::Link, "is `haul serve` running there");
+    let closed = LinkError::NobodyServes { peer: peer(), after: Duration::from_secs(4) };
+    check(closed.into(), Code::Link, "is `haul serve` running there");
     check(TransferError::Link(silent()).into(), Code::Link, "host:4285");
     check(busy_port().into(), Code::Usage, "another program has port 4285");
     check(

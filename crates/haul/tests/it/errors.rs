@@ -289,7 +289,12 @@ fn where_nobody_serves_the_link_is_given_up() {
         let ended =
             Running::start(one.command(copy_words(&words))).wait_until(Duration::from_secs(30));
         let ended = ended.expect_code(4);
-        ended.expect_says(&[&address.to_string(), "hint: ", "haul serve"]);
+        ended.expect_says(&[
+            &address.to_string(),
+            "refuses TCP, and did not answer over QUIC (UDP) within 4.",
+            "hint: ",
+            "haul serve",
+        ]);
         drop(socket);
     }
 }

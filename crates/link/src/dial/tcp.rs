@@ -22,7 +22,9 @@ use crate::lane::tcp::session::{End, Extend, Joining, Pulse, Session, Task};
 use crate::lane::tcp::{growth, stream};
 use crate::lane::{Path, TcpLane};
 use crate::memory::Account;
-use crate::{DialOptions, Identity, Lane, LinkError, PeerName, PublicKey, TransportOptions, tls};
+use crate::{
+    DialOptions, Identity, Lane, LinkError, Pace, PeerName, PublicKey, TransportOptions, tls,
+};
 
 /// How long telling a host that its key is not accepted may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -88,6 +90,9 @@ pub(super) async fn dial(
     let (keep_alive, idle_timeout) = (way.transport.keep_alive, way.transport.idle_timeout);
     let pulse = Pulse { keep_alive, idle_timeout };
     let (session, joining) = Session::new(peer.clone(), true, pulse, account.clone());
+    if way.transport.pace == Pace::Background {
+        session.give_way();
+    }
     let way = Arc::new(Further { way: Way { peer: peer.clone(), ..way }, address, key, lane });
     let (deadline, after) = (host.deadline, options.deadline);
     let (over, ended) = watch::channel(());

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::{LaneKind, LaneStats, wildcard};
 use crate::error::{close_code, reason_bytes};
 use crate::listen::WELCOME;
+use crate::manners::Manners;
 use crate::memory::Account;
 use crate::rate::control_of;
 use crate::{LinkError, PathMemory, PeerName, socket};
@@ -23,6 +24,8 @@ mod parcel;
 pub(crate) use control::{Receiver, Sender};
 pub(crate) use parcel::Arriving;
 pub(super) use parcel::MOST_HEAD;
+#[cfg(feature = "fuzzing")]
+pub(crate) use parcel::fuzzing::assemble as fuzz_parcel;
 
 /// The connection and what it was made from.
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub(crate) struct QuicLane {
     dialed: Option<(Endpoint, usize)>,
     /// Reads the welcome.
     reader: Option<JoinHandle<()>>,
+    /// Of a lane that we admitted.
+    manners: Manners,
 }
 
 /// What streams and parcels need of their lane.
@@ -66,14 +71,23 @@ impl QuicLane {
         let Welcome { standing, reader } = welcome;
         let connected = Arc::new(Connected { connection, name, account, standing });
         let dialed = Some((endpoint, socket_buffer_bytes));
-        Self { connected, dialed, reader: Some(reader) }
+        Self { connected, dialed, reader: Some(reader), manners: Manners::default() }
     }
 
     /// A lane that we admitted.
-    pub(crate) fn admitted(connection: Connection, name: PeerName, account: Arc<Account>) -> Self {
+    pub(crate) fn admitted(
+        connection: Connection,
+        name: PeerName,
+        account: Arc<Account>,
+        manners: Manners,
+    ) -> Self {
         let standing = watch::Sender::new(Standing::In).subscribe();
         let connected = Arc::new(Connected { connection, name, account, standing });
-        Self { connected, dialed: None, reader: None }
+        Self { connected, dialed: None, reader: None, manners }
+    }
+
+    pub(super) fn give_way(&self) {
+        self.manners.give_way();
     }
 
     pub(crate) fn connection(&self) -> &Connection {

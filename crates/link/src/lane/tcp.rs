@@ -39,6 +39,9 @@ pub(crate) fn control_window() -> usize {
 #[cfg(test)]
 pub(crate) use talk::listen as listen_to;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use records::fuzzing::open as fuzz_records;
+
 /// How many data connections a lane begins with, whose control connection was just made.
 pub(crate) fn first_connections(control: &handshake::Secured) -> u16 {
     growth::first(info::sum(std::slice::from_ref(control.writer.socket())).rtt)
@@ -101,6 +104,10 @@ impl TcpLane {
             app_limited: false,
             bound: None,
         }
+    }
+
+    pub(super) fn give_way(&self) {
+        self.session.give_way();
     }
 
     pub(super) async fn welcomed(&self) -> Result<(), LinkError> {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most handshakes over TCP at once, data connections that have no lane yet among them. Each holds a
 /// descriptor before anything is known of its peer.
-const MOST_TCP_HANDSHAKES: usize = 128;
+pub(super) const MOST_TCP_HANDSHAKES: usize = 128;
 
 /// The counts and their limits.
 #[derive(Debug)]
@@ -80,6 +80,11 @@ impl Slots {
         counts.tcp_handshakes += 1;
         slot.over_tcp = true;
         Some(slot)
+    }
+
+    /// Whether there are as many handshakes over TCP as may be.
+    pub(super) fn is_tcp_full(&self) -> bool {
+        self.lock().tcp_handshakes >= MOST_TCP_HANDSHAKES
     }
 
     fn handshake(self: &Arc<Self>, remote: IpAddr, counts: &mut Counts) -> Option<Slot> {

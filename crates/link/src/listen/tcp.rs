@@ -1,14 +1,15 @@
-//! The TCP half of a listener: each connection says which lane it belongs to, and only the first of a lane
-//! asks the gatekeeper. What is held for a peer before it is admitted is one handshake's small buffers.
+//! The TCP half of a listener: each connection says which lane it belongs to, and the gatekeeper is asked
+//! before anything is kept for it: for the first of a lane, and for one that came before that. What is held
+//! for a peer until then is one handshake's small buffers, for as long as a handshake may take.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -49,6 +50,7 @@ struct TcpDoor {
     tls: Arc<ServerConfig>,
     transport: TransportOptions,
     lanes: Lanes,
+    meetings: Meetings,
 }
 
 /// Takes connections in until `gone` says that the listener goes, then ends every lane. Returns when the
@@ -60,7 +62,8 @@ pub(super) async fn keep(
     transport: TransportOptions,
     mut gone: watch::Receiver<Option<String>>,
 ) {
-    let here = Arc::new(TcpDoor { door, tls, transport, lanes: Lanes::default() });
+    let (lanes, meetings) = (Lanes::default(), Meetings::default());
+    let here = Arc::new(TcpDoor { door, tls, transport, lanes, meetings });
     let mut visits = JoinSet::new();
     let reason = loop {
         tokio::select! {
@@ -87,8 +90,13 @@ async fn going(gone: &mut watch::Receiver<Option<String>>) -> String {
 impl TcpDoor {
     fn receive(self: &Arc<Self>, socket: TcpStream, remote: SocketAddr, visits: &mut JoinSet<()>) {
         // Without a slot the connection is closed before anything was said, which means: busy.
-        if let Some(slot) = self.door.slots.take_handshake(canonical(remote).ip()) {
-            visits.spawn(self.clone().visit(socket, canonical(remote), slot));
+        match self.door.slots.take_handshake(canonical(remote).ip()) {
+            Some(slot) => {
+                visits.spawn(self.clone().visit(socket, canonical(remote), slot));
+            }
+            // Whoever comes again finds room: those who are silent longest keep nobody out.
+            None if self.door.slots.is_tcp_full() => self.meetings.end_oldest(),
+            None => {}
         }
     }
 
@@ -100,15 +108,18 @@ impl TcpDoor {
             let hello = secured.reader.read_exact::<HELLO_BYTES>().await.ok()?;
             Some((secured, hello))
         };
-        let Ok(Some((secured, hello))) = timeout(self.door.handshake_deadline, meeting).await
-        else {
-            return;
+        let met = tokio::select! {
+            met = timeout(self.door.handshake_deadline, meeting) => met,
+            () = self.meetings.ended() => return,
         };
+        let Ok(Some((secured, hello))) = met else { return };
         let Some(key) = secured.key else { return };
         match Hello::decode(&hello) {
             None => turn_away(secured, close_code::PROTOCOL, "another version of haul").await,
             Some(Hello { lane, number: 0 }) => self.admit(secured, lane, key, remote, slot).await,
-            Some(Hello { lane, number }) => self.join(secured, lane, number, key, slot).await,
+            Some(Hello { lane, number }) => {
+                self.join(secured, (lane, number), key, remote, slot).await
+            }
         }
     }
 
@@ -157,14 +168,54 @@ impl TcpDoor {
     async fn join(
         &self,
         secured: Secured,
-        lane: [u8; 16],
-        number: u16,
+        (lane, number): ([u8; 16], u16),
         key: PublicKey,
+        remote: SocketAddr,
         mut slot: Slot,
     ) {
-        let Some(session) = self.lanes.find(lane, key).await else { return };
-        if slot.join() {
-            session.attach(Joining { number, secured, held: Some(slot) }).await;
+        // Nobody waits here who would not be let in: places to wait are few.
+        let may_wait = || self.door.gatekeeper.admit(&key, remote).is_ok();
+        let Some(session) = self.lanes.find(lane, key, may_wait).await else { return };
+        if session.claim_first() {
+            // Each lane has one, so they are counted by their lanes.
+            slot.handshake_done();
+        } else if !slot.join() {
+            return;
+        }
+        session.attach(Joining { number, secured, held: Some(slot) }).await;
+    }
+}
+
+/// The handshakes that are under way, the oldest first, with those between them that are done.
+#[derive(Default)]
+struct Meetings(Mutex<VecDeque<oneshot::Sender<()>>>);
+
+impl Meetings {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<()>>> {
+        // Nothing under the lock can panic halfway through a change, so a poisoned lock is still whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the handshake that this belongs to is to end; it is over when this is dropped.
+    async fn ended(&self) {
+        let (end, ended) = oneshot::channel();
+        {
+            let mut all = self.lock();
+            // At most as many as there may be handshakes.
+            all.retain(|end| !end.is_closed());
+            all.push_back(end);
+        }
+        // The other half is not dropped before it is used.
+        let _ = ended.await;
+    }
+
+    /// Ends the oldest.
+    fn end_oldest(&self) {
+        let mut all = self.lock();
+        while let Some(end) = all.pop_front() {
+            if end.send(()).is_ok() {
+                return;
+            }
         }
     }
 }
@@ -227,8 +278,13 @@ impl Lanes {
         Some(Listed { lanes: self, lane })
     }
 
-    /// The lane of that number, if it is that key's; it may come within [`HOLD`].
-    async fn find(&self, lane: [u8; 16], key: PublicKey) -> Option<Arc<Session>> {
+    /// The lane of that number, if it is that key's; it may come within [`HOLD`] if the key `may_wait`.
+    async fn find(
+        &self,
+        lane: [u8; 16],
+        key: PublicKey,
+        may_wait: impl Fn() -> bool,
+    ) -> Option<Arc<Session>> {
         let deadline = Instant::now() + HOLD;
         let mut waiting = None;
         loop {
@@ -239,6 +295,9 @@ impl Lanes {
                 return (*owner == key).then(|| session.clone());
             }
             if waiting.is_none() {
+                if !may_wait() {
+                    return None;
+                }
                 waiting = Some(Held::new(self, key)?);
             }
             timeout_at(deadline, changed).await.ok()?;

@@ -20,6 +20,7 @@ both_kinds! {
     a_full_listener_says_that_it_is_busy
     authorized_keys_decide_at_the_door
     closing_the_listener_tells_everybody
+    a_lane_gives_way_when_it_is_told_to
 }
 
 async fn the_right_keys_meet(kind: LaneKind) {
@@ -442,4 +443,23 @@ async fn closing_the_listener_tells_everybody(kind: LaneKind) {
         }
     });
     assert!(matches!(error.await, LinkError::ListenerClosed { .. }));
+}
+
+/// The congestion window after so little that only the beginning shows in it.
+async fn first_window(rig: &Rig, gives_way: bool) -> u64 {
+    let (dialed, admitted) = within(rig.pair()).await;
+    if gives_way {
+        admitted.give_way();
+    }
+    let sending = admitted.send_parcel(vec![1].into(), vec![2; 1000].into(), 0);
+    let reading = async { dialed.accept_parcel().await.unwrap().read(1, 1000).await.unwrap() };
+    let (sent, read) = within(async { tokio::join!(sending, reading) }).await;
+    assert!(sent.is_ok() && read.1 == [2; 1000]);
+    admitted.stats().congestion_window
+}
+
+async fn a_lane_gives_way_when_it_is_told_to(kind: LaneKind) {
+    let rig = Rig::of(kind, ListenOptions::default());
+    let (fair, other) = (first_window(&rig, false).await, first_window(&rig, true).await);
+    assert!(kind == LaneKind::Tcp || other < fair, "{other} is not below {fair}");
 }

@@ -1,5 +1,6 @@
 //! Who may have the link measured now. A daemon has better things to do than to send filler, so each
-//! peer measures one thing at a time and for a minute in five at most, and few do so at once.
+//! peer measures one thing at a time and for a minute in five at most, and few do so at once. What counts
+//! is how long one really took, its last words included.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +35,9 @@ pub(crate) struct Allowances(Arc<Mutex<HashMap<PublicKey, Peer>>>);
 pub(crate) struct Turn {
     all: Allowances,
     peer: PublicKey,
+    began: Instant,
+    /// What the peer has paid for already.
+    paid: Duration,
 }
 
 impl Allowances {
@@ -56,7 +60,8 @@ impl Allowances {
         if known.running {
             return Err(busy("this key has the link measured already"));
         }
-        let used = known.used + Duration::from_secs(seconds);
+        let paid = Duration::from_secs(seconds);
+        let used = known.used + paid;
         if used > ALLOWANCE {
             return Err(busy("this key has had the link measured for long enough: wait 5 minutes"));
         }
@@ -66,15 +71,21 @@ impl Allowances {
             return Err(busy("others have their link measured now: try again in a minute"));
         }
         peers.insert(*peer, Peer { used, running: true, ..known });
-        Ok(Turn { all: self.clone(), peer: *peer })
+        Ok(Turn { all: self.clone(), peer: *peer, began: now, paid })
+    }
+
+    /// One is over that took so long; what was not paid for is paid now.
+    fn end(&self, peer: &PublicKey, paid: Duration, took: Duration) {
+        if let Some(peer) = self.lock().get_mut(peer) {
+            peer.used += took.saturating_sub(paid);
+            peer.running = false;
+        }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(peer) = self.all.lock().get_mut(&self.peer) {
-            peer.running = false;
-        }
+        self.all.end(&self.peer, self.paid, self.began.elapsed());
     }
 }
 
@@ -101,6 +112,20 @@ mod tests {
         assert_eq!(refused.code, RefuseCode::Busy);
         assert!(refused.text.contains("long enough"), "{refused}");
         assert!(allowances.begin(&peer, 1, start + PERIOD).is_ok());
+    }
+
+    #[test]
+    fn whoever_takes_longer_pays_for_it() {
+        let (allowances, peer, start) = (Allowances::default(), key(), Instant::now());
+        let second = Duration::from_secs(1);
+        for _ in 0..2 {
+            let running = allowances.begin(&peer, 1, start).unwrap();
+            allowances.end(&peer, second, 26 * second);
+            drop(running);
+        }
+        assert!(allowances.begin(&peer, 9, start).is_err(), "52 seconds are gone");
+        drop(allowances.begin(&peer, 8, start).unwrap());
+        assert!(allowances.begin(&peer, 1, start).is_err());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use events::Bound;
 use files::{Name, Timestamp};
+use link::Pace;
 use link::wire::{Decoder, Encoder, WireError};
 use tree::{Filter, Rule, Verdict};
 
@@ -64,6 +65,8 @@ pub enum Opening {
         resume: bool,
         /// What unfinished entries may cost.
         window: u64,
+        /// How hard the source is to push; a rate is the most, never more than the source allows.
+        pace: Pace,
         /// What matters of it to a source: filter rules and attributes asked for.
         order: Order,
         /// Paths as the user typed them.
@@ -268,8 +271,9 @@ impl Opening {
                 out.u8(4).array(id).boolean(*resume).varint(*seen);
                 order.encode(&mut out);
             }
-            Self::Get { id, resume, window, order, sources } => {
+            Self::Get { id, resume, window, pace, order, sources } => {
                 out.u8(5).array(id).boolean(*resume).varint(*window);
+                encode_pace(*pace, &mut out);
                 order.encode(&mut out);
                 out.varint(sources.len() as u64);
                 for source in sources {
@@ -331,6 +335,7 @@ impl Opening {
                 id: input.array("transfer id")?,
                 resume: input.boolean("resume")?,
                 window: input.varint("window")?,
+                pace: decode_pace(&mut input)?,
                 order: Order::decode(&mut input)?,
                 sources: decode_sources(&mut input)?,
             },
@@ -361,6 +366,26 @@ impl Opening {
     /// Whether the message fits into one frame: a command line can name more than one frame holds.
     pub fn fits(&self) -> bool {
         self.encode().len() <= MAX_MESSAGE
+    }
+}
+
+fn encode_pace(pace: Pace, out: &mut Encoder) {
+    match pace {
+        Pace::Fair => out.u8(0),
+        Pace::Background => out.u8(1),
+        Pace::Fixed(rate) => out.u8(2).varint(rate),
+    };
+}
+
+fn decode_pace(input: &mut Decoder) -> Result<Pace, WireError> {
+    match input.u8("pace")? {
+        0 => Ok(Pace::Fair),
+        1 => Ok(Pace::Background),
+        2 => match input.varint("rate")? {
+            0 => Err(WireError::invalid("rate")),
+            rate => Ok(Pace::Fixed(rate)),
+        },
+        _ => Err(WireError::invalid("pace")),
     }
 }
 

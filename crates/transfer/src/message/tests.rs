@@ -1,6 +1,7 @@
 //! Every message there and back, its bytes as they stand for good, and what becomes of damaged ones.
 
 use files::{ChunkHash, Name, Timestamp};
+use link::Pace;
 use link::wire::WireError;
 use tree::Rule;
 
@@ -65,7 +66,14 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
         ("Put", Opening::Put { id, resume: true, seen: 300, order: order() }),
         (
             "Get",
-            Opening::Get { id, resume: false, window: 9, order: order(), sources: vec![vec![255]] },
+            Opening::Get {
+                id,
+                resume: false,
+                window: 9,
+                pace: Pace::Fixed(300),
+                order: order(),
+                sources: vec![vec![255]],
+            },
         ),
         ("List", Opening::List { path: b"p".to_vec() }),
         ("Accept", Opening::Accept { resumed: true, seen: 1, window: 196_608 }),
@@ -214,6 +222,26 @@ fn the_bytes_of_version_1() {
     let now: String =
         all().iter().map(|(name, bytes, _)| format!("{name} {}\n", hex(bytes))).collect();
     assert_eq!(now, golden);
+}
+
+#[test]
+fn what_must_not_be_in_a_pace() {
+    let get = |pace| {
+        let (order, sources) = (order(), Vec::new());
+        Opening::Get { id: [7; 16], resume: false, window: 9, pace, order, sources }
+    };
+    let at = 1 + 16 + 1 + 1;
+    for (pace, byte) in [(Pace::Fair, 0), (Pace::Background, 1), (Pace::Fixed(5), 2)] {
+        let bytes = get(pace).encode();
+        assert_eq!(bytes[at], byte);
+        assert_eq!(Opening::decode(&bytes), Ok(get(pace)));
+    }
+    let mut bytes = get(Pace::Fair).encode();
+    bytes[at] = 3;
+    assert!(Opening::decode(&bytes).is_err(), "an unknown pace");
+    let mut bytes = get(Pace::Fixed(5)).encode();
+    bytes[at + 1] = 0;
+    assert!(Opening::decode(&bytes).is_err(), "a rate of nothing");
 }
 
 #[test]

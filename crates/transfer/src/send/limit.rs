@@ -38,11 +38,6 @@ impl Limit {
         self.bytes_per_s
     }
 
-    /// The same limit without the turns that were given away.
-    pub(crate) fn afresh(&self) -> Self {
-        Self::new(self.bytes_per_s)
-    }
-
     /// Whether somebody waits for a turn.
     pub(crate) fn holds_back(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use badlink::{Profile, Relay, RelayOptions};
 use haul::files::CHUNK;
-use haul::link::{Identity, LaneKind, LinkError};
+use haul::link::{Identity, LaneKind, LinkError, Pace};
 use haul::transfer::message::{
     Deletion, Entry, EntryKind, Need, Opening, Order, ParcelHead, SourceMessage, TargetMessage,
     Xattr,
@@ -168,7 +168,8 @@ async fn stall(number: usize, mut peer: Peer, accepted: &AtomicUsize) -> Result<
 async fn hoard(mut peer: Peer, number: usize, accepted: &AtomicUsize) -> Result<Peer, LinkError> {
     let (id, sources) = ([number as u8; 16], vec![b"data/huge".to_vec()]);
     let order = Order::default();
-    let request = Opening::Get { id, resume: false, window: u64::MAX, order, sources };
+    let (resume, window, pace) = (false, u64::MAX, Pace::Fixed(u64::MAX));
+    let request = Opening::Get { id, resume, window, pace, order, sources };
     if let Opening::Accept { .. } = peer.ask(&request).await? {
         accepted.fetch_add(1, Ordering::Relaxed);
         let need = Need { index: 1, have: None, ranges: vec![(0, HUGE / CHUNK)] };

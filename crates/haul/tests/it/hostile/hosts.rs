@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use haul::events::{Counters, Sink};
 use haul::files::{Digest, Dir, RelPath, hash_chunk};
-use haul::link::{DialOptions, Identity, LinkError, Target, close_code, dial};
+use haul::link::{DialOptions, Identity, LinkError, Pace, Target, close_code, dial};
 use haul::transfer::client::{Connect, JobOptions, get, put};
 use haul::transfer::host::{AdmitAll, Landing, SourceRoot};
 use haul::transfer::message::{
@@ -50,6 +50,7 @@ fn options() -> JobOptions {
     JobOptions {
         give_up_after: Duration::from_secs(5),
         limit_bytes_per_s: None,
+        pace: Pace::Fair,
         may_move: false,
         lane_ended: None,
         sink: Sink::default(),

@@ -352,5 +352,7 @@ fn write_at(buffer: &mut Vec<u8>, offset: usize, bytes: &[u8], length: usize) {
     buffer[offset..end].copy_from_slice(bytes);
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

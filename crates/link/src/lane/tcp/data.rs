@@ -50,9 +50,11 @@ impl Incoming {
         }
     }
 
-    /// Sets how many parcels may be read at once.
-    pub(crate) fn allow(&self, parcels: u32) {
-        self.places().allowed = parcels;
+    /// Sets how many parcels may be read at once. What is asked for the number last is what holds.
+    pub(crate) fn allow(&self, parcels: impl FnOnce() -> u32) {
+        let mut places = self.places();
+        places.allowed = parcels();
+        drop(places);
         self.room.notify_waiters();
     }
 

@@ -31,6 +31,13 @@ impl Growing {
     }
 
     pub(super) fn look(&mut self, session: &Arc<Session>, tasks: &mut JoinSet<Task>) {
+        if session.gives_way() {
+            // Several would take the part of several.
+            if session.using.swap(1, Ordering::Relaxed) != 1 {
+                session.bench.notify_waiters();
+            }
+            return;
+        }
         let (acknowledged, starved, under_way) = {
             let queue = session.queue();
             (queue.acknowledged(), queue.starved(), queue.has_under_way())
@@ -71,5 +78,28 @@ impl Growing {
             self.opened += 1;
             extender.clone().extend(self.opened, session.clone(), tasks);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PeerName;
+    use crate::lane::tcp::session::Pulse;
+    use crate::memory::{Account, LARGEST_SHARE};
+    use crate::rig::{PATIENCE, any_port};
+
+    #[tokio::test]
+    async fn whoever_gives_way_goes_over_one_connection() {
+        let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE };
+        let account = Account::new(LARGEST_SHARE);
+        let (session, _joining) = Session::new(PeerName::new(any_port()), false, pulse, account);
+        session.using.store(2, Ordering::Relaxed);
+        let (mut growing, mut tasks) = (Growing::new(2, None), JoinSet::new());
+        growing.look(&session, &mut tasks);
+        assert_eq!(session.using.load(Ordering::Relaxed), 2);
+        session.give_way();
+        growing.look(&session, &mut tasks);
+        assert_eq!(session.using.load(Ordering::Relaxed), 1);
     }
 }

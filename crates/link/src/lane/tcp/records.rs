@@ -294,3 +294,6 @@ impl std::fmt::Debug for Opener {
         f.debug_struct("Opener").field("updates", &self.updates).finish_non_exhaustive()
     }
 }
+
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;

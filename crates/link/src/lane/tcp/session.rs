@@ -17,10 +17,10 @@ use super::growing::Growing;
 use super::handshake::Secured;
 use super::outbox::Outbox;
 use super::queue::Queue;
-use super::stream::StreamError;
+use super::stream::{self, StreamError};
 use super::{info, talk};
 use crate::error::{close_code, printable, reason_bytes};
-use crate::memory::{Account, Grants};
+use crate::memory::{Account, Grants, connections_of, parcels_beside};
 use crate::{LinkError, PeerName};
 
 /// How long the last words may take.
@@ -150,6 +150,10 @@ pub(crate) struct Session {
     live: AtomicU32,
     /// Whether one was taken out of use.
     lost: AtomicBool,
+    /// Whether a data connection has come.
+    claimed: AtomicBool,
+    /// Whether what is sent leaves the path to others.
+    gives_way: AtomicBool,
     /// Milliseconds since `started` at which something came last.
     heard: AtomicU64,
     attach: mpsc::Sender<Joining>,
@@ -195,6 +199,8 @@ impl Session {
             using: AtomicU16::new(1),
             live: AtomicU32::new(0),
             lost: AtomicBool::new(false),
+            claimed: AtomicBool::new(false),
+            gives_way: AtomicBool::new(false),
             heard: AtomicU64::new(0),
             attach,
             sockets: Mutex::default(),
@@ -311,6 +317,7 @@ impl Session {
         self.lost.store(true, Ordering::Relaxed);
         self.work.notify_waiters();
         self.bench.notify_waiters();
+        self.share_out();
         true
     }
 
@@ -324,7 +331,20 @@ impl Session {
         *figures
     }
 
+    /// Leaves the path to others from now on, as far as the system allows.
+    pub(crate) fn give_way(&self) {
+        self.gives_way.store(true, Ordering::Relaxed);
+        self.sockets().iter().for_each(|socket| stream::give_way(socket));
+    }
+
+    pub(super) fn gives_way(&self) -> bool {
+        self.gives_way.load(Ordering::Relaxed)
+    }
+
     fn note_socket(&self, socket: &Arc<TcpStream>) {
+        if self.gives_way() {
+            stream::give_way(socket);
+        }
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.push(Arc::downgrade(socket));
     }
@@ -334,6 +354,11 @@ impl Session {
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.retain(|socket| socket.strong_count() > 0);
         sockets.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether the data connection that asks is the first of the lane.
+    pub(crate) fn claim_first(&self) -> bool {
+        !self.claimed.swap(true, Ordering::Relaxed)
     }
 
     /// Hands a data connection over. It is dropped if the lane has ended.
@@ -409,6 +434,10 @@ impl Session {
         if new.number == 0 || new.number > MOST_CONNECTIONS || numbers.contains(&new.number) {
             return self.fail(violation("a data connection with a number that cannot be"));
         }
+        if !self.dialed && self.open_connections() >= connections_of(self.account.window()) {
+            // There is no room for its buffers. The peer goes on without it.
+            return;
+        }
         numbers.push(new.number);
         let Secured { reader, writer, .. } = new.secured;
         let place = (numbers.len() - 1) as u16;
@@ -418,6 +447,14 @@ impl Session {
         tasks.spawn(data::send(self.clone(), writer, both.clone()));
         tasks.spawn(data::receive(self.clone(), reader, both));
         self.work.notify_one();
+        self.share_out();
+    }
+
+    /// Says how many parcels may be read at once beside the buffers of the connections.
+    fn share_out(&self) {
+        let buffered = stream::MOST_BUFFERED as u64;
+        self.incoming
+            .allow(|| parcels_beside(self.account.window(), self.open_connections(), buffered));
     }
 
     /// A data connection has failed. The peer's reason, if it has one, says more.
@@ -480,8 +517,9 @@ impl Session {
 }
 
 impl Grants for Session {
-    fn grant(&self, _window: u64, parcels: u32) {
-        self.incoming.allow(parcels);
+    fn grant(&self, _window: u64, _parcels: u32) {
+        // The account says it already.
+        self.share_out();
     }
 }
 

@@ -22,6 +22,9 @@ const BATCH: usize = 16 * MAX_PLAIN;
 /// How much a read takes at most.
 const READ_BYTES: usize = 16 * (MAX_PLAIN + OVERHEAD);
 
+/// What the two halves of a connection hold at most.
+pub(crate) const MOST_BUFFERED: usize = READ_BYTES + BATCH + BATCH / MAX_PLAIN * OVERHEAD;
+
 /// The buffer of a connection that waits; a hello or a frame of control fits.
 const SMALL_READ_BYTES: usize = MAX_RECORD;
 
@@ -273,4 +276,18 @@ pub(crate) fn tune(socket: &TcpStream, congestion: Congestion, silence: Duration
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (socket, congestion, silence, NOT_SENT_BYTES);
+}
+
+/// Takes the manners that give way to others, of those that the system has and allows.
+pub(crate) fn give_way(socket: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    {
+        let socket = SockRef::from(socket);
+        // Reno is always there, and takes less of a long path than any other that is.
+        if socket.set_tcp_congestion(b"lp").is_err() {
+            let _ = socket.set_tcp_congestion(b"reno");
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
 }
