@@ -26,7 +26,7 @@ static ZEROS: [u8; CHUNK as usize] = [0; CHUNK as usize];
 
 /// A partial file, held exclusively until it is dropped or published. Dropped, it stays on disk and
 /// [`Staging::partial`](super::Staging::partial) finds it again. Several threads may write chunks of it
-/// at once: hashing and writing wait for nobody.
+/// at once: they hash beside each other and write one after another.
 pub struct Partial {
     area: Dir,
     data_name: Name,
@@ -36,6 +36,9 @@ pub struct Partial {
     seal: Seal,
     size: u64,
     progress: Mutex<Progress>,
+    /// Held by the thread that writes. The kernel lets one write to a file at a time anyway, and those
+    /// who wait for it there spin and keep a processor from everybody else.
+    turn: Mutex<()>,
     /// Where it will go, for messages.
     shown: PathBuf,
 }
@@ -87,6 +90,7 @@ impl Partial {
                 is_dirty: true,
                 writing: Vec::new(),
             }),
+            turn: Mutex::new(()),
             shown,
         };
         if !partial.resume(&head)? {
@@ -193,10 +197,12 @@ impl Partial {
     ) -> Result<()> {
         self.verify(index, data, expected)?;
         let Some(is_dirty) = self.begin(index, expected)? else { return Ok(()) };
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let written = match sparse {
             true => self.write_sparse(index, data, is_dirty),
             false => self.data.write_all_at(data, chunk_offset(index)),
         };
+        drop(turn);
         self.note(index, expected, written)
     }
 

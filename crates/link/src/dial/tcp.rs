@@ -87,8 +87,7 @@ pub(super) async fn dial(
     let opening = control.writer.write(&mut [&Hello { lane, number: 0 }.encode()]).await;
     opening.map_err(|error| End::from(error).into_error(peer.clone()))?;
     let account = Account::new(options.receive_window);
-    let (keep_alive, idle_timeout) = (way.transport.keep_alive, way.transport.idle_timeout);
-    let pulse = Pulse { keep_alive, idle_timeout };
+    let pulse = Pulse::of(&way.transport);
     let (session, joining) = Session::new(peer.clone(), true, pulse, account.clone());
     if way.transport.pace == Pace::Background {
         session.give_way();
@@ -307,7 +306,8 @@ mod tests {
         let config = Arc::new(tls::tcp_client_config(&identity).unwrap());
         let way = Way { peer: peer.clone(), config, transport: TransportOptions::default() };
         let further = Arc::new(Further { way, address, key: identity.public_key(), lane: [1; 16] });
-        let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE };
+        let congestion = crate::Congestion::Rate;
+        let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE, congestion };
         let (session, _joining) = Session::new(peer, true, pulse, Account::new(1));
         let deadline = Instant::now() + after;
         let joining = further.join_first(number, pending, session.clone(), deadline, after);

@@ -12,6 +12,8 @@ use super::{LaneKind, LaneStats};
 use crate::LinkError;
 use crate::error::close_code;
 
+#[cfg(target_os = "linux")]
+mod congestion;
 mod control;
 mod data;
 pub(crate) mod frame;

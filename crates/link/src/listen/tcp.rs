@@ -142,8 +142,7 @@ impl TcpDoor {
             return turn_away(secured, close_code::BUSY, "no more connections are taken").await;
         }
         let name = PeerName::new(remote).with_key(key);
-        let (keep_alive, idle_timeout) = (self.transport.keep_alive, self.transport.idle_timeout);
-        let pulse = Pulse { keep_alive, idle_timeout };
+        let pulse = Pulse::of(&self.transport);
         let account = Account::new(SMALLEST_SHARE);
         let (session, joining) = Session::new(name.clone(), false, pulse, account.clone());
         session.outbox.welcome();

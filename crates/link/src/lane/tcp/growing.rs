@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+#[cfg(target_os = "linux")]
+use super::congestion;
 use super::growth::{self, Growth, Sight};
 use super::info;
 use super::session::{Extend, MOST_CONNECTIONS, Session, Task};
+#[cfg(target_os = "linux")]
+use crate::Congestion;
 
 /// The number of connections of the direction in which we send.
 pub(super) struct Growing {
@@ -17,6 +21,8 @@ pub(super) struct Growing {
     opened: u16,
     starved: u64,
     held: (Duration, Duration),
+    /// Whether the kernel's congestion control may be changed while a connection lives.
+    may_change: bool,
 }
 
 impl Growing {
@@ -27,7 +33,18 @@ impl Growing {
             opened: first,
             starved: 0,
             held: Default::default(),
+            may_change: true,
         }
+    }
+
+    /// Sees to it that each connection has the congestion control that suits what was seen of its path.
+    #[cfg(target_os = "linux")]
+    fn review(&mut self, session: &Session) {
+        if session.congestion() == Congestion::Cubic || !self.may_change {
+            return;
+        }
+        let sockets = session.sockets();
+        self.may_change = sockets.iter().all(|socket| congestion::review(socket).is_ok());
     }
 
     pub(super) fn look(&mut self, session: &Arc<Session>, tasks: &mut JoinSet<Task>) {
@@ -38,6 +55,8 @@ impl Growing {
             }
             return;
         }
+        #[cfg(target_os = "linux")]
+        self.review(session);
         let (acknowledged, starved, under_way) = {
             let queue = session.queue();
             (queue.acknowledged(), queue.starved(), queue.has_under_way())
@@ -84,14 +103,14 @@ impl Growing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PeerName;
     use crate::lane::tcp::session::Pulse;
     use crate::memory::{Account, LARGEST_SHARE};
-    use crate::rig::{PATIENCE, any_port};
+    use crate::rig::any_port;
+    use crate::{PeerName, TransportOptions};
 
     #[tokio::test]
     async fn whoever_gives_way_goes_over_one_connection() {
-        let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE };
+        let pulse = Pulse::of(&TransportOptions::default());
         let account = Account::new(LARGEST_SHARE);
         let (session, _joining) = Session::new(PeerName::new(any_port()), false, pulse, account);
         session.using.store(2, Ordering::Relaxed);

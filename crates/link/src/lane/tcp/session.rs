@@ -21,7 +21,7 @@ use super::stream::{self, StreamError};
 use super::{info, talk};
 use crate::error::{close_code, printable, reason_bytes};
 use crate::memory::{Account, Grants, connections_of, parcels_beside};
-use crate::{LinkError, PeerName};
+use crate::{Congestion, LinkError, PeerName, TransportOptions};
 
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -110,11 +110,19 @@ impl From<FrameError> for End {
     }
 }
 
-/// How a lane tells that it is alive, and how long it waits for the peer.
+/// How a lane tells that it is alive, how long it waits for the peer, and what its rate goes by.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pulse {
     pub(crate) keep_alive: Duration,
     pub(crate) idle_timeout: Duration,
+    pub(crate) congestion: Congestion,
+}
+
+impl Pulse {
+    pub(crate) fn of(transport: &TransportOptions) -> Self {
+        let TransportOptions { keep_alive, idle_timeout, congestion, .. } = *transport;
+        Self { keep_alive, idle_timeout, congestion }
+    }
 }
 
 /// Where the dialer gets further connections from.
@@ -212,6 +220,10 @@ impl Session {
 
     pub(crate) fn name(&self) -> &PeerName {
         &self.name
+    }
+
+    pub(super) fn congestion(&self) -> Congestion {
+        self.pulse.congestion
     }
 
     pub(crate) fn error(&self, end: End) -> LinkError {

@@ -265,14 +265,15 @@ impl Writer {
 /// Sets what can be set; a system that lacks an option works without it.
 pub(crate) fn tune(socket: &TcpStream, congestion: Congestion, silence: Duration) {
     let _ = socket.set_nodelay(true);
+    #[cfg(target_os = "linux")]
+    if congestion != Congestion::Cubic {
+        super::congestion::begin(socket);
+    }
     let socket = SockRef::from(socket);
     #[cfg(target_os = "linux")]
     {
         let _ = socket.set_tcp_notsent_lowat(NOT_SENT_BYTES);
         let _ = socket.set_tcp_user_timeout(Some(silence));
-        if congestion != Congestion::Cubic {
-            let _ = socket.set_tcp_congestion(b"bbr");
-        }
     }
     #[cfg(not(target_os = "linux"))]
     let _ = (socket, congestion, silence, NOT_SENT_BYTES);

@@ -404,7 +404,8 @@ async fn a_lane_ends_well_however_its_end_is_seen() {
             handshake::dial(dialed, dialing.clone()),
             handshake::answer(accepted, answering.clone())
         );
-        let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE };
+        let congestion = crate::Congestion::Rate;
+        let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE, congestion };
         let account = Account::new(SMALLEST_SHARE);
         let (session, joining) = Session::new(PeerName::new(address), false, pulse, account);
         let running = tokio::spawn(session.clone().run(control.unwrap(), joining, 1, None));
@@ -535,7 +536,8 @@ async fn a_data_connection_that_the_peer_ends_gives_its_place_back() {
 #[tokio::test]
 async fn a_flood_of_pings_takes_turns() {
     let (mut peer, here) = within(two_ends()).await;
-    let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE };
+    let congestion = crate::Congestion::Rate;
+    let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE, congestion };
     let address = crate::rig::any_port();
     let account = Account::new(SMALLEST_SHARE);
     let (session, _joining) = Session::new(PeerName::new(address), false, pulse, account);

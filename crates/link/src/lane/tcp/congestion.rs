@@ -1,0 +1,125 @@
+//! Which congestion control of the kernel a connection uses. BBR holds its rate where packets get lost, and
+//! pays with a timer for every burst; near by, and without loss, one that goes by loss carries the same
+//! bytes for a third of the processor time. So that is what a near connection begins with, and it changes
+//! over once packets are seen to be lost.
+
+use std::io;
+use std::time::Duration;
+
+use socket2::SockRef;
+use tcpinfo::TcpInfo;
+use tokio::net::TcpStream;
+
+/// Below this round-trip time a path is near. With loss below what counts, a connection of this length
+/// still carries more than 600 Mbit/s.
+const NEAR: Duration = Duration::from_millis(1);
+
+/// Packets that had to be sent again before a path counts as lossy: so many, and one of so many.
+const LEAST_LOST: u32 = 16;
+const ONE_OF: u32 = 2000;
+
+/// What finds the rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Control {
+    /// From deliveries; a kernel without it keeps its own choice.
+    Bbr,
+    /// From loss: CUBIC, or Reno where this program may not have that.
+    Loss,
+}
+
+impl Control {
+    fn names(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Bbr => &[b"bbr"],
+            Self::Loss => &[b"cubic", b"reno"],
+        }
+    }
+}
+
+/// Sets what suits a connection that was just made.
+pub(super) fn begin(socket: &TcpStream) {
+    let near = TcpInfo::of(socket).is_ok_and(|info| is_near(info.min_rtt));
+    // A system that does not let us keeps its own.
+    let _ = set(socket, if near { Control::Loss } else { Control::Bbr });
+}
+
+/// Looks at a connection again; to be called now and then. An error says that the system does not let us
+/// change it.
+pub(super) fn review(socket: &TcpStream) -> io::Result<()> {
+    let Ok(info) = TcpInfo::of(socket) else { return Ok(()) };
+    let present = match SockRef::from(socket).tcp_congestion()?.starts_with(b"bbr") {
+        true => Control::Bbr,
+        false => Control::Loss,
+    };
+    match suitable(present, info.min_rtt, info.segments_out, info.retransmitted) {
+        other if other != present => set(socket, other),
+        _ => Ok(()),
+    }
+}
+
+/// What a connection should have that has `present`. It changes back for no better figures, or it would
+/// go to and fro.
+fn suitable(present: Control, min_rtt: Duration, sent: u32, again: u32) -> Control {
+    let lossy = again >= LEAST_LOST && again > sent / ONE_OF;
+    match present {
+        Control::Loss if lossy || !is_near(min_rtt) => Control::Bbr,
+        Control::Bbr if again < LEAST_LOST && is_near(min_rtt) => Control::Loss,
+        present => present,
+    }
+}
+
+/// A time of zero is one that the kernel does not know.
+fn is_near(min_rtt: Duration) -> bool {
+    !min_rtt.is_zero() && min_rtt < NEAR
+}
+
+fn set(socket: &TcpStream, control: Control) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    let mut result = Ok(());
+    for name in control.names() {
+        result = socket.set_tcp_congestion(name);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(present: Control, micros: u64, sent: u32, again: u32, expected: Control) {
+        let found = suitable(present, Duration::from_micros(micros), sent, again);
+        assert_eq!(found, expected, "{present:?}, {micros} us, {again} of {sent}");
+    }
+
+    #[test]
+    fn near_and_clean_goes_by_loss_and_all_else_by_deliveries() {
+        use Control::{Bbr, Loss};
+        check(Bbr, 100, 0, 0, Loss);
+        check(Bbr, 1_000, 0, 0, Bbr);
+        check(Bbr, 0, 0, 0, Bbr);
+        check(Loss, 100, 1_000, 15, Loss);
+        check(Loss, 100, 1_000, 16, Bbr);
+        check(Loss, 100, 100_000, 50, Loss);
+        check(Loss, 100, 100_000, 51, Bbr);
+        check(Loss, 20_000, 0, 0, Bbr);
+    }
+
+    #[test]
+    fn a_lossy_path_does_not_go_to_and_fro() {
+        check(Control::Bbr, 100, 4_000_000_000, 16, Control::Bbr);
+    }
+
+    #[tokio::test]
+    async fn a_connection_takes_what_is_chosen() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        // Every Linux lets everybody have Reno.
+        set(&socket, Control::Loss).unwrap();
+        let name = SockRef::from(&socket).tcp_congestion().unwrap();
+        assert!(Control::Loss.names().iter().any(|known| name.starts_with(known)), "{name:?}");
+        review(&socket).unwrap();
+    }
+}
