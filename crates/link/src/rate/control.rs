@@ -17,8 +17,12 @@ use super::round::{Figures, Recent, Round, Smallest};
 
 #[path = "beside.rs"]
 mod beside;
+#[path = "proof.rs"]
+mod proof;
 #[path = "start.rs"]
 mod start;
+
+use proof::Proof;
 
 /// The target queue in seconds for a rate of 1 MB/s; it falls with the square root of the rate, so that of
 /// two lanes on one queue the slower one grows. And its bounds.
@@ -68,9 +72,6 @@ const REMEMBERED: f64 = 0.95;
 
 /// A round in which so much of the window was under way was not held back by the application alone.
 const FILLED: f64 = 0.85;
-
-/// How often the queue is drained to see the base round trip, in seconds.
-const DRAIN_EVERY: f64 = 5.0;
 
 /// Silence counts as an outage after so many round trips, and so many seconds.
 const OUTAGE: (f64, f64) = (4.0, 0.4);
@@ -157,8 +158,7 @@ pub struct Control {
     rates: VecDeque<f64>,
     idle_rounds: u32,
     foreign: Foreign,
-    drain: Option<Drain>,
-    last_drain: f64,
+    proof: Proof,
     skip: u32,
     last_ack: f64,
     last_limited: f64,
@@ -182,12 +182,6 @@ struct Foreign {
     least_rtt: f64,
     most_rtt: f64,
     rebased: Option<f64>,
-}
-
-#[derive(Debug, Clone)]
-struct Drain {
-    until: f64,
-    back: f64,
 }
 
 /// The smallest round-trip time of some successive packets, which sees a queue before the round is over.
@@ -226,8 +220,7 @@ impl Control {
             rates: VecDeque::new(),
             idle_rounds: 0,
             foreign: Foreign::default(),
-            drain: None,
-            last_drain: 0.0,
+            proof: Proof::default(),
             skip: 0,
             last_ack: 0.0,
             last_limited: 0.0,
@@ -285,9 +278,8 @@ impl Control {
     pub fn on_acks_end(&mut self, now: Duration, in_flight: u64) {
         let now = now.as_secs_f64();
         self.in_flight = in_flight as f64;
-        if let Some(drain) = self.drain.as_ref().filter(|drain| now >= drain.until) {
-            self.window = drain.back;
-            self.drain = None;
+        if let Some(back) = self.proof.refill(now) {
+            self.window = back;
         }
         if let Some(figures) = self.round.finish(now, self.last_limited) {
             self.round = Round::new(now);
@@ -417,7 +409,7 @@ impl Control {
             return;
         }
         self.outage = true;
-        self.drain = None;
+        self.end_proof(now);
         self.foreign = Foreign::default();
         self.losses.forget_round();
         self.round = Round::new(now);
@@ -468,11 +460,11 @@ impl Control {
     }
 
     fn follow(&mut self, now: f64, figures: Figures) {
-        if self.skip > 0 {
-            self.skip -= 1;
+        if self.prove(now, figures) {
             return;
         }
-        if self.drain.is_some() {
+        if self.skip > 0 {
+            self.skip -= 1;
             return;
         }
         self.note_rate(figures.delivery_rate);
@@ -559,21 +551,6 @@ impl Control {
             return;
         }
         self.window = aim.clamp(0.5 * self.window, most * self.window).min(MOST);
-    }
-
-    /// Lets the queue run empty for a round trip, so that the base is not taken for longer than it is.
-    fn maybe_drain(&mut self, now: f64, target: f64) {
-        if now - self.last_drain < DRAIN_EVERY || self.losses.testing() {
-            return;
-        }
-        self.last_drain = now;
-        if self.queue < 0.3 * target {
-            return;
-        }
-        self.drain = Some(Drain { until: now + self.rtt + self.queue + 0.002, back: self.window });
-        self.window = 0.92 * self.window_for(self.delivery_rate, 0.0);
-        self.skip = 1;
-        self.idle_rounds = 0;
     }
 
     /// A fixed rate: the window follows the round trip, trimmed by what really went out.

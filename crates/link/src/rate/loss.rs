@@ -14,6 +14,16 @@ const SLACK: f64 = 0.02;
 /// Fewer packets than this say nothing about loss.
 const ENOUGH_PACKETS: f64 = 48.0;
 
+/// Losses come in clumps. How large these are is learnt from blocks of so many bytes, with such a weight for each.
+const BLOCK: (f64, f64) = (96.0 * 1024.0, 0.04);
+
+/// So many clumps must be expected before a test can show that loss is gone, unless it takes so many rounds.
+const CLUMPS: f64 = 8.0;
+const LONGEST_TEST: u32 = 16;
+
+/// A lane that wore down to this share of the window at which a policer was seen saw none.
+const NO_POLICER: f64 = 0.8;
+
 /// How many rounds the rate is held after a policer showed itself, at first and at most.
 const HOLD: (u32, u32) = (8, 32);
 
@@ -77,9 +87,41 @@ pub(super) struct Losses {
     since_excess: u32,
     /// The window at which a policer was seen.
     policed: Option<f64>,
+    clumps: Clumps,
     // Bytes since the last verdict, until they are enough for one.
     acked: f64,
     lost: f64,
+}
+
+/// How much of what is lost is lost together: the variance of the loss of a block against its mean, in bytes.
+#[derive(Debug, Clone, Default)]
+struct Clumps {
+    total: f64,
+    lost: f64,
+    blocks: f64,
+    mean: f64,
+    mean_of_squares: f64,
+}
+
+impl Clumps {
+    fn add(&mut self, acked: f64, lost: f64) {
+        self.total += acked + lost;
+        self.lost += lost;
+        if self.total < BLOCK.0 {
+            return;
+        }
+        self.blocks += 1.0;
+        let weight = BLOCK.1.max(1.0 / self.blocks);
+        self.mean += weight * (self.lost - self.mean);
+        self.mean_of_squares += weight * (self.lost.powi(2) - self.mean_of_squares);
+        (self.total, self.lost) = (0.0, 0.0);
+    }
+
+    /// In packets, 1 where each is lost on its own.
+    fn size(&self, mtu: f64) -> f64 {
+        let variance = self.mean_of_squares - self.mean.powi(2);
+        (variance / self.mean.max(1.0) / mtu).max(1.0)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -119,6 +161,7 @@ impl Losses {
 
     pub(super) fn acked(&mut self, sent: f64, bytes: f64) {
         self.acked += bytes;
+        self.clumps.add(bytes, 0.0);
         if let Some(test) = self.test.as_mut().filter(|test| sent >= test.since) {
             test.acked += bytes;
         }
@@ -126,6 +169,7 @@ impl Losses {
 
     pub(super) fn lost(&mut self, sent: f64, bytes: f64) {
         self.lost += bytes;
+        self.clumps.add(0.0, bytes);
         if let Some(test) = self.test.as_mut().filter(|test| sent >= test.since) {
             test.lost += bytes;
         }
@@ -142,6 +186,7 @@ impl Losses {
         packets >= ENOUGH_PACKETS && loss > self.path() + self.margin(packets)
     }
 
+    /// How much more than the path's own loss chance explains in so many packets, or clumps of them.
     fn margin(&self, packets: f64) -> f64 {
         let path = self.path();
         let chance = 3.0 * (path * (1.0 - path) / packets.max(1.0)).sqrt();
@@ -167,7 +212,7 @@ impl Losses {
             self.next_hold = 0;
         }
         if self.test.is_some() {
-            return self.judge_test(now, window);
+            return self.judge_test(now, window, mtu);
         }
         let total = self.acked + self.lost;
         let packets = total / mtu;
@@ -193,7 +238,14 @@ impl Losses {
         if self.path() > CHECK_ABOVE && (self.unchecked || self.since_check > CHECK_AGAIN) {
             return self.begin_test(now, window, loss, CHECK, true);
         }
-        if loss > self.path() + self.margin(packets) && self.path() < MOST_PATH_LOSS {
+        let clump = self.clumps.size(mtu);
+        if loss > self.path() + self.margin(packets / clump) && self.path() < MOST_PATH_LOSS {
+            if self.policed.is_some_and(|then| window < NO_POLICER * then) {
+                // What a policer lets through does not wear down.
+                (self.policed, self.hold, self.next_hold) = (None, 0, 0);
+                self.blend(loss, 0.5);
+                return Verdict::Go;
+            }
             self.suspicious += 1;
             if self.suspicious < SUSPICIOUS && self.policed.is_none() {
                 return Verdict::Hold;
@@ -228,7 +280,8 @@ impl Losses {
         Verdict::Go
     }
 
-    fn judge_test(&mut self, now: f64, window: f64) -> Verdict {
+    fn judge_test(&mut self, now: f64, window: f64, mtu: f64) -> Verdict {
+        let clump = self.clumps.size(mtu);
         let Some(test) = self.test.as_mut() else { return Verdict::Go };
         test.rounds += 1;
         if test.rounds == SETTLING {
@@ -236,7 +289,8 @@ impl Losses {
             (test.since, test.acked, test.lost) = (now, 0.0, 0.0);
         }
         let total = test.acked + test.lost;
-        if test.rounds < 2 * SETTLING || total <= 0.0 {
+        let enough = test.loss * total >= CLUMPS * clump * mtu || test.rounds >= LONGEST_TEST;
+        if test.rounds < 2 * SETTLING || total <= 0.0 || !enough {
             return Verdict::Hold;
         }
         let after = test.lost / total;
@@ -255,7 +309,7 @@ impl Losses {
         } else {
             self.blend(after, 0.2);
         }
-        self.policed = Some(window);
+        self.policed = Some(self.policed.map_or(window, |then| then.max(window)));
         self.since_excess = 0;
         self.next_hold = (self.next_hold * 2).clamp(HOLD.0, HOLD.1);
         self.hold = self.next_hold;

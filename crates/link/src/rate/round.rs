@@ -95,6 +95,8 @@ impl Round {
     fn lows_with_moment(&self) -> [f64; 3] {
         let [first, second, third] = self.lows;
         match self.moment.rtt() {
+            // It began in the round before, with those that took longest.
+            _ if self.moment.time <= self.start => self.lows,
             low if low < first => [low, first, second],
             low if low < second => [first, low, second],
             low if low < third => [first, second, low],
