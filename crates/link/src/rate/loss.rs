@@ -21,8 +21,11 @@ const BLOCK: (f64, f64) = (96.0 * 1024.0, 0.04);
 const CLUMPS: f64 = 8.0;
 const LONGEST_TEST: u32 = 16;
 
+/// The weight of a round in the loss of the last ones.
+const LATELY: f64 = 0.25;
+
 /// A lane that wore down to this share of the window at which a policer was seen saw none.
-const NO_POLICER: f64 = 0.8;
+const NO_POLICER: f64 = 0.9;
 
 /// How many rounds the rate is held after a policer showed itself, at first and at most.
 const HOLD: (u32, u32) = (8, 32);
@@ -88,6 +91,8 @@ pub(super) struct Losses {
     /// The window at which a policer was seen.
     policed: Option<f64>,
     clumps: Clumps,
+    /// The loss of the last rounds.
+    lately: f64,
     // Bytes since the last verdict, until they are enough for one.
     acked: f64,
     lost: f64,
@@ -129,6 +134,8 @@ struct Test {
     since: f64,
     window: f64,
     loss: f64,
+    /// The loss of the rounds before, where that was less: the round that gave cause was a bad one.
+    usual: f64,
     cut: f64,
     check: bool,
     acked: f64,
@@ -221,6 +228,7 @@ impl Losses {
         }
         let loss = self.lost / total;
         (self.acked, self.lost) = (0.0, 0.0);
+        self.lately += LATELY * (loss - self.lately);
         if self.hold > 0 && self.hold + 2 > self.next_hold {
             // What is missing now was sent before the verdict.
             return self.go();
@@ -265,7 +273,9 @@ impl Losses {
     }
 
     fn begin_test(&mut self, now: f64, window: f64, loss: f64, cut: f64, check: bool) -> Verdict {
-        let test = Test { since: now, window, loss, cut, check, acked: 0.0, lost: 0.0, rounds: 0 };
+        let usual = if self.policed.is_some() { loss } else { loss.min(self.lately) };
+        let (acked, lost, rounds) = (0.0, 0.0, 0);
+        let test = Test { since: now, window, loss, usual, cut, check, acked, lost, rounds };
         self.test = Some(test);
         self.unchecked = false;
         (self.since_check, self.suspicious) = (0, 0);
@@ -300,7 +310,7 @@ impl Losses {
         // What would be lost now if all beyond a rate were thrown away.
         let rest = if test.check { 0.0 } else { self.path() };
         let expected = (1.0 - (1.0 - test.loss) / test.cut).max(rest);
-        if after > 0.5 * (test.loss + expected) {
+        if after > 0.5 * (test.usual + expected) {
             self.path = Some(after.min(test.loss).min(MOST_PATH_LOSS));
             return Verdict::Restore(test.window);
         }
