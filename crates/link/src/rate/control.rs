@@ -52,6 +52,9 @@ const SHORTEST_ROUND: f64 = 0.02;
 /// How long a smallest round-trip time is believed.
 const BASE_FOR: f64 = 10.0;
 
+/// What is left of the longest queue that was seen, in each round.
+const FADING: f64 = 0.9995;
+
 /// The most that a window grows in a round outside of the start.
 const MOST_GROWTH: f64 = 1.3;
 
@@ -158,6 +161,13 @@ pub struct Control {
     rates: VecDeque<f64>,
     idle_rounds: u32,
     foreign: Foreign,
+    /// The longest mean round trip of a round, which fades slowly, and that of the round before.
+    longest_rtt: f64,
+    rtt_before: f64,
+    /// When a queue overflowed that the lane took for its own.
+    overflowed: Option<f64>,
+    /// When it competed last.
+    beside_at: Option<f64>,
     proof: Proof,
     skip: u32,
     last_ack: f64,
@@ -220,6 +230,10 @@ impl Control {
             rates: VecDeque::new(),
             idle_rounds: 0,
             foreign: Foreign::default(),
+            longest_rtt: 0.0,
+            rtt_before: 0.0,
+            overflowed: None,
+            beside_at: None,
             proof: Proof::default(),
             skip: 0,
             last_ack: 0.0,
@@ -425,10 +439,13 @@ impl Control {
         if qualified || (self.base.get().is_none() && !self.starting()) {
             self.base.add(now, figures.rtt_min);
             self.floor.add(now, figures.rtt_min);
+            self.keep_base(now);
         }
         let base = self.base_rtt();
         self.queue = (figures.rtt_min - base).max(0.0);
+        self.rtt_before = self.rtt;
         self.rtt = figures.rtt_mean;
+        self.longest_rtt = self.rtt.max(base + FADING * (self.longest_rtt - base).max(0.0));
         // A queue that is still draining is no jitter.
         let filling = match self.phase {
             Phase::Start { before, .. } => figures.delivery_rate < 1.5 * before,
@@ -483,6 +500,9 @@ impl Control {
             }
         } else {
             self.foreign.rounds = 0;
+        }
+        if !background && self.overflows(now, figures, target) {
+            return;
         }
         let queue = match self.queue / target {
             ratio if ratio < 0.5 => Queue::Empty,

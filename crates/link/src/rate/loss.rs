@@ -193,11 +193,21 @@ impl Losses {
         packets >= ENOUGH_PACKETS && loss > self.path() + self.margin(packets)
     }
 
+    /// The same on a path that is known, of `packets` of a size.
+    pub(super) fn overflow(&self, loss: f64, packets: f64, mtu: f64) -> bool {
+        self.excess(loss, packets) && loss > self.path() + self.margin(packets / self.clumps.size(mtu))
+    }
+
     /// How much more than the path's own loss chance explains in so many packets, or clumps of them.
     fn margin(&self, packets: f64) -> f64 {
         let path = self.path();
         let chance = 3.0 * (path * (1.0 - path) / packets.max(1.0)).sqrt();
         SLACK.max(chance).max(2.5 * self.deviation)
+    }
+
+    /// Takes a part of a round's loss for the path's, since no queue stood that could have overflown.
+    pub(super) fn meet(&mut self, loss: f64) {
+        self.blend(loss, 0.2);
     }
 
     /// Takes this round's loss for the path's, as while the queue is known to be empty.
@@ -238,7 +248,9 @@ impl Losses {
             self.unchecked = false;
             self.since_check = 0;
             if queue == Queue::Standing {
-                self.blend(loss, 0.1);
+                // It may have overflown for others.
+                let much = loss > self.path() + self.margin(packets / self.clumps.size(mtu));
+                self.blend(loss, if much { 0.03 } else { 0.1 });
             }
             return self.go();
         }

@@ -60,3 +60,76 @@ fn no_seed_sags() {
         );
     }
 }
+
+#[test]
+fn shares_with_cubic() {
+    let only = std::env::var("RATE_ONLY").unwrap_or_default();
+    type Make = fn(u64) -> Vec<Flow>;
+    let late = |flow: Flow, ms: u64| flow.from(ms * MS, u64::MAX);
+    let _ = late;
+    let cases: [(&str, Make); 6] = [
+        ("join", |ms| vec![Flow::cubic(), Flow::ours(Pace::Fair, None).from(ms * MS, u64::MAX)]),
+        ("together", |ms| {
+            vec![Flow::cubic().from((ms - 5000) * MS, u64::MAX), Flow::ours(Pace::Fair, None)]
+        }),
+        ("joined", |ms| vec![Flow::cubic().from(ms * MS, u64::MAX), Flow::ours(Pace::Fair, None)]),
+        ("2join", |ms| {
+            vec![
+                Flow::cubic(),
+                Flow::ours(Pace::Fair, None).from(ms * MS, u64::MAX),
+                Flow::ours(Pace::Fair, None).from((ms + 300) * MS, u64::MAX),
+            ]
+        }),
+        ("2together", |ms| {
+            vec![
+                Flow::cubic().from((ms - 5000) * MS, u64::MAX),
+                Flow::ours(Pace::Fair, None),
+                Flow::ours(Pace::Fair, None),
+            ]
+        }),
+        ("2joined", |ms| {
+            vec![
+                Flow::cubic().from(ms * MS, u64::MAX),
+                Flow::ours(Pace::Fair, None),
+                Flow::ours(Pace::Fair, None),
+            ]
+        }),
+    ];
+    for queue in [250, 500, 1000, 2500] {
+        for (name, make) in &cases {
+            let label = format!("{name}-{queue}-");
+            if !label.contains(&only) {
+                continue;
+            }
+            let mut all: Vec<Vec<f64>> = vec![Vec::new(); 3];
+            let mut shown = Vec::new();
+            for seed in 0..seeds(3) {
+                let mut sim = Sim::new(link(100.0, 20.0, queue, 0.0), 1, 2 * SECOND);
+                sim.flows = make(5000 + 137 * seed);
+                sim.run(30 * SECOND);
+                for (flow, parts) in all.iter_mut().enumerate().take(sim.flows.len()) {
+                    parts.push(super::shares(&sim, 100.0, 18, 30)[flow]);
+                }
+                if seed == 0 {
+                    for flow in 0..sim.flows.len() {
+                        let line: Vec<String> = (0..30)
+                            .map(|at| format!("{:.0}", 100.0 * super::shares(&sim, 100.0, at, at + 1)[flow]))
+                            .collect();
+                        shown.push(line.join(" "));
+                    }
+                }
+            }
+            print!("{label:16}");
+            for parts in all.iter_mut().filter(|parts| !parts.is_empty()) {
+                parts.sort_by(f64::total_cmp);
+                print!(" {:.2} {:.2} {:.2} |", parts[0], parts[parts.len() / 2], parts[parts.len() - 1]);
+            }
+            println!();
+            if std::env::var_os("RATE_SHOW").is_some() {
+                for line in shown {
+                    println!("    {line}");
+                }
+            }
+        }
+    }
+}
