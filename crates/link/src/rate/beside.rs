@@ -69,7 +69,10 @@ impl Control {
         let packets = f64::from(figures.packets) / (1.0 - figures.loss.min(0.9));
         let base = self.floor.get().unwrap_or(f64::INFINITY).min(self.base_rtt());
         let long = figures.rtt_min.max(self.rtt_before - self.spread) - base > target;
-        if !long || !self.nearly_full(figures) || !self.losses.overflow(figures.loss, packets, self.mtu) {
+        if !long
+            || !self.nearly_full(figures)
+            || !self.losses.overflow(figures.loss, packets, self.mtu)
+        {
             return false;
         }
         let past = now - *self.overflowed.get_or_insert(now);
@@ -100,7 +103,8 @@ impl Control {
             excess = false;
             self.losses.meet(figures.loss);
         }
-        let next = compete.round(now, self.window, self.mtu, figures.rtt_min, floor + self.spread, excess);
+        let next =
+            compete.round(now, self.window, self.mtu, figures.rtt_min, floor + self.spread, excess);
         match next {
             _ if compete.gone > EMPTY => self.alone(now, floor),
             Next::Alone => self.alone(now, floor),

@@ -437,8 +437,8 @@ impl Control {
         // The first packets on an idle path with jitter are faster than any on a loaded one.
         let qualified = figures.packets >= if self.starting() { 64 } else { 10 };
         if qualified || (self.base.get().is_none() && !self.starting()) {
-            self.base.add(now, figures.rtt_min);
-            self.floor.add(now, figures.rtt_min);
+            self.base.add(now, figures.rtt_min, !figures.held_up);
+            self.floor.add(now, figures.rtt_min, !figures.held_up);
             self.keep_base(now);
         }
         let base = self.base_rtt();

@@ -195,7 +195,8 @@ impl Losses {
 
     /// The same on a path that is known, of `packets` of a size.
     pub(super) fn overflow(&self, loss: f64, packets: f64, mtu: f64) -> bool {
-        self.excess(loss, packets) && loss > self.path() + self.margin(packets / self.clumps.size(mtu))
+        self.excess(loss, packets)
+            && loss > self.path() + self.margin(packets / self.clumps.size(mtu))
     }
 
     /// How much more than the path's own loss chance explains in so many packets, or clumps of them.

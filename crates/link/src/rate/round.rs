@@ -12,6 +12,8 @@ pub(super) struct Round {
     /// The acknowledgements that came in at one time.
     moment: Moment,
     moments: u32,
+    /// Whether this machine may have been held up.
+    held_up: bool,
     /// The shortest of these, in order.
     lows: [f64; 3],
     rtt_sum: f64,
@@ -40,7 +42,11 @@ impl Moment {
     /// up, and then reads packets that came later: those look too fast by as much. When many were read at
     /// once, only the one that took longest is sure to have been there at that time.
     fn rtt(&self) -> f64 {
-        if self.packets < CROWD { self.least } else { self.least.max(self.most - CROWD_SPAN) }
+        if self.crowded() { self.most - CROWD_SPAN } else { self.least }
+    }
+
+    fn crowded(&self) -> bool {
+        self.packets >= CROWD && self.most - self.least > CROWD_SPAN
     }
 }
 
@@ -63,6 +69,8 @@ pub(super) struct Figures {
     pub(super) packets: u32,
     pub(super) rtt_min: f64,
     pub(super) rtt_mean: f64,
+    /// Whether this machine may have been held up, so that times are wrong.
+    pub(super) held_up: bool,
     /// Whether there was nothing to send for a part of it.
     pub(super) limited: bool,
     /// The most bytes that were under way.
@@ -87,6 +95,7 @@ impl Round {
         self.moment.packets += 1;
         self.moment.least = self.moment.least.min(rtt);
         self.moment.most = self.moment.most.max(rtt);
+        self.held_up |= self.moment.crowded();
         self.rtt_sum += rtt;
         self.first_sent.get_or_insert(sent);
         self.complete |= sent >= self.start && now - self.start >= shortest;
@@ -129,6 +138,7 @@ impl Round {
             packets: self.packets,
             rtt_min: self.rtt_min(),
             rtt_mean: self.rtt_sum / f64::from(self.packets),
+            held_up: self.held_up,
             limited: self.first_sent.is_none_or(|sent| sent <= last_limited),
             peak: self.peak,
         })
@@ -160,14 +170,18 @@ impl Smallest {
         Self { parts, at: 0, part_started: 0.0, part_length, smallest: f64::INFINITY }
     }
 
-    pub(super) fn add(&mut self, now: f64, value: f64) {
+    /// `sure` says that this value needs no other.
+    pub(super) fn add(&mut self, now: f64, value: f64, sure: bool) {
         if now - self.part_started >= self.part_length {
             self.part_started = now;
             self.at = (self.at + 1) % PARTS;
             self.parts[self.at] = [f64::INFINITY; 2];
         }
         let [first, second] = self.parts[self.at];
-        self.parts[self.at] = [first.min(value), second.min(first.max(value))];
+        self.parts[self.at] = match sure {
+            true if value < first => [value; 2],
+            _ => [first.min(value), second.min(first.max(value))],
+        };
         self.smallest = self.find();
     }
 

@@ -113,7 +113,12 @@ fn shares_with_cubic() {
                 if seed == 0 {
                     for flow in 0..sim.flows.len() {
                         let line: Vec<String> = (0..30)
-                            .map(|at| format!("{:.0}", 100.0 * super::shares(&sim, 100.0, at, at + 1)[flow]))
+                            .map(|at| {
+                                format!(
+                                    "{:.0}",
+                                    100.0 * super::shares(&sim, 100.0, at, at + 1)[flow]
+                                )
+                            })
                             .collect();
                         shown.push(line.join(" "));
                     }
@@ -122,7 +127,12 @@ fn shares_with_cubic() {
             print!("{label:16}");
             for parts in all.iter_mut().filter(|parts| !parts.is_empty()) {
                 parts.sort_by(f64::total_cmp);
-                print!(" {:.2} {:.2} {:.2} |", parts[0], parts[parts.len() / 2], parts[parts.len() - 1]);
+                print!(
+                    " {:.2} {:.2} {:.2} |",
+                    parts[0],
+                    parts[parts.len() / 2],
+                    parts[parts.len() - 1]
+                );
             }
             println!();
             if std::env::var_os("RATE_SHOW").is_some() {
