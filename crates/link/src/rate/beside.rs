@@ -46,7 +46,7 @@ impl Control {
             self.foreign = Foreign::default();
             // Half of what the path has carried is a fair part until the losses say more.
             self.window = self.window.max(window).max(0.5 * rate * figures.rtt_mean);
-            self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu));
+            self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu, true));
             return true;
         }
         foreign.rounds = 0;
@@ -87,7 +87,7 @@ impl Control {
         // Half of what the path has carried is a fair part.
         self.window = 0.7 * self.window.max(0.5 * self.peak_rate * figures.rtt_mean);
         self.skip = 1;
-        self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu));
+        self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu, false));
         true
     }
 
@@ -106,6 +106,7 @@ impl Control {
         let next =
             compete.round(now, self.window, self.mtu, figures.rtt_min, floor + self.spread, excess);
         match next {
+            _ if compete.deep && self.queue < self.target() => self.alone(now, floor),
             _ if compete.gone > EMPTY => self.alone(now, floor),
             Next::Alone => self.alone(now, floor),
             Next::Window(window) => {

@@ -32,6 +32,8 @@ pub(super) struct Compete {
     looked: f64,
     look: Option<Look>,
     rounds_since_cut: u32,
+    /// The queue is deep, so that a short one says that nobody else is there.
+    pub(super) deep: bool,
     /// For so many rounds there has been no queue.
     pub(super) gone: u32,
 }
@@ -53,7 +55,7 @@ pub(super) enum Next {
 }
 
 impl Compete {
-    pub(super) fn new(now: f64, window: f64, mtu: f64) -> Self {
+    pub(super) fn new(now: f64, window: f64, mtu: f64, deep: bool) -> Self {
         let window = window / mtu;
         Self {
             most: window,
@@ -63,6 +65,7 @@ impl Compete {
             looked: now,
             look: None,
             rounds_since_cut: 0,
+            deep,
             gone: 0,
         }
     }

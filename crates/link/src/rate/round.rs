@@ -149,7 +149,7 @@ impl Round {
 const PARTS: usize = 10;
 
 /// A value is borne out by another that is larger by at most this, in seconds and as a share of it.
-const BORNE_OUT: (f64, f64) = (0.002, 0.05);
+const BORNE_OUT: (f64, f64) = (0.003, 0.1);
 
 /// The smallest value of the last while, which is cut into ten parts. One that is alone far below all others
 /// does not count: a machine that is held up sometimes measures such.
