@@ -16,23 +16,21 @@ fn seeds(usual: u64) -> u64 {
 #[test]
 fn no_seed_sags() {
     let only = std::env::var("RATE_ONLY").unwrap_or_default();
-    let cases: [(&str, Profile, u64); 8] = [
-        ("wifi", wifi(), 0),
-        ("wan1", link(200.0, 50.0, 2500, 0.01), 0),
-        ("wan0", link(200.0, 50.0, 2500, 0.0), 0),
-        ("bad5", link(100.0, 100.0, 2500, 0.05), 0),
-        ("wifi-p", wifi(), 150),
-        ("wan1-p", link(200.0, 50.0, 2500, 0.01), 150),
-        ("wifi-pp", wifi(), 60),
-        ("wan1-pp", link(200.0, 50.0, 2500, 0.01), 60),
+    let cases: [(&str, Profile, u64, f64); 6] = [
+        ("wifi", wifi(), 0, 0.85),
+        ("wan1", link(200.0, 50.0, 2500, 0.01), 0, 0.85),
+        ("wan0", link(200.0, 50.0, 2500, 0.0), 0, 0.9),
+        ("bad5", link(100.0, 100.0, 2500, 0.05), 0, 0.85),
+        ("wifi-p", wifi(), 150, 0.5),
+        ("wan1-p", link(200.0, 50.0, 2500, 0.01), 150, 0.75),
     ];
-    for (name, profile, every) in &cases {
+    for (name, profile, every, least) in &cases {
         if !name.contains(&only) {
             continue;
         }
         let mut all = Vec::new();
         let from = std::env::var("RATE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1);
-        for seed in from..from + seeds(6) {
+        for seed in from..from + seeds(3) {
             let mut sim = Sim::new(profile.clone(), seed, 2 * SECOND);
             if *every > 0 {
                 let pauses = |seed| Some(Pauses::new(every * MS, 5 * MS, 30 * MS, seed));
@@ -44,20 +42,23 @@ fn no_seed_sags() {
             let second = (2..12)
                 .map(|at| sim.goodput(0, at * SECOND, (at + 1) * SECOND) / limit)
                 .fold(9.9, f64::min);
-            let w = whole(&sim, profile);
-            let w = if w.is_nan() { 0.0 } else { w };
+            // Not through in time is the worst.
+            let w = Some(whole(&sim, profile)).filter(|share| share.is_finite()).unwrap_or(0.0);
             all.push((w, second, sim.wait(0.95, 2 * SECOND, 12 * SECOND), seed));
         }
         all.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let least = all.iter().map(|run| run.1).fold(9.9, f64::min);
+        let second = all.iter().map(|run| run.1).fold(9.9, f64::min);
         println!(
-            "{name:8} 105 MB {:.3}..{:.3}..{:.3} worst second {least:.3} wait {:.1}; {:.3?}",
+            "{name:8} 105 MB {:.3}..{:.3}..{:.3} worst second {second:.3} wait {:.1}; {:.3?}",
             all[0].0,
             all[all.len() / 2].0,
             all[all.len() - 1].0,
             all[all.len() / 2].2,
             &all[..all.len().min(4)]
         );
+        if seeds(3) <= 200 {
+            assert!(all[0].0 >= *least, "{name}: {:.3?}", all[0]);
+        }
     }
 }
 
@@ -65,8 +66,6 @@ fn no_seed_sags() {
 fn shares_with_cubic() {
     let only = std::env::var("RATE_ONLY").unwrap_or_default();
     type Make = fn(u64) -> Vec<Flow>;
-    let late = |flow: Flow, ms: u64| flow.from(ms * MS, u64::MAX);
-    let _ = late;
     let cases: [(&str, Make); 6] = [
         ("join", |ms| vec![Flow::cubic(), Flow::ours(Pace::Fair, None).from(ms * MS, u64::MAX)]),
         ("together", |ms| {
@@ -95,7 +94,7 @@ fn shares_with_cubic() {
             ]
         }),
     ];
-    for queue in [250, 500, 1000, 2500] {
+    for queue in [250, 500, 1000] {
         for (name, make) in &cases {
             let label = format!("{name}-{queue}-");
             if !label.contains(&only) {
@@ -103,12 +102,15 @@ fn shares_with_cubic() {
             }
             let mut all: Vec<Vec<f64>> = vec![Vec::new(); 3];
             let mut shown = Vec::new();
-            for seed in 0..seeds(3) {
+            for seed in 0..seeds(2) {
                 let mut sim = Sim::new(link(100.0, 20.0, queue, 0.0), 1, 2 * SECOND);
                 sim.flows = make(5000 + 137 * seed);
                 sim.run(30 * SECOND);
                 for (flow, parts) in all.iter_mut().enumerate().take(sim.flows.len()) {
-                    parts.push(super::shares(&sim, 100.0, 18, 30)[flow]);
+                    let part = super::shares(&sim, 100.0, 18, 30)[flow];
+                    let least = if sim.flows.len() == 2 { 0.15 } else { 0.08 };
+                    assert!(part > least, "{label} {seed}: flow {flow} has {part:.2}");
+                    parts.push(part);
                 }
                 if seed == 0 {
                     for flow in 0..sim.flows.len() {
