@@ -39,6 +39,9 @@ pub enum Pace {
 #[path = "rate/tests/cubic.rs"]
 mod cubic;
 #[cfg(test)]
+#[path = "rate/tests/pauses.rs"]
+mod pauses;
+#[cfg(test)]
 #[path = "rate/tests/sim.rs"]
 mod sim;
 #[cfg(test)]

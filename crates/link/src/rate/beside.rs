@@ -2,6 +2,18 @@
 
 use super::*;
 
+/// A queue that overflows again after so many seconds, before so many, is not only ours.
+const OVERFLOWS: (f64, f64) = (0.5, 15.0);
+
+/// For so many seconds after others were there the base is not taken for longer than it was.
+const OTHERS_STAY: f64 = 30.0;
+
+/// A round trip of this part of the way from the base to the longest that was seen speaks of a full queue.
+const NEARLY_FULL: f64 = 0.75;
+
+/// After so many rounds without a queue nobody else fills it.
+const EMPTY: u32 = 8;
+
 impl Control {
     /// Whether a queue stands that our window does not explain, and what to do about it: if it only stands,
     /// the path has become longer; one that moves is filled by somebody else.
@@ -34,7 +46,7 @@ impl Control {
             self.foreign = Foreign::default();
             // Half of what the path has carried is a fair part until the losses say more.
             self.window = self.window.max(window).max(0.5 * rate * figures.rtt_mean);
-            self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu));
+            self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu, true));
             return true;
         }
         foreign.rounds = 0;
@@ -46,16 +58,56 @@ impl Control {
         true
     }
 
+    /// Whether the queue was about as long as it ever is, so that it may have overflown.
+    fn nearly_full(&self, figures: Figures) -> bool {
+        let base = self.floor.get().unwrap_or(figures.rtt_min).min(self.base_rtt());
+        figures.rtt_mean.max(self.rtt_before) - base > NEARLY_FULL * (self.longest_rtt - base)
+    }
+
+    /// Whether a queue of ours overflows, which only others make it do, and what to do about it.
+    pub(super) fn overflows(&mut self, now: f64, figures: Figures, target: f64) -> bool {
+        let packets = f64::from(figures.packets) / (1.0 - figures.loss.min(0.9));
+        let base = self.floor.get().unwrap_or(f64::INFINITY).min(self.base_rtt());
+        let long = figures.rtt_min.max(self.rtt_before - self.spread) - base > target;
+        if !long
+            || !self.nearly_full(figures)
+            || !self.losses.overflow(figures.loss, packets, self.mtu)
+        {
+            return false;
+        }
+        let past = now - *self.overflowed.get_or_insert(now);
+        if past > OVERFLOWS.1 {
+            self.overflowed = Some(now);
+        }
+        if !(OVERFLOWS.0..OVERFLOWS.1).contains(&past) {
+            return false;
+        }
+        self.overflowed = None;
+        self.foreign = Foreign::default();
+        // Half of what the path has carried is a fair part.
+        self.window = 0.7 * self.window.max(0.5 * self.peak_rate * figures.rtt_mean);
+        self.skip = 1;
+        self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu, false));
+        true
+    }
+
     pub(super) fn compete(&mut self, now: f64, figures: Figures, mut compete: Compete) {
         self.note_rate(figures.delivery_rate);
+        self.beside_at = Some(now);
         let floor = self.floor.get().unwrap_or(figures.rtt_min);
         self.queue = (figures.rtt_min - floor).max(0.0);
-        let excess =
+        let mut excess =
             figures.loss > self.losses.path() + if self.losses.path() > 0.0 { 0.01 } else { 0.001 };
         self.losses.judge(now, self.window, self.mtu, Queue::Long);
-        let next = compete.round(now, self.window, self.mtu, figures.rtt_min, excess);
+        if compete.gone > 1 || !self.nearly_full(figures) {
+            excess = false;
+            self.losses.meet(figures.loss);
+        }
+        let next =
+            compete.round(now, self.window, self.mtu, figures.rtt_min, floor + self.spread, excess);
         match next {
-            _ if self.queue < self.target() => self.alone(now, floor),
+            _ if compete.deep && self.queue < self.target() => self.alone(now, floor),
+            _ if compete.gone > EMPTY => self.alone(now, floor),
             Next::Alone => self.alone(now, floor),
             Next::Window(window) => {
                 if figures.peak >= 0.75 * self.window || window < self.window {
@@ -63,6 +115,14 @@ impl Control {
                 }
                 self.phase = Phase::Beside(compete);
             }
+        }
+    }
+
+    /// Whom the lane competed with may still hold a queue, which is not to be taken for the base.
+    pub(super) fn keep_base(&mut self, now: f64) {
+        let recent = self.beside_at.is_some_and(|then| now - then < OTHERS_STAY);
+        if let Some(floor) = self.floor.get().filter(|floor| recent && *floor < self.base_rtt()) {
+            self.base.restart(now, floor);
         }
     }
 

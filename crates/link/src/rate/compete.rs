@@ -9,6 +9,17 @@ const BETA: f64 = 0.7;
 /// How often it looks whether it is alone: after so many seconds and rounds.
 const LOOK_AFTER: (f64, u32) = (4.0, 16);
 
+/// It only looks while the queue is this part of the base, since a shorter one goes in any case, or after so many
+/// seconds.
+const LOOK_AT: f64 = 0.35;
+const LOOK_ANYWAY: f64 = 12.0;
+
+/// Within this of the base, in seconds and as a share of it, the queue is gone.
+const GONE: (f64, f64) = (0.0015, 0.02);
+
+/// How much faster it grows in a round while there is no queue.
+const FREE: f64 = 1.05;
+
 /// A lane that competes.
 #[derive(Debug, Clone)]
 pub(super) struct Compete {
@@ -21,6 +32,10 @@ pub(super) struct Compete {
     looked: f64,
     look: Option<Look>,
     rounds_since_cut: u32,
+    /// The queue is deep, so that a short one says that nobody else is there.
+    pub(super) deep: bool,
+    /// For so many rounds there has been no queue.
+    pub(super) gone: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -40,7 +55,7 @@ pub(super) enum Next {
 }
 
 impl Compete {
-    pub(super) fn new(now: f64, window: f64, mtu: f64) -> Self {
+    pub(super) fn new(now: f64, window: f64, mtu: f64, deep: bool) -> Self {
         let window = window / mtu;
         Self {
             most: window,
@@ -50,6 +65,8 @@ impl Compete {
             looked: now,
             look: None,
             rounds_since_cut: 0,
+            deep,
+            gone: 0,
         }
     }
 
@@ -60,11 +77,14 @@ impl Compete {
         window: f64,
         mtu: f64,
         rtt_min: f64,
+        base: f64,
         excess: bool,
     ) -> Next {
+        let gone = rtt_min < base + GONE.0.max(GONE.1 * base);
+        self.gone = if gone { self.gone + 1 } else { self.gone.saturating_sub(1) };
         if let Some(look) = &mut self.look {
             look.rounds += 1;
-            if rtt_min < 0.62 * look.rtt {
+            if gone || rtt_min < 0.62 * look.rtt {
                 return Next::Alone;
             }
             if look.rounds < 3 {
@@ -88,14 +108,17 @@ impl Compete {
             self.rounds_since_cut = 0;
             return Next::Window(packets * BETA * mtu);
         }
-        if now - self.looked > LOOK_AFTER.0 && self.rounds >= LOOK_AFTER.1 {
+        let past = now - self.looked;
+        let due = past > LOOK_AFTER.0 && rtt_min > (1.0 + LOOK_AT) * base;
+        if (due || past > LOOK_ANYWAY) && self.rounds >= LOOK_AFTER.1 {
             self.look = Some(Look { window, rtt: rtt_min, rounds: 0 });
             return Next::Window(0.5 * window);
         }
         self.additive += 3.0 * (1.0 - BETA) / (1.0 + BETA);
         let age = now - self.since - self.turn();
         let aim = (C * age.powi(3) + self.most).max(self.additive);
-        Next::Window(aim.clamp(packets, 1.5 * packets) * mtu)
+        let least = if gone { FREE * packets } else { packets };
+        Next::Window(aim.clamp(least, 1.5 * packets) * mtu)
     }
 
     /// After how many seconds the curve is back at its most.

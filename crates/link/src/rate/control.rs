@@ -17,8 +17,12 @@ use super::round::{Figures, Recent, Round, Smallest};
 
 #[path = "beside.rs"]
 mod beside;
+#[path = "proof.rs"]
+mod proof;
 #[path = "start.rs"]
 mod start;
+
+use proof::Proof;
 
 /// The target queue in seconds for a rate of 1 MB/s; it falls with the square root of the rate, so that of
 /// two lanes on one queue the slower one grows. And its bounds.
@@ -48,6 +52,9 @@ const SHORTEST_ROUND: f64 = 0.02;
 /// How long a smallest round-trip time is believed.
 const BASE_FOR: f64 = 10.0;
 
+/// What is left of the longest queue that was seen, in each round.
+const FADING: f64 = 0.9995;
+
 /// The most that a window grows in a round outside of the start.
 const MOST_GROWTH: f64 = 1.3;
 
@@ -68,9 +75,6 @@ const REMEMBERED: f64 = 0.95;
 
 /// A round in which so much of the window was under way was not held back by the application alone.
 const FILLED: f64 = 0.85;
-
-/// How often the queue is drained to see the base round trip, in seconds.
-const DRAIN_EVERY: f64 = 5.0;
 
 /// Silence counts as an outage after so many round trips, and so many seconds.
 const OUTAGE: (f64, f64) = (4.0, 0.4);
@@ -157,8 +161,14 @@ pub struct Control {
     rates: VecDeque<f64>,
     idle_rounds: u32,
     foreign: Foreign,
-    drain: Option<Drain>,
-    last_drain: f64,
+    /// The longest mean round trip of a round, which fades slowly, and that of the round before.
+    longest_rtt: f64,
+    rtt_before: f64,
+    /// When a queue overflowed that the lane took for its own.
+    overflowed: Option<f64>,
+    /// When it competed last.
+    beside_at: Option<f64>,
+    proof: Proof,
     skip: u32,
     last_ack: f64,
     last_limited: f64,
@@ -182,12 +192,6 @@ struct Foreign {
     least_rtt: f64,
     most_rtt: f64,
     rebased: Option<f64>,
-}
-
-#[derive(Debug, Clone)]
-struct Drain {
-    until: f64,
-    back: f64,
 }
 
 /// The smallest round-trip time of some successive packets, which sees a queue before the round is over.
@@ -226,8 +230,11 @@ impl Control {
             rates: VecDeque::new(),
             idle_rounds: 0,
             foreign: Foreign::default(),
-            drain: None,
-            last_drain: 0.0,
+            longest_rtt: 0.0,
+            rtt_before: 0.0,
+            overflowed: None,
+            beside_at: None,
+            proof: Proof::default(),
             skip: 0,
             last_ack: 0.0,
             last_limited: 0.0,
@@ -285,9 +292,8 @@ impl Control {
     pub fn on_acks_end(&mut self, now: Duration, in_flight: u64) {
         let now = now.as_secs_f64();
         self.in_flight = in_flight as f64;
-        if let Some(drain) = self.drain.as_ref().filter(|drain| now >= drain.until) {
-            self.window = drain.back;
-            self.drain = None;
+        if let Some(back) = self.proof.refill(now) {
+            self.window = back;
         }
         if let Some(figures) = self.round.finish(now, self.last_limited) {
             self.round = Round::new(now);
@@ -417,7 +423,7 @@ impl Control {
             return;
         }
         self.outage = true;
-        self.drain = None;
+        self.end_proof(now);
         self.foreign = Foreign::default();
         self.losses.forget_round();
         self.round = Round::new(now);
@@ -431,12 +437,15 @@ impl Control {
         // The first packets on an idle path with jitter are faster than any on a loaded one.
         let qualified = figures.packets >= if self.starting() { 64 } else { 10 };
         if qualified || (self.base.get().is_none() && !self.starting()) {
-            self.base.add(now, figures.rtt_min);
-            self.floor.add(now, figures.rtt_min);
+            self.base.add(now, figures.rtt_min, !figures.held_up);
+            self.floor.add(now, figures.rtt_min, !figures.held_up);
+            self.keep_base(now);
         }
         let base = self.base_rtt();
         self.queue = (figures.rtt_min - base).max(0.0);
+        self.rtt_before = self.rtt;
         self.rtt = figures.rtt_mean;
+        self.longest_rtt = self.rtt.max(base + FADING * (self.longest_rtt - base).max(0.0));
         // A queue that is still draining is no jitter.
         let filling = match self.phase {
             Phase::Start { before, .. } => figures.delivery_rate < 1.5 * before,
@@ -468,11 +477,11 @@ impl Control {
     }
 
     fn follow(&mut self, now: f64, figures: Figures) {
-        if self.skip > 0 {
-            self.skip -= 1;
+        if self.prove(now, figures) {
             return;
         }
-        if self.drain.is_some() {
+        if self.skip > 0 {
+            self.skip -= 1;
             return;
         }
         self.note_rate(figures.delivery_rate);
@@ -491,6 +500,9 @@ impl Control {
             }
         } else {
             self.foreign.rounds = 0;
+        }
+        if !background && self.overflows(now, figures, target) {
+            return;
         }
         let queue = match self.queue / target {
             ratio if ratio < 0.5 => Queue::Empty,
@@ -559,21 +571,6 @@ impl Control {
             return;
         }
         self.window = aim.clamp(0.5 * self.window, most * self.window).min(MOST);
-    }
-
-    /// Lets the queue run empty for a round trip, so that the base is not taken for longer than it is.
-    fn maybe_drain(&mut self, now: f64, target: f64) {
-        if now - self.last_drain < DRAIN_EVERY || self.losses.testing() {
-            return;
-        }
-        self.last_drain = now;
-        if self.queue < 0.3 * target {
-            return;
-        }
-        self.drain = Some(Drain { until: now + self.rtt + self.queue + 0.002, back: self.window });
-        self.window = 0.92 * self.window_for(self.delivery_rate, 0.0);
-        self.skip = 1;
-        self.idle_rounds = 0;
     }
 
     /// A fixed rate: the window follows the round trip, trimmed by what really went out.

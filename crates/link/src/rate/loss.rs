@@ -14,6 +14,19 @@ const SLACK: f64 = 0.02;
 /// Fewer packets than this say nothing about loss.
 const ENOUGH_PACKETS: f64 = 48.0;
 
+/// Losses come in clumps. How large these are is learnt from blocks of so many bytes, with such a weight for each.
+const BLOCK: (f64, f64) = (96.0 * 1024.0, 0.04);
+
+/// So many clumps must be expected before a test can show that loss is gone, unless it takes so many rounds.
+const CLUMPS: f64 = 8.0;
+const LONGEST_TEST: u32 = 16;
+
+/// The weight of a round in the loss of the last ones.
+const LATELY: f64 = 0.25;
+
+/// A lane that wore down to this share of the window at which a policer was seen saw none.
+const NO_POLICER: f64 = 0.9;
+
 /// How many rounds the rate is held after a policer showed itself, at first and at most.
 const HOLD: (u32, u32) = (8, 32);
 
@@ -77,9 +90,43 @@ pub(super) struct Losses {
     since_excess: u32,
     /// The window at which a policer was seen.
     policed: Option<f64>,
+    clumps: Clumps,
+    /// The loss of the last rounds.
+    lately: f64,
     // Bytes since the last verdict, until they are enough for one.
     acked: f64,
     lost: f64,
+}
+
+/// How much of what is lost is lost together: the variance of the loss of a block against its mean, in bytes.
+#[derive(Debug, Clone, Default)]
+struct Clumps {
+    total: f64,
+    lost: f64,
+    blocks: f64,
+    mean: f64,
+    mean_of_squares: f64,
+}
+
+impl Clumps {
+    fn add(&mut self, acked: f64, lost: f64) {
+        self.total += acked + lost;
+        self.lost += lost;
+        if self.total < BLOCK.0 {
+            return;
+        }
+        self.blocks += 1.0;
+        let weight = BLOCK.1.max(1.0 / self.blocks);
+        self.mean += weight * (self.lost - self.mean);
+        self.mean_of_squares += weight * (self.lost.powi(2) - self.mean_of_squares);
+        (self.total, self.lost) = (0.0, 0.0);
+    }
+
+    /// In packets, 1 where each is lost on its own.
+    fn size(&self, mtu: f64) -> f64 {
+        let variance = self.mean_of_squares - self.mean.powi(2);
+        (variance / self.mean.max(1.0) / mtu).max(1.0)
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -87,6 +134,8 @@ struct Test {
     since: f64,
     window: f64,
     loss: f64,
+    /// The loss of the rounds before, where that was less: the round that gave cause was a bad one.
+    usual: f64,
     cut: f64,
     check: bool,
     acked: f64,
@@ -119,6 +168,7 @@ impl Losses {
 
     pub(super) fn acked(&mut self, sent: f64, bytes: f64) {
         self.acked += bytes;
+        self.clumps.add(bytes, 0.0);
         if let Some(test) = self.test.as_mut().filter(|test| sent >= test.since) {
             test.acked += bytes;
         }
@@ -126,6 +176,7 @@ impl Losses {
 
     pub(super) fn lost(&mut self, sent: f64, bytes: f64) {
         self.lost += bytes;
+        self.clumps.add(0.0, bytes);
         if let Some(test) = self.test.as_mut().filter(|test| sent >= test.since) {
             test.lost += bytes;
         }
@@ -142,10 +193,22 @@ impl Losses {
         packets >= ENOUGH_PACKETS && loss > self.path() + self.margin(packets)
     }
 
+    /// The same on a path that is known, of `packets` of a size.
+    pub(super) fn overflow(&self, loss: f64, packets: f64, mtu: f64) -> bool {
+        self.excess(loss, packets)
+            && loss > self.path() + self.margin(packets / self.clumps.size(mtu))
+    }
+
+    /// How much more than the path's own loss chance explains in so many packets, or clumps of them.
     fn margin(&self, packets: f64) -> f64 {
         let path = self.path();
         let chance = 3.0 * (path * (1.0 - path) / packets.max(1.0)).sqrt();
         SLACK.max(chance).max(2.5 * self.deviation)
+    }
+
+    /// Takes a part of a round's loss for the path's, since no queue stood that could have overflown.
+    pub(super) fn meet(&mut self, loss: f64) {
+        self.blend(loss, 0.2);
     }
 
     /// Takes this round's loss for the path's, as while the queue is known to be empty.
@@ -167,7 +230,7 @@ impl Losses {
             self.next_hold = 0;
         }
         if self.test.is_some() {
-            return self.judge_test(now, window);
+            return self.judge_test(now, window, mtu);
         }
         let total = self.acked + self.lost;
         let packets = total / mtu;
@@ -176,6 +239,7 @@ impl Losses {
         }
         let loss = self.lost / total;
         (self.acked, self.lost) = (0.0, 0.0);
+        self.lately += LATELY * (loss - self.lately);
         if self.hold > 0 && self.hold + 2 > self.next_hold {
             // What is missing now was sent before the verdict.
             return self.go();
@@ -185,7 +249,9 @@ impl Losses {
             self.unchecked = false;
             self.since_check = 0;
             if queue == Queue::Standing {
-                self.blend(loss, 0.1);
+                // It may have overflown for others.
+                let much = loss > self.path() + self.margin(packets / self.clumps.size(mtu));
+                self.blend(loss, if much { 0.03 } else { 0.1 });
             }
             return self.go();
         }
@@ -193,7 +259,14 @@ impl Losses {
         if self.path() > CHECK_ABOVE && (self.unchecked || self.since_check > CHECK_AGAIN) {
             return self.begin_test(now, window, loss, CHECK, true);
         }
-        if loss > self.path() + self.margin(packets) && self.path() < MOST_PATH_LOSS {
+        let clump = self.clumps.size(mtu);
+        if loss > self.path() + self.margin(packets / clump) && self.path() < MOST_PATH_LOSS {
+            if self.policed.is_some_and(|then| window < NO_POLICER * then) {
+                // What a policer lets through does not wear down.
+                (self.policed, self.hold, self.next_hold) = (None, 0, 0);
+                self.blend(loss, 0.5);
+                return Verdict::Go;
+            }
             self.suspicious += 1;
             if self.suspicious < SUSPICIOUS && self.policed.is_none() {
                 return Verdict::Hold;
@@ -213,7 +286,9 @@ impl Losses {
     }
 
     fn begin_test(&mut self, now: f64, window: f64, loss: f64, cut: f64, check: bool) -> Verdict {
-        let test = Test { since: now, window, loss, cut, check, acked: 0.0, lost: 0.0, rounds: 0 };
+        let usual = if self.policed.is_some() { loss } else { loss.min(self.lately) };
+        let (acked, lost, rounds) = (0.0, 0.0, 0);
+        let test = Test { since: now, window, loss, usual, cut, check, acked, lost, rounds };
         self.test = Some(test);
         self.unchecked = false;
         (self.since_check, self.suspicious) = (0, 0);
@@ -228,7 +303,8 @@ impl Losses {
         Verdict::Go
     }
 
-    fn judge_test(&mut self, now: f64, window: f64) -> Verdict {
+    fn judge_test(&mut self, now: f64, window: f64, mtu: f64) -> Verdict {
+        let clump = self.clumps.size(mtu);
         let Some(test) = self.test.as_mut() else { return Verdict::Go };
         test.rounds += 1;
         if test.rounds == SETTLING {
@@ -236,7 +312,8 @@ impl Losses {
             (test.since, test.acked, test.lost) = (now, 0.0, 0.0);
         }
         let total = test.acked + test.lost;
-        if test.rounds < 2 * SETTLING || total <= 0.0 {
+        let enough = test.loss * total >= CLUMPS * clump * mtu || test.rounds >= LONGEST_TEST;
+        if test.rounds < 2 * SETTLING || total <= 0.0 || !enough {
             return Verdict::Hold;
         }
         let after = test.lost / total;
@@ -246,7 +323,7 @@ impl Losses {
         // What would be lost now if all beyond a rate were thrown away.
         let rest = if test.check { 0.0 } else { self.path() };
         let expected = (1.0 - (1.0 - test.loss) / test.cut).max(rest);
-        if after > 0.5 * (test.loss + expected) {
+        if after > 0.5 * (test.usual + expected) {
             self.path = Some(after.min(test.loss).min(MOST_PATH_LOSS));
             return Verdict::Restore(test.window);
         }
@@ -255,7 +332,7 @@ impl Losses {
         } else {
             self.blend(after, 0.2);
         }
-        self.policed = Some(window);
+        self.policed = Some(self.policed.map_or(window, |then| then.max(window)));
         self.since_excess = 0;
         self.next_hold = (self.next_hold * 2).clamp(HOLD.0, HOLD.1);
         self.hold = self.next_hold;

@@ -9,9 +9,11 @@ pub(super) struct Round {
     acked: f64,
     lost: f64,
     packets: u32,
-    /// The shortest round trip of the acknowledgements that came in at one time, and that time.
-    moment: (f64, f64),
+    /// The acknowledgements that came in at one time.
+    moment: Moment,
     moments: u32,
+    /// Whether this machine may have been held up.
+    held_up: bool,
     /// The shortest of these, in order.
     lows: [f64; 3],
     rtt_sum: f64,
@@ -21,6 +23,37 @@ pub(super) struct Round {
     /// The most that was under way, in bytes.
     peak: f64,
 }
+
+/// Acknowledgements that were read at one time.
+#[derive(Debug, Clone, Default)]
+struct Moment {
+    time: f64,
+    packets: u32,
+    least: f64,
+    most: f64,
+}
+
+impl Moment {
+    fn new(time: f64) -> Self {
+        Self { time, packets: 0, least: f64::INFINITY, most: 0.0 }
+    }
+
+    /// The shortest round trip that these acknowledgements prove. A machine that is busy takes the time, is held
+    /// up, and then reads packets that came later: those look too fast by as much. When many were read at
+    /// once, only the one that took longest is sure to have been there at that time.
+    fn rtt(&self) -> f64 {
+        if self.crowded() { self.most - CROWD_SPAN } else { self.least }
+    }
+
+    fn crowded(&self) -> bool {
+        self.packets >= CROWD && self.most - self.least > CROWD_SPAN
+    }
+}
+
+/// From so many packets on, acknowledgements may have gathered while this machine was held up; and for so
+/// long they gather on one that is not.
+const CROWD: u32 = 8;
+const CROWD_SPAN: f64 = 0.002;
 
 /// From so many times of acknowledgements on, single ones are not trusted.
 const MANY_MOMENTS: u32 = 16;
@@ -36,6 +69,8 @@ pub(super) struct Figures {
     pub(super) packets: u32,
     pub(super) rtt_min: f64,
     pub(super) rtt_mean: f64,
+    /// Whether this machine may have been held up, so that times are wrong.
+    pub(super) held_up: bool,
     /// Whether there was nothing to send for a part of it.
     pub(super) limited: bool,
     /// The most bytes that were under way.
@@ -44,7 +79,7 @@ pub(super) struct Figures {
 
 impl Round {
     pub(super) fn new(start: f64) -> Self {
-        let moment = (start, f64::INFINITY);
+        let moment = Moment::new(start);
         Self { start, moment, lows: [f64::INFINITY; 3], ..Self::default() }
     }
 
@@ -52,12 +87,15 @@ impl Round {
         self.acked += bytes;
         self.packets += 1;
         let rtt = now - sent;
-        if now != self.moment.0 {
+        if now != self.moment.time {
             self.lows = self.lows_with_moment();
             self.moments += 1;
-            self.moment = (now, rtt);
+            self.moment = Moment::new(now);
         }
-        self.moment.1 = self.moment.1.min(rtt);
+        self.moment.packets += 1;
+        self.moment.least = self.moment.least.min(rtt);
+        self.moment.most = self.moment.most.max(rtt);
+        self.held_up |= self.moment.crowded();
         self.rtt_sum += rtt;
         self.first_sent.get_or_insert(sent);
         self.complete |= sent >= self.start && now - self.start >= shortest;
@@ -65,7 +103,9 @@ impl Round {
 
     fn lows_with_moment(&self) -> [f64; 3] {
         let [first, second, third] = self.lows;
-        match self.moment.1 {
+        match self.moment.rtt() {
+            // It began in the round before, with those that took longest.
+            _ if self.moment.time <= self.start => self.lows,
             low if low < first => [low, first, second],
             low if low < second => [first, low, second],
             low if low < third => [first, second, low],
@@ -73,8 +113,7 @@ impl Round {
         }
     }
 
-    /// The shortest round trip. A machine that is busy takes the time, is held up, and then reads packets that
-    /// came later: that looks too fast by as much. So where there are many times, the third counts.
+    /// The shortest round trip; where there are many times, the third shortest of them.
     fn rtt_min(&self) -> f64 {
         let [first, _, third] = self.lows_with_moment();
         if self.moments >= MANY_MOMENTS { third } else { first }
@@ -99,6 +138,7 @@ impl Round {
             packets: self.packets,
             rtt_min: self.rtt_min(),
             rtt_mean: self.rtt_sum / f64::from(self.packets),
+            held_up: self.held_up,
             limited: self.first_sent.is_none_or(|sent| sent <= last_limited),
             peak: self.peak,
         })
@@ -108,40 +148,65 @@ impl Round {
 /// How many parts a [`Smallest`] is made of.
 const PARTS: usize = 10;
 
-/// The smallest value of the last while, which is cut into ten parts.
+/// A value is borne out by another that is larger by at most this, in seconds and as a share of it.
+const BORNE_OUT: (f64, f64) = (0.003, 0.1);
+
+/// The smallest value of the last while, which is cut into ten parts. One that is alone far below all others
+/// does not count: a machine that is held up sometimes measures such.
 #[derive(Debug, Clone)]
 pub(super) struct Smallest {
-    parts: [f64; PARTS],
+    /// The two smallest of each part.
+    parts: [[f64; 2]; PARTS],
     at: usize,
     part_started: f64,
     part_length: f64,
+    smallest: f64,
 }
 
 impl Smallest {
     pub(super) fn over(length: f64) -> Self {
-        let parts = [f64::INFINITY; PARTS];
-        Self { parts, at: 0, part_started: 0.0, part_length: length / PARTS as f64 }
+        let parts = [[f64::INFINITY; 2]; PARTS];
+        let part_length = length / PARTS as f64;
+        Self { parts, at: 0, part_started: 0.0, part_length, smallest: f64::INFINITY }
     }
 
-    pub(super) fn add(&mut self, now: f64, value: f64) {
+    /// `sure` says that this value needs no other.
+    pub(super) fn add(&mut self, now: f64, value: f64, sure: bool) {
         if now - self.part_started >= self.part_length {
             self.part_started = now;
             self.at = (self.at + 1) % PARTS;
-            self.parts[self.at] = f64::INFINITY;
+            self.parts[self.at] = [f64::INFINITY; 2];
         }
-        self.parts[self.at] = self.parts[self.at].min(value);
+        let [first, second] = self.parts[self.at];
+        self.parts[self.at] = match sure {
+            true if value < first => [value; 2],
+            _ => [first.min(value), second.min(first.max(value))],
+        };
+        self.smallest = self.find();
     }
 
     /// Forgets all and begins with this value.
     pub(super) fn restart(&mut self, now: f64, value: f64) {
-        self.parts = [f64::INFINITY; PARTS];
+        self.parts = [[f64::INFINITY; 2]; PARTS];
         self.part_started = now;
-        self.parts[self.at] = value;
+        self.parts[self.at] = [value; 2];
+        self.smallest = value;
     }
 
     pub(super) fn get(&self) -> Option<f64> {
-        let smallest = self.parts.iter().copied().fold(f64::INFINITY, f64::min);
-        smallest.is_finite().then_some(smallest)
+        self.smallest.is_finite().then_some(self.smallest)
+    }
+
+    fn find(&self) -> f64 {
+        let mut values: Vec<f64> =
+            self.parts.iter().flatten().copied().filter(|value| value.is_finite()).collect();
+        values.sort_by(f64::total_cmp);
+        let first = values.first().copied().unwrap_or(f64::INFINITY);
+        if values.len() < 3 {
+            return first;
+        }
+        let borne_out = |pair: &&[f64]| pair[1] - pair[0] <= BORNE_OUT.0.max(BORNE_OUT.1 * pair[0]);
+        values.windows(2).find(borne_out).map_or(first, |pair| pair[0])
     }
 }
 

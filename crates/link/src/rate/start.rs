@@ -7,7 +7,7 @@ impl Control {
     /// The first round-trip time is known.
     pub(super) fn begin(&mut self, now: f64, rtt: f64) {
         self.round = Round::new(now);
-        self.last_drain = now;
+        self.proof.last = now;
         self.rtt = rtt;
         if let Pace::Fixed(rate) = self.pace {
             self.window = rate as f64 * rtt;
@@ -80,7 +80,7 @@ impl Control {
     pub(super) fn settle(&mut self, now: f64, rate: f64) {
         self.phase = Phase::Follow;
         self.batch = Batch::default();
-        self.last_drain = now;
+        self.end_proof(now);
         self.idle_rounds = 0;
         if rate > 0.0 {
             self.delivery_rate = rate;

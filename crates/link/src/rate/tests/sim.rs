@@ -9,6 +9,7 @@ use badlink::model::{Fate, Link, Nanos, Profile};
 
 use super::control::Control;
 use super::cubic::Cubic;
+use super::pauses::Pauses;
 use super::{Pace, PathMemory};
 
 pub(super) const MS: Nanos = 1_000_000;
@@ -234,6 +235,8 @@ pub(super) struct Sim {
     back: Link,
     profile: Profile,
     pub(super) policer: Option<Policer>,
+    /// How the machines of senders and of receivers are held up.
+    pub(super) pauses: [Option<Pauses>; 2],
     /// Profiles that the link gets, both ways, and when.
     pub(super) changes: Vec<(Nanos, Profile)>,
     events: BinaryHeap<Reverse<(Nanos, u64, Event)>>,
@@ -254,6 +257,7 @@ impl Sim {
             back: Link::new(profile.clone(), seed ^ 0x5555_aaaa),
             profile,
             policer: None,
+            pauses: [None, None],
             changes: Vec::new(),
             events: BinaryHeap::new(),
             order: 0,
@@ -284,12 +288,28 @@ impl Sim {
                 break;
             }
             self.now = at;
-            self.handle(event);
+            let machine =
+                usize::from(matches!(event, Event::Arrive { .. } | Event::AckTimer { .. }));
+            match self.pauses[machine].as_mut().and_then(|pauses| pauses.held(at)) {
+                // What waits together is handled in its order.
+                Some(until) if !matches!(event, Event::Change { .. }) => self.hold(until, event),
+                _ => self.handle(event),
+            }
             if self.debug && at >= traced {
                 traced = at + 50 * MS;
                 self.trace();
             }
         }
+    }
+
+    fn hold(&mut self, until: Nanos, event: Event) {
+        if let Event::Timer { flow, kind } = event {
+            if self.flows[flow].timer[kind] != self.now {
+                return;
+            }
+            self.flows[flow].timer[kind] = until;
+        }
+        self.push(until, event);
     }
 
     fn trace(&self) {
@@ -458,7 +478,7 @@ impl Sim {
     }
 
     fn acks(&mut self, index: usize, pns: &[u64]) {
-        let now = self.now;
+        let now = self.pauses[0].as_ref().map_or(self.now, |pauses| pauses.stamp(self.now));
         let flow = &mut self.flows[index];
         let limited = flow.limited;
         let mut newest = None;

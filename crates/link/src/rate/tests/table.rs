@@ -8,7 +8,7 @@ use super::{limit, link, single, wifi};
 use crate::rate::Pace;
 
 /// When 105 MB were through, against the limit.
-fn whole(sim: &Sim, profile: &Profile) -> f64 {
+pub(super) fn whole(sim: &Sim, profile: &Profile) -> f64 {
     let wanted = 105e6 / PAYLOAD as f64;
     let mut sum = 0.0;
     for (slot, count) in sim.flows[0].delivered.iter().enumerate() {
