@@ -56,9 +56,9 @@ fn no_seed_sags() {
             all[all.len() / 2].2,
             &all[..all.len().min(4)]
         );
-        if seeds(3) <= 200 {
-            assert!(all[0].0 >= *least, "{name}: {:.3?}", all[0]);
-        }
+        // Of very many seeds some wear down on a busy machine: see `docs/decisions/rate-control.md`.
+        let worst = all.get(all.len() / 100).unwrap_or(&all[0]);
+        assert!(worst.0 >= *least, "{name}: {worst:.3?}");
     }
 }
 
