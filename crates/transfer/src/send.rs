@@ -12,7 +12,7 @@ use bytes::Bytes;
 use events::{Counters, Event, How, Sink};
 use files::{Attributes, Name, RelPath};
 use link::{ControlReceiver, ControlSender, Lane, LaneKind, LinkError, PeerName};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tree::{TreeDigest, TreeDigests};
@@ -37,6 +37,8 @@ pub(crate) const STALL: Duration = Duration::from_secs(120);
 pub(crate) const ALIVE: Duration = Duration::from_secs(15);
 /// Payload that may always be read ahead of the link; a peer with a larger share of memory gets more.
 const LEAST_UNSENT: u64 = 2 << 20;
+/// Files that changed and are looked at, at once.
+const MOST_LOOKING: usize = 4;
 /// More than a window of most paths: what is further from the end is not sent redundantly.
 const MOST_LAST: u64 = 32 << 20;
 /// How often link figures are read and silence is checked.
@@ -80,6 +82,7 @@ pub(crate) struct Sender {
     done: mpsc::UnboundedSender<(JobResult, Option<Payload>)>,
     /// Files that changed and are watched until they hold still.
     looks: JoinSet<(u64, Result<Attributes, String>)>,
+    looking: Arc<Semaphore>,
     epoch: u64,
     order_number: u64,
     /// Bytes per second that hold over every lane, and over TCP.
@@ -142,6 +145,7 @@ impl Sender {
             results,
             done,
             looks: JoinSet::new(),
+            looking: Arc::new(Semaphore::new(MOST_LOOKING)),
             epoch: 0,
             order_number: 0,
             limits: (limit, None),
@@ -430,9 +434,11 @@ impl Sender {
     }
 
     fn look(&mut self, item: ReadItem, after: Duration) {
-        let reader = self.reader.clone();
+        let (reader, looking) = (self.reader.clone(), self.looking.clone());
         self.looks.spawn(async move {
             tokio::time::sleep(after).await;
+            // It is never closed.
+            let _permit = looking.acquire_owned().await;
             let index = item.index;
             let looked = tokio::task::spawn_blocking(move || reader.look(&item)).await;
             (index, looked.unwrap_or_else(|error| Err(error.to_string())))

@@ -4,10 +4,32 @@
 mod pair;
 mod world;
 
+use files::{Attributes, Kind, Name, RelPath, Timestamp};
 use pair::{Pair, Plan};
 use world::Rng;
 
 use super::*;
+
+/// A file of this many bytes.
+pub(super) fn leaf(size: u64) -> Found {
+    let time = Timestamp { seconds: 1, nanos: 0 };
+    let attributes = Attributes {
+        kind: Kind::File,
+        size,
+        mode: 0o644,
+        mtime: time,
+        ctime: time,
+        uid: 0,
+        gid: 0,
+        links: 1,
+        device: 1,
+        inode: 1,
+        blocks: 0,
+    };
+    let name = Name::new("a").unwrap();
+    let place = Place { source: 0, path: RelPath::from(&name) };
+    Found { place, name, attributes, link_target: None, owner: None, xattrs: Vec::new() }
+}
 
 /// Runs one seed; a failure names it.
 fn check(seed: u64, plan: impl FnOnce(&mut Rng) -> Plan) {

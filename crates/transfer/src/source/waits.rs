@@ -47,33 +47,14 @@ impl Source {
 
 #[cfg(test)]
 mod tests {
-    use files::{Attributes, CHUNK, Kind, Name, RelPath, Timestamp, hash_chunk};
+    use files::{CHUNK, hash_chunk};
 
+    use super::super::tests::leaf;
     use super::*;
     use crate::message::{Need, TargetMessage};
-    use crate::source::{Found, Job, JobResult, Output, Place, Walked};
+    use crate::source::{Job, JobResult, Output, Walked};
 
     const CHUNKS: u64 = 20;
-
-    fn file() -> Found {
-        let time = Timestamp { seconds: 1, nanos: 0 };
-        let attributes = Attributes {
-            kind: Kind::File,
-            size: CHUNKS * CHUNK,
-            mode: 0o644,
-            mtime: time,
-            ctime: time,
-            uid: 0,
-            gid: 0,
-            links: 1,
-            device: 1,
-            inode: 1,
-            blocks: 0,
-        };
-        let name = Name::new("a").unwrap();
-        let place = Place { source: 0, path: RelPath::from(&name) };
-        Found { place, name, attributes, link_target: None, owner: None, xattrs: Vec::new() }
-    }
 
     /// Takes everything out, and does the jobs at once if `work` is set.
     fn drain(source: &mut Source, work: bool) {
@@ -92,7 +73,7 @@ mod tests {
         assert_eq!(source.waits_for(0, 100), Wait::Answers, "there is no link");
         source.begin_ahead(false);
         assert_eq!(source.waits_for(0, 100), Wait::Walk);
-        source.walked(Walked::Leaf(file()));
+        source.walked(Walked::Leaf(leaf(CHUNKS * CHUNK)));
         source.walked(Walked::Finished);
         drain(&mut source, true);
         assert_eq!(source.waits_for(0, 100), Wait::Finishing);
@@ -111,7 +92,7 @@ mod tests {
     fn used_up_credit_is_a_window_or_a_disk() {
         let mut source = Source::new();
         source.begin_ahead(false);
-        source.walked(Walked::Leaf(file()));
+        source.walked(Walked::Leaf(leaf(CHUNKS * CHUNK)));
         let needs = vec![Need { index: 1, have: None, ranges: vec![(0, CHUNKS)] }];
         drain(&mut source, true);
         source.message(TargetMessage::Need(needs)).unwrap();
