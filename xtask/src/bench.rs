@@ -1,6 +1,7 @@
 //! Benches: haul beside other programs on the same machine and the same link. Each bench is a module of
 //! its own under `bench/`; here is only the choice between them.
 
+mod archive;
 mod contender;
 mod copy;
 mod data;
@@ -31,7 +32,7 @@ usage: cargo xtask bench copy [--runs N] [--quick] [--rows ROWS] [--only PROGRAM
   --only PROGRAMS  haul, rsync, rsync-ssh, rsync-daemon, scp, scp-aes, qcp, rclone, uftp, bare-tls,
                    bare-quic, cp, with commas between
   --haul FILE      measure another build
-  --page FILE      write the page and its plots there, whatever was run";
+  --page FILE      write the page, its plots and its figures there, whatever was run";
 
 /// How often each program runs when nobody says otherwise; the median of five bears two disturbed runs.
 const DEFAULT_RUNS: usize = 5;

@@ -1,11 +1,14 @@
 //! The programs that are held against each other, what each is called, and which of them take part in a
 //! row of the grid.
 
+use serde::{Deserialize, Serialize};
+
 use super::data::Load;
 use super::grid::{GridRow, LinkKind};
 
 /// One program, with one set of options.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Program {
     /// `haul cp` to `haul serve`, by a client that has not met the host before.
     Haul,
@@ -34,7 +37,8 @@ pub enum Program {
 }
 
 /// How a sender decides how fast to send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Congestion {
     /// By the machine's default, or in a way of its own.
     Own,
@@ -45,7 +49,7 @@ pub enum Congestion {
 }
 
 /// One way to copy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contender {
     /// With what.
     pub program: Program,

@@ -8,12 +8,13 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
+use super::archive::{Archive, Figures, SCALE, SHARING};
 use super::contender::Program;
 use super::data::Place;
 use super::field::Programs;
 use super::grid::{GRID, GridRow};
 use super::page::Report;
-use super::race::Bench;
+use super::race::{Bench, RowResult};
 use super::warden::{Sysctl, Warden, sysctl_path};
 use super::{machine, scale, sharing};
 use crate::steps;
@@ -45,7 +46,7 @@ impl CopyBench {
     /// Checks the words for rows and programs.
     pub fn check(&self) -> Result<()> {
         let known = |word: &String| {
-            ["scale", "sharing"].contains(&word.as_str())
+            [SCALE, SHARING].contains(&word.as_str())
                 || GRID.iter().any(|row| row.number.to_string() == *word)
         };
         if let Some(word) = self.rows.iter().find(|word| !known(word)) {
@@ -61,9 +62,9 @@ impl CopyBench {
         self.rows.is_empty() || self.rows.iter().any(|word| word == row)
     }
 
-    /// Everything that the page tells of.
-    fn is_whole(&self) -> bool {
-        !self.quick && self.haul.is_none() && self.rows.is_empty() && self.only.is_empty()
+    /// Whether the page is to tell of it.
+    fn is_kept(&self) -> bool {
+        !self.quick && self.haul.is_none() && self.only.is_empty()
     }
 }
 
@@ -80,8 +81,22 @@ pub fn run(bench: &CopyBench) -> Result<ExitCode> {
     let rows: Vec<GridRow> = rows.map(|row| if bench.quick { row.small() } else { *row }).collect();
     let largest = rows.iter().map(|row| row.load.bytes()).max().unwrap_or(0);
     let place = Place::find(&warden, largest.max(if bench.quick { 0 } else { 1 << 30 }))?;
-    let mut report = Report::new(bench.runs, &programs, &place);
-    let _allowed = allow_congestion(&warden, &mut report.missing)?;
+    let page = match &bench.page {
+        Some(page) => Some(page.clone()),
+        None => bench.is_kept().then(|| steps::root().join(PAGE)),
+    };
+    let (machine, disk) = (machine::describe(), place.describe());
+    let archive = match page.as_ref().filter(|_| bench.is_kept()) {
+        Some(page) => Archive::read(&page.with_extension("json"), &machine, &disk)?,
+        None => Archive { machine, disk, ..Archive::default() },
+    };
+    let mut course = Course {
+        report: Report::new(bench.runs, &programs, archive),
+        page,
+        everywhere: Vec::new(),
+        failed: false,
+    };
+    let _allowed = allow_congestion(&warden, &mut course.everywhere)?;
     let track = Bench {
         programs: &programs,
         warden: &warden,
@@ -90,32 +105,58 @@ pub fn run(bench: &CopyBench) -> Result<ExitCode> {
         quick: bench.quick,
         only: &bench.only,
     };
-    let before = report.missing.len();
     for row in rows {
-        let result = track.race(row, &mut report.missing)?;
-        println!("{}", report.row(&result));
-        report.rows.push(result);
+        let mut missing = Vec::new();
+        let result = track.race(row, &mut missing)?;
+        println!("{}", course.report.row(&result));
+        let RowResult { row, entries, unread } = result;
+        let figures = Figures::Row { load: row.load, entries, unread };
+        course.take(&row.number.to_string(), figures, missing)?;
     }
-    if bench.wants("scale") {
-        report.scale = Some(scale::run(&track, &mut report.missing)?);
+    if bench.wants(SCALE) {
+        let mut missing = Vec::new();
+        let scale = scale::run(&track, &mut missing)?;
+        course.take(SCALE, Figures::Scale(scale), missing)?;
     }
-    if bench.wants("sharing") {
-        report.sharing = sharing::run(&track, &mut report.missing)?;
-    }
-    println!("{}", report.page());
-    let page = match &bench.page {
-        Some(page) => Some(page.clone()),
-        None => bench.is_whole().then(|| steps::root().join(PAGE)),
-    };
-    match page {
-        Some(page) => {
-            report.write(&page)?;
-            eprintln!("written: {}", page.display());
+    if bench.wants(SHARING) {
+        let mut missing = Vec::new();
+        match sharing::run(&track, &mut missing)? {
+            Some(shared) => course.take(SHARING, Figures::Sharing(shared), missing)?,
+            None => missing.iter().for_each(|reason| eprintln!("left out: {reason}")),
         }
-        None => eprintln!("only a whole run of this checkout's haul writes {PAGE}"),
     }
-    let failed = report.missing[before..].iter().any(|reason| reason.starts_with("haul"));
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    match &course.page {
+        Some(page) => eprintln!("written: {}", page.display()),
+        None => {
+            println!("{}", course.report.page());
+            eprintln!(
+                "a part of the programs, little data or another haul: {PAGE} stays as it was"
+            );
+        }
+    }
+    Ok(if course.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// What was found out on the way.
+struct Course {
+    report: Report,
+    page: Option<PathBuf>,
+    /// What is missing wherever it is measured.
+    everywhere: Vec<String>,
+    failed: bool,
+}
+
+impl Course {
+    /// Keeps what was measured at once: a run that is stopped later has not run for nothing.
+    fn take(&mut self, name: &str, figures: Figures, mut missing: Vec<String>) -> Result<()> {
+        self.failed |= missing.iter().any(|reason| reason.starts_with("haul"));
+        missing.extend(self.everywhere.iter().cloned());
+        self.report.add(name, figures, missing);
+        match &self.page {
+            Some(page) => self.report.write(page),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Lets namespaces use CUBIC and BBR until the guard is dropped. What the kernel does not have is told.

@@ -8,8 +8,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::archive::{Archive, Figures, Part, SCALE, SHARING};
 use super::contender::Program;
-use super::data::{Place, grouped};
+use super::data::grouped;
 use super::field::Programs;
 use super::grid::{Aim, AsWhat};
 use super::machine;
@@ -21,40 +22,33 @@ use super::stats::{Spread, mean, percentile};
 
 mod words;
 
-use words::{HOW, REPEAT, SCALE, SHARING};
+use words::{HOW, HOW_SCALE, HOW_SHARING, REPEAT};
 
-/// All that a run of the bench found out.
+/// All that this run of the bench, and those before, found out.
 #[derive(Debug)]
 pub struct Report {
     runs: usize,
     day: String,
-    machine: Vec<String>,
     versions: Vec<String>,
-    disk: String,
-    /// Programs without figures, and why.
-    pub missing: Vec<String>,
-    /// The rows of the grid.
-    pub rows: Vec<RowResult>,
-    /// How cost grows.
-    pub scale: Option<Scale>,
-    /// How a link is shared.
-    pub sharing: Option<Vec<Shared>>,
+    archive: Archive,
 }
 
 impl Report {
     /// What is known before the first run.
-    pub fn new(runs: usize, programs: &Programs, place: &Place) -> Self {
+    pub fn new(runs: usize, programs: &Programs, archive: Archive) -> Self {
         Self {
             runs,
             day: machine::output(Command::new("date").args(["-u", "+%F"])).unwrap_or_default(),
-            machine: machine::describe(),
             versions: machine::versions(programs),
-            disk: place.describe(),
-            missing: Vec::new(),
-            rows: Vec::new(),
-            scale: None,
-            sharing: None,
+            archive,
         }
+    }
+
+    /// Takes what was measured, in place of what was known of the same part.
+    pub fn add(&mut self, name: &str, figures: Figures, missing: Vec<String>) {
+        let (day, versions) = (self.day.clone(), self.versions.clone());
+        let part = Part { day, runs: self.runs, versions, missing, figures };
+        self.archive.parts.insert(name.to_owned(), part);
     }
 
     /// One row with what is needed to read it.
@@ -69,8 +63,9 @@ impl Report {
         )
     }
 
-    /// Writes the page, and its plots into a folder beside it.
+    /// Writes the page, its figures beside it, and its plots into a folder beside it.
     pub fn write(&self, page: &Path) -> Result<()> {
+        self.archive.write(&page.with_extension("json"))?;
         let plots = page.parent().unwrap_or(Path::new("")).join("plots");
         fs::create_dir_all(&plots).with_context(|| format!("make {}", plots.display()))?;
         for (name, plot) in self.plots() {
@@ -83,120 +78,126 @@ impl Report {
     /// The page of the documentation.
     pub fn page(&self) -> String {
         let mut page = format!(
-            "# Benchmarks\n\nThis page is written by `cargo xtask bench copy --runs {}`, last on {}. It \
-             holds haul against other programs on nine rows of links and work, says where another one is \
-             better, and shows how haul's cost grows and how it shares a link.\n\n",
-            self.runs, self.day
+            "# Benchmarks\n\nThis page is written by `cargo xtask bench copy`, last on {}. It holds haul \
+             against other programs on nine rows of links and work, says where another one is better, and \
+             shows how haul's cost grows and how it shares a link. The figures of single runs are in \
+             [benchmarks.json](benchmarks.json).\n\n",
+            self.day
         );
-        if !self.rows.is_empty() {
-            page += &self.summary();
-            page += &self.better_rivals();
+        let rows = self.archive.rows();
+        if !rows.is_empty() {
+            page += &summary(&rows);
+            page += &better_rivals(&rows);
         }
         page += &format!("## How it is measured\n\n{HOW}");
         let _ = write!(
             page,
             "- Source and target lie on {}.\n\n## Machine and programs\n\n",
-            self.disk
+            self.archive.disk
         );
-        for line in self.machine.iter().chain(&self.versions) {
+        for line in &self.archive.machine {
             let _ = writeln!(page, "- {line}");
         }
-        for reason in &self.missing {
+        for line in self.archive.lines(|part| part.versions.get(1..).unwrap_or_default()) {
+            let _ = writeln!(page, "- {line}");
+        }
+        for reason in self.archive.lines(|part| &part.missing) {
             let _ = writeln!(page, "- Without figures: {}", reason.replace('\n', " "));
         }
-        for result in &self.rows {
-            page += &section(result);
+        for result in &rows {
+            page += &section(result, &self.archive.origin(&result.row.number.to_string()));
         }
-        page += &self.scale.as_ref().map(scale_section).unwrap_or_default();
-        page += &self.sharing.as_deref().map(sharing_section).unwrap_or_default();
-        page + REPEAT
-    }
-
-    fn summary(&self) -> String {
-        let head = [
-            "Row",
-            "haul MB/s",
-            "Best rival",
-            "MB/s",
-            "haul / rival",
-            "Limit MB/s",
-            "haul / limit",
-            "Target",
-        ];
-        let mut lines = vec![head.map(str::to_owned).to_vec()];
-        for result in &self.rows {
-            let row = &result.row;
-            let (haul, rival) = (result.of(Program::Haul), result.best_rival());
-            let limit = row.limit_rate();
-            let to_limit = haul.zip(limit).map(|(haul, limit)| speed(result, haul) / (limit / 1e6));
-            lines.push(vec![
-                format!("{}. {}", row.number, row.title()),
-                haul.map_or("-".to_owned(), |haul| figure(speed(result, haul))),
-                rival.map_or("-".to_owned(), |rival| rival.contender.name()),
-                rival.map_or("-".to_owned(), |rival| figure(speed(result, rival))),
-                haul.zip(rival).map_or("-".to_owned(), |(haul, rival)| faster(haul, rival)),
-                limit.map_or("-".to_owned(), |limit| figure(limit / 1e6)),
-                to_limit.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
-                row.aims.iter().map(|aim| verdict(result, aim)).collect::<Vec<_>>().join("; "),
-            ]);
-        }
-        format!(
-            "## Summary\n\nMB = 10^6 bytes of verified data, from the start of the command to its end. A \
-             ratio above 1 means that haul is faster; brackets hold 95 % of the ratios that the runs \
-             allow.\n\n{}\n![haul and the best rival of each row](plots/summary.svg)\n\n",
-            align(&lines)
-        )
-    }
-
-    /// Generated from the figures, so that nobody forgets to say it.
-    fn better_rivals(&self) -> String {
-        let mut text = "## Where a rival is better\n\n".to_owned();
-        let mut any = false;
-        for result in &self.rows {
-            let Some(haul) = result.of(Program::Haul) else {
-                any = true;
-                let row = &result.row;
-                let _ =
-                    writeln!(text, "- Row {}, {}: haul has no figures.", row.number, row.title());
-                continue;
-            };
-            let faster_ones = result.entries.iter().filter(|entry| {
-                entry.contender.program.is_rival() && entry.wall().median < haul.wall().median
-            });
-            for entry in faster_ones {
-                any = true;
-                let ratio = Spread::ratio(&haul.walls(), &entry.walls());
-                let _ = writeln!(
-                    text,
-                    "- Row {}, {}: {} takes {:.2} s, haul {:.2} s, which is {} times as long.",
-                    result.row.number,
-                    result.row.title(),
-                    entry.contender.name(),
-                    entry.wall().median,
-                    haul.wall().median,
-                    ranged(ratio),
-                );
-            }
-        }
-        if !any {
-            text += "Nowhere in these rows: no rival's median is below haul's.\n";
-        }
-        text + "\n"
+        let of = |name| self.archive.origin(name);
+        page += &self.archive.scale().map(|it| scale_section(it, &of(SCALE))).unwrap_or_default();
+        let sharing = self.archive.sharing().map(|it| sharing_section(it, &of(SHARING)));
+        page + &sharing.unwrap_or_default() + REPEAT
     }
 
     fn plots(&self) -> Vec<(String, Plot)> {
-        let mut plots = Vec::new();
-        if !self.rows.is_empty() {
-            plots.push(("summary.svg".to_owned(), summary_plot(&self.rows)));
+        let (mut plots, rows) = (Vec::new(), self.archive.rows());
+        if !rows.is_empty() {
+            plots.push(("summary.svg".to_owned(), summary_plot(&rows)));
         }
-        for result in &self.rows {
+        for result in &rows {
             plots.push((format!("row-{}.svg", result.row.number), row_plot(result)));
         }
-        plots.extend(self.scale.as_ref().map(|scale| ("scale.svg".to_owned(), scale_plot(scale))));
-        let sharing = self.sharing.as_deref().map(sharing_plot);
+        let scale = self.archive.scale().map(scale_plot);
+        plots.extend(scale.map(|plot| ("scale.svg".to_owned(), plot)));
+        let sharing = self.archive.sharing().map(sharing_plot);
         plots.extend(sharing.map(|plot| ("sharing.svg".to_owned(), plot)));
         plots
     }
+}
+
+fn summary(rows: &[RowResult]) -> String {
+    let head = [
+        "Row",
+        "haul MB/s",
+        "Best rival",
+        "MB/s",
+        "haul / rival",
+        "Limit MB/s",
+        "haul / limit",
+        "Target",
+    ];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
+    for result in rows {
+        let row = &result.row;
+        let (haul, rival) = (result.of(Program::Haul), result.best_rival());
+        let limit = row.limit_rate();
+        let to_limit = haul.zip(limit).map(|(haul, limit)| speed(result, haul) / (limit / 1e6));
+        lines.push(vec![
+            format!("{}. {}", row.number, row.title()),
+            haul.map_or("-".to_owned(), |haul| figure(speed(result, haul))),
+            rival.map_or("-".to_owned(), |rival| rival.contender.name()),
+            rival.map_or("-".to_owned(), |rival| figure(speed(result, rival))),
+            haul.zip(rival).map_or("-".to_owned(), |(haul, rival)| faster(haul, rival)),
+            limit.map_or("-".to_owned(), |limit| figure(limit / 1e6)),
+            to_limit.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
+            row.aims.iter().map(|aim| verdict(result, aim)).collect::<Vec<_>>().join("; "),
+        ]);
+    }
+    format!(
+        "## Summary\n\nMB = 10^6 bytes of verified data, from the start of the command to its end. A \
+         ratio above 1 means that haul is faster; brackets hold 95 % of the ratios that the runs \
+         allow.\n\n{}\n![haul and the best rival of each row](plots/summary.svg)\n\n",
+        align(&lines)
+    )
+}
+
+/// Generated from the figures, so that nobody forgets to say it.
+fn better_rivals(rows: &[RowResult]) -> String {
+    let mut text = "## Where a rival is better\n\n".to_owned();
+    let mut any = false;
+    for result in rows {
+        let Some(haul) = result.of(Program::Haul) else {
+            any = true;
+            let row = &result.row;
+            let _ = writeln!(text, "- Row {}, {}: haul has no figures.", row.number, row.title());
+            continue;
+        };
+        let faster_ones = result.entries.iter().filter(|entry| {
+            entry.contender.program.is_rival() && entry.wall().median < haul.wall().median
+        });
+        for entry in faster_ones {
+            any = true;
+            let ratio = Spread::ratio(&haul.walls(), &entry.walls());
+            let _ = writeln!(
+                text,
+                "- Row {}, {}: {} takes {:.2} s, haul {:.2} s, which is {} times as long.",
+                result.row.number,
+                result.row.title(),
+                entry.contender.name(),
+                entry.wall().median,
+                haul.wall().median,
+                ranged(ratio),
+            );
+        }
+    }
+    if !any {
+        text += "Nowhere in these rows: no rival's median is below haul's.\n";
+    }
+    text + "\n"
 }
 
 /// Millions of bytes per second, by the median time.
@@ -291,10 +292,14 @@ fn memory(of: impl Fn(Figure) -> f64) -> String {
     format!("{:.0} + {:.0}", mebibytes(near), mebibytes(far))
 }
 
-fn section(result: &RowResult) -> String {
+fn section(result: &RowResult, origin: &str) -> String {
     let row = &result.row;
-    let mut text =
-        format!("\n## {}. {}\n\nThe link: {}.", row.number, row.title(), row.link.describe());
+    let mut text = format!(
+        "\n## {}. {}\n\n{origin} The link: {}.",
+        row.number,
+        row.title(),
+        row.link.describe()
+    );
     if let Some(limit) = row.limit_rate() {
         let _ = write!(
             text,
@@ -329,7 +334,7 @@ fn section(result: &RowResult) -> String {
     text
 }
 
-fn scale_section(scale: &Scale) -> String {
+fn scale_section(scale: &Scale, origin: &str) -> String {
     let head = [
         "Files",
         "Seconds",
@@ -368,14 +373,14 @@ fn scale_section(scale: &Scale) -> String {
         ]);
     }
     format!(
-        "\n## Cost as work grows\n\n{SCALE}\n{files}\nClients at once against one daemon, each with {}:\n\n{}\n\
+        "\n## Cost as work grows\n\n{HOW_SCALE}{origin}\n\n{files}\nClients at once against one daemon, each with {}:\n\n{}\n\
          ![time per file and speed of all clients](plots/scale.svg)\n",
         Clients::describe(),
         align(&lines)
     )
 }
 
-fn sharing_section(shared: &[Shared]) -> String {
+fn sharing_section(shared: &[Shared], origin: &str) -> String {
     let head = [
         "haul cp",
         "Transfers MB/s",
@@ -408,7 +413,7 @@ fn sharing_section(shared: &[Shared]) -> String {
         .map(|word| format!("--{}", word.replace('=', " ")))
         .collect();
     format!(
-        "\n## Sharing a link\n\n{SHARING}The link is made as by `badlink {}`.\n\n{}\n\
+        "\n## Sharing a link\n\n{HOW_SHARING}{origin} The link is made as by `badlink {}`.\n\n{}\n\
          ![rates on the shared link](plots/sharing.svg)\n",
         options.join(" "),
         align(&lines)

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use badlink::PairOptions;
+use serde::{Deserialize, Serialize};
 
 use super::contender::{Contender, Program};
 use super::data::Place;
@@ -43,7 +44,7 @@ pub struct Bench<'a> {
 }
 
 /// What one copy cost.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Measurement {
     /// Seconds from the start of the command to its end.
     pub wall: f64,
@@ -54,7 +55,7 @@ pub struct Measurement {
 }
 
 /// A copy that was stopped because it took too long.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Stopped {
     /// When, in seconds.
     pub after: f64,
@@ -63,7 +64,7 @@ pub struct Stopped {
 }
 
 /// The figures of one program in one row.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Entry {
     /// Which.
     pub contender: Contender,

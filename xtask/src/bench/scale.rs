@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use badlink::{End, Pair, PairOptions};
+use serde::{Deserialize, Serialize};
 
 use super::data::{Load, compare};
 use super::field::Far;
@@ -24,7 +25,7 @@ const CLIENT: [Load; 2] =
     [Load::Large { bytes: 16 << 20 }, Load::Many { folders: 1, each: 100, bytes: 4096 }];
 
 /// What was found out.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Scale {
     /// By the number of files.
     pub files: Vec<(Load, Measurement)>,
@@ -33,7 +34,7 @@ pub struct Scale {
 }
 
 /// What some clients at once cost.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Clients {
     /// How many.
     pub count: usize,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use badlink::{Change, End, Pair, PairOptions, Settings};
+use serde::{Deserialize, Serialize};
 
 use super::data::{Load, allocated};
 use super::machine;
@@ -37,7 +38,7 @@ const TELL_EVERY: Duration = Duration::from_millis(50);
 const PING_EVERY: f64 = 0.05;
 
 /// What was found out with one pace.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shared {
     /// What haul was told; none where it cannot be told.
     pub pace: Option<String>,

@@ -10,18 +10,8 @@ fn entry(program: Program, walls: &[f64]) -> Entry {
     entry
 }
 
-fn report(row: GridRow, entries: Vec<Entry>) -> Report {
-    Report {
-        runs: 3,
-        day: "2026-01-01".to_owned(),
-        machine: Vec::new(),
-        versions: Vec::new(),
-        disk: "tmpfs".to_owned(),
-        missing: Vec::new(),
-        rows: vec![RowResult { row, entries, unread: 0 }],
-        scale: None,
-        sharing: None,
-    }
+fn result(row: GridRow, entries: Vec<Entry>) -> RowResult {
+    RowResult { row, entries, unread: 0 }
 }
 
 fn cells(text: &str) -> Vec<Vec<&str>> {
@@ -39,8 +29,7 @@ fn a_table_has_medians_ratios_and_what_was_stopped() {
         stopped,
         entry(Program::Qcp, &[]),
     ];
-    let report = report(GRID[4], entries);
-    let text = table(&report.rows[0]);
+    let text = table(&result(GRID[4], entries));
     let cells = cells(&text);
     assert_eq!(cells[2][..3], ["haul cp", "4.00 [2.00-9.00]", "52.5"]);
     assert_eq!(cells[2][4..], ["0.50 + 0.25", "2 + 3", "3"]);
@@ -52,7 +41,7 @@ fn a_table_has_medians_ratios_and_what_was_stopped() {
 
 #[test]
 fn a_rival_that_is_better_is_named_and_a_yardstick_is_none() {
-    let text = report(
+    let rows = [result(
         GRID[0],
         vec![
             entry(Program::Haul, &[2.0]),
@@ -60,23 +49,22 @@ fn a_rival_that_is_better_is_named_and_a_yardstick_is_none() {
             entry(Program::Scp, &[4.0]),
             entry(Program::BareTls, &[0.5]),
         ],
-    )
-    .better_rivals();
+    )];
+    let text = better_rivals(&rows);
     assert!(text.contains("rsync daemon, not encrypted takes 1.00 s, haul 2.00 s"), "{text}");
     assert!(!text.contains("scp") && !text.contains("bare") && !text.contains("Nowhere"), "{text}");
-    let text = report(GRID[0], vec![entry(Program::Haul, &[1.0]), entry(Program::Scp, &[4.0])]);
-    assert!(text.better_rivals().contains("Nowhere"));
+    let rows = [result(GRID[0], vec![entry(Program::Haul, &[1.0]), entry(Program::Scp, &[4.0])])];
+    assert!(better_rivals(&rows).contains("Nowhere"));
     // Without figures of haul nothing may look like a victory.
-    let text = report(GRID[0], vec![entry(Program::Scp, &[4.0])]);
-    assert!(text.better_rivals().contains("haul has no figures"));
+    let rows = [result(GRID[0], vec![entry(Program::Scp, &[4.0])])];
+    assert!(better_rivals(&rows).contains("haul has no figures"));
 }
 
 #[test]
 fn targets_are_met_missed_or_not_measured() {
     // The limit of this row is 105 MB at 23.7 MB/s, 4.43 s.
     let entries = vec![entry(Program::Haul, &[4.6]), entry(Program::HaulAgain, &[5.0])];
-    let report = report(GRID[6], entries);
-    let row = &report.rows[0];
+    let row = &result(GRID[6], entries);
     assert_eq!(verdict(row, &row.row.aims[0]), "met: 0.96, wanted 0.90 x the limit");
     assert_eq!(verdict(row, &row.row.aims[1]), "missed: 0.89, wanted 0.95 x the limit, host known");
     let aim = Aim { as_what: AsWhat::BestRival, ..row.row.aims[0] };

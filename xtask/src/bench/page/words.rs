@@ -34,13 +34,13 @@ pub const HOW: &str = "\
 ";
 
 /// How growth is measured.
-pub const SCALE: &str = "\
+pub const HOW_SCALE: &str = "\
 haul alone, on a clean pair of devices, one run each. The cost is flat if the time per file and the memory
-do not grow from row to row. Files have 256 bytes and lie in folders of 1,000:
+do not grow from row to row. Files have 256 bytes and lie in folders of 1,000.
 ";
 
 /// How sharing is measured.
-pub const SHARING: &str = "\
+pub const HOW_SHARING: &str = "\
 Two transfers of haul, each with a daemon of its own, and one plain TCP flow with CUBIC send at once over a
 link of 100 Mbit/s with a round trip of 40 ms and a queue of one bandwidth-delay product. After some
 seconds, bytes that arrived are counted for a while (for haul, what is written at the target), while a ping
@@ -55,10 +55,11 @@ On a machine that does nothing else, as root:
 
     cargo xtask bench copy
 
-It takes about three quarters of an hour and leaves no namespace, process or setting behind, also when it is
-interrupted. It installs rivals with apt-get where that is possible, builds qcp once into a folder beside what
-cargo builds, and lets namespaces use CUBIC and BBR while it runs. `--rows 1,3,scale,sharing` and `--only haul,rsync`
-run a part, `--runs N` sets the number of runs, `--quick` copies little, to see that it works, and `--haul FILE`
-measures another build; none of these writes this page, unless `--page FILE` says where. In the commands above, `$D` is
-the folder of the bench and `$A` the near namespace.
+It takes more than an hour and leaves no namespace, process or setting behind, also when it is interrupted; what was
+measured until then is kept. It installs rivals with apt-get where that is possible, builds qcp once into a folder
+beside what cargo builds, and lets namespaces use CUBIC and BBR while it runs. `--rows 1,3,scale,sharing` measures these
+anew and leaves the others as they are, if they were measured on the same machine; `--runs N` sets the number of runs.
+`--only haul,rsync` runs a part of the programs, `--quick` copies little, to see that it works, and `--haul FILE`
+measures another build; none of these three writes this page, unless `--page FILE` says where. In the commands above,
+`$D` is the folder of the bench and `$A` the near namespace.
 ";

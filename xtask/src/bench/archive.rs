@@ -1,0 +1,140 @@
+//! What earlier runs found out, so that one row can be measured again and the page still has all of them.
+//! Figures of another machine, or of another kind of disk, are not put beside those of this one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::data::Load;
+use super::grid::{GRID, GridRow};
+use super::race::{Entry, RowResult};
+use super::scale::Scale;
+use super::sharing::Shared;
+
+/// The word for growth among the parts.
+pub const SCALE: &str = "scale";
+/// The word for sharing among the parts.
+pub const SHARING: &str = "sharing";
+
+/// All parts of the page that were measured.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Archive {
+    /// The machine, in lines.
+    pub machine: Vec<String>,
+    /// What the data lay on.
+    pub disk: String,
+    /// By the number of the row, or by word.
+    pub parts: BTreeMap<String, Part>,
+}
+
+/// One row or section, measured in one run.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Part {
+    /// When, as year, month and day.
+    pub day: String,
+    /// How often each program copied.
+    pub runs: usize,
+    /// The programs, with haul first.
+    pub versions: Vec<String>,
+    /// Programs without figures, and why.
+    pub missing: Vec<String>,
+    /// What was measured.
+    pub figures: Figures,
+}
+
+/// The figures of a part.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Figures {
+    /// Of a row of the grid.
+    Row {
+        /// The work that it was measured with.
+        load: Load,
+        /// The programs.
+        entries: Vec<Entry>,
+        /// Packets that the emulator dropped.
+        unread: u64,
+    },
+    /// How cost grows.
+    Scale(Scale),
+    /// How a link is shared.
+    Sharing(Vec<Shared>),
+}
+
+impl Archive {
+    /// What was measured on this machine; nothing if there is no such file.
+    pub fn read(path: &Path, machine: &[String], disk: &str) -> Result<Self> {
+        let empty = || Self { machine: machine.to_vec(), disk: disk.to_owned(), ..Self::default() };
+        if !path.exists() {
+            return Ok(empty());
+        }
+        let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+        let archive: Self =
+            serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+        if archive.machine != machine || archive.disk != disk {
+            eprintln!("{} is of another machine: its figures are left out", path.display());
+            return Ok(empty());
+        }
+        Ok(archive)
+    }
+
+    /// Writes it.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).context("write figures as JSON")?;
+        fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))
+    }
+
+    /// The rows of the grid that are there, and are of the work that they are of today.
+    pub fn rows(&self) -> Vec<RowResult> {
+        GRID.iter().filter_map(|row| self.row(row)).collect()
+    }
+
+    fn row(&self, row: &GridRow) -> Option<RowResult> {
+        match &self.parts.get(&row.number.to_string())?.figures {
+            Figures::Row { load, entries, unread } if *load == row.load => {
+                Some(RowResult { row: *row, entries: entries.clone(), unread: *unread })
+            }
+            _ => None,
+        }
+    }
+
+    /// How cost grows.
+    pub fn scale(&self) -> Option<&Scale> {
+        match &self.parts.get(SCALE)?.figures {
+            Figures::Scale(scale) => Some(scale),
+            _ => None,
+        }
+    }
+
+    /// How a link is shared.
+    pub fn sharing(&self) -> Option<&[Shared]> {
+        match &self.parts.get(SHARING)?.figures {
+            Figures::Sharing(shared) => Some(shared),
+            _ => None,
+        }
+    }
+
+    /// When and with what a part was measured, for people.
+    pub fn origin(&self, name: &str) -> String {
+        let Some(part) = self.parts.get(name) else { return String::new() };
+        let haul = part.versions.first().map_or("haul", String::as_str);
+        format!("Measured on {} with {haul}.", part.day)
+    }
+
+    /// Every line that `of` a part has, once.
+    pub fn lines(&self, of: impl Fn(&Part) -> &[String]) -> Vec<&str> {
+        let mut lines: Vec<&str> = Vec::new();
+        for line in self.parts.values().flat_map(|part| of(part).iter()) {
+            if !lines.contains(&line.as_str()) {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+}
+
+#[cfg(test)]
+mod tests;
