@@ -2,6 +2,9 @@
 //! pays with a timer for every burst; near by, and without loss, one that goes by loss carries the same
 //! bytes for a third of the processor time. So that is what a near connection begins with, and it changes
 //! over once packets are seen to be lost.
+//!
+//! The timer outlives a change: the kernel paces a connection that ever had BBR for as long as it lives. So
+//! none has it before its path is known.
 
 use std::io;
 use std::time::Duration;
@@ -36,23 +39,29 @@ impl Control {
     }
 }
 
+/// Keeps a socket that is not connected yet from beginning with BBR where that is the system's own choice.
+/// What a listening socket accepts begins with what the listening one has.
+pub(super) fn prepare(socket: SockRef<'_>) {
+    if present(&socket).is_ok_and(|present| present == Control::Bbr) {
+        // A system that does not let us keeps its own.
+        let _ = set(socket, Control::Loss);
+    }
+}
+
 /// Sets what suits a connection that was just made.
 pub(super) fn begin(socket: &TcpStream) {
     let near = TcpInfo::of(socket).is_ok_and(|info| is_near(info.min_rtt));
     // A system that does not let us keeps its own.
-    let _ = set(socket, if near { Control::Loss } else { Control::Bbr });
+    let _ = set(SockRef::from(socket), if near { Control::Loss } else { Control::Bbr });
 }
 
 /// Looks at a connection again; to be called now and then. An error says that the system does not let us
 /// change it.
 pub(super) fn review(socket: &TcpStream) -> io::Result<()> {
     let Ok(info) = TcpInfo::of(socket) else { return Ok(()) };
-    let present = match SockRef::from(socket).tcp_congestion()?.starts_with(b"bbr") {
-        true => Control::Bbr,
-        false => Control::Loss,
-    };
+    let present = present(&SockRef::from(socket))?;
     match suitable(present, info.min_rtt, info.segments_out, info.retransmitted) {
-        other if other != present => set(socket, other),
+        other if other != present => set(SockRef::from(socket), other),
         _ => Ok(()),
     }
 }
@@ -73,8 +82,12 @@ fn is_near(min_rtt: Duration) -> bool {
     !min_rtt.is_zero() && min_rtt < NEAR
 }
 
-fn set(socket: &TcpStream, control: Control) -> io::Result<()> {
-    let socket = SockRef::from(socket);
+fn present(socket: &SockRef<'_>) -> io::Result<Control> {
+    let is_bbr = socket.tcp_congestion()?.starts_with(b"bbr");
+    Ok(if is_bbr { Control::Bbr } else { Control::Loss })
+}
+
+fn set(socket: SockRef<'_>, control: Control) -> io::Result<()> {
     let mut result = Ok(());
     for name in control.names() {
         result = socket.set_tcp_congestion(name);
@@ -117,9 +130,27 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         // Every Linux lets everybody have Reno.
-        set(&socket, Control::Loss).unwrap();
+        set(SockRef::from(&socket), Control::Loss).unwrap();
         let name = SockRef::from(&socket).tcp_congestion().unwrap();
         assert!(Control::Loss.names().iter().any(|known| name.starts_with(known)), "{name:?}");
         review(&socket).unwrap();
+    }
+
+    /// Neither side's connection had BBR at any time before it was known how near its peer is, not even
+    /// where BBR is the system's own choice.
+    #[tokio::test]
+    async fn nothing_begins_with_bbr() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // Where there is no BBR, this proves nothing and fails nothing.
+        let _ = set(SockRef::from(&listener), Control::Bbr);
+        prepare(SockRef::from(&listener));
+        let dialing = tokio::net::TcpSocket::new_v4().unwrap();
+        let _ = set(SockRef::from(&dialing), Control::Bbr);
+        prepare(SockRef::from(&dialing));
+        let dialed = dialing.connect(listener.local_addr().unwrap());
+        let (dialed, accepted) = tokio::join!(dialed, listener.accept());
+        for socket in [dialed.unwrap(), accepted.unwrap().0] {
+            assert_eq!(present(&SockRef::from(&socket)).unwrap(), Control::Loss);
+        }
     }
 }
