@@ -25,6 +25,7 @@ mod outbox;
 mod queue;
 mod records;
 pub(crate) mod session;
+mod sockets;
 pub(crate) mod stream;
 mod talk;
 

@@ -21,6 +21,42 @@ const NEAR: Duration = Duration::from_millis(1);
 const LEAST_LOST: u32 = 16;
 const ONE_OF: u32 = 2000;
 
+/// Of so many packets at least, and up to twice as many, the last ones are judged; of a connection that has
+/// sent fewer, all. A path may begin to lose after hours without a loss.
+const RECENT: u32 = 200_000;
+
+/// What the kernel has counted of a connection, or of a part of it; it counts round and round.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Counts {
+    sent: u32,
+    again: u32,
+}
+
+impl Counts {
+    fn since(self, earlier: Self) -> Self {
+        let sent = self.sent.wrapping_sub(earlier.sent);
+        Self { sent, again: self.again.wrapping_sub(earlier.again) }
+    }
+}
+
+/// What a connection had sent at two earlier looks.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    earlier: Counts,
+    later: Counts,
+}
+
+impl Past {
+    /// The counts of the last packets, at a look that finds these ones of all.
+    fn recent(&mut self, now: Counts) -> Counts {
+        let recent = now.since(self.earlier);
+        if now.since(self.later).sent >= RECENT {
+            (self.earlier, self.later) = (self.later, now);
+        }
+        recent
+    }
+}
+
 /// What finds the rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Control {
@@ -57,19 +93,20 @@ pub(super) fn begin(socket: &TcpStream) {
 
 /// Looks at a connection again; to be called now and then. An error says that the system does not let us
 /// change it.
-pub(super) fn review(socket: &TcpStream) -> io::Result<()> {
+pub(super) fn review(socket: &TcpStream, past: &mut Past) -> io::Result<()> {
     let Ok(info) = TcpInfo::of(socket) else { return Ok(()) };
     let present = present(&SockRef::from(socket))?;
-    match suitable(present, info.min_rtt, info.segments_out, info.retransmitted) {
+    let recent = past.recent(Counts { sent: info.segments_out, again: info.retransmitted });
+    match suitable(present, info.min_rtt, recent, info.retransmitted) {
         other if other != present => set(SockRef::from(socket), other),
         _ => Ok(()),
     }
 }
 
-/// What a connection should have that has `present`. It changes back for no better figures, or it would
-/// go to and fro.
-fn suitable(present: Control, min_rtt: Duration, sent: u32, again: u32) -> Control {
-    let lossy = again >= LEAST_LOST && again > sent / ONE_OF;
+/// What a connection should have that has `present`, sent `again` so many packets in its life, and counts
+/// `recent` of the last. It changes back for no better figures, or it would go to and fro.
+fn suitable(present: Control, min_rtt: Duration, recent: Counts, again: u32) -> Control {
+    let lossy = recent.again >= LEAST_LOST && recent.again > recent.sent / ONE_OF;
     match present {
         Control::Loss if lossy || !is_near(min_rtt) => Control::Bbr,
         Control::Bbr if again < LEAST_LOST && is_near(min_rtt) => Control::Loss,
@@ -103,7 +140,8 @@ mod tests {
     use super::*;
 
     fn check(present: Control, micros: u64, sent: u32, again: u32, expected: Control) {
-        let found = suitable(present, Duration::from_micros(micros), sent, again);
+        let recent = Past::default().recent(Counts { sent, again });
+        let found = suitable(present, Duration::from_micros(micros), recent, again);
         assert_eq!(found, expected, "{present:?}, {micros} us, {again} of {sent}");
     }
 
@@ -125,6 +163,39 @@ mod tests {
         check(Control::Bbr, 100, 4_000_000_000, 16, Control::Bbr);
     }
 
+    /// How many packets it takes until a loss of 1 % is seen, behind so many without any.
+    fn check_late(clean: u32, at_most: u32) {
+        const STEP: u32 = 1000;
+        let (mut past, mut now, mut found) = (Past::default(), Counts::default(), Control::Loss);
+        let mut look = |clean: bool| {
+            now.sent = now.sent.wrapping_add(STEP);
+            now.again += if clean { 0 } else { STEP / 100 };
+            found = suitable(found, Duration::from_micros(100), past.recent(now), now.again);
+            found
+        };
+        assert!((0..clean / STEP).all(|_| look(true) == Control::Loss));
+        let took = (1..).find(|_| look(false) == Control::Bbr).unwrap() * STEP;
+        assert!(took <= at_most, "{took} packets behind {clean}");
+    }
+
+    #[test]
+    fn loss_that_begins_late_is_seen_as_soon() {
+        check_late(0, 2_000);
+        check_late(100_000, 10_000);
+        check_late(70_000_000, 25_000);
+        check_late(u32::MAX - 10_000, 25_000);
+    }
+
+    #[test]
+    fn rare_loss_of_a_long_life_counts_for_nothing() {
+        let mut past = Past::default();
+        for look in 1..100_000_u32 {
+            let now = Counts { sent: look.wrapping_mul(60_000), again: look * 29 };
+            let recent = past.recent(now);
+            assert_eq!(suitable(Control::Loss, NEAR / 2, recent, now.again), Control::Loss);
+        }
+    }
+
     #[tokio::test]
     async fn a_connection_takes_what_is_chosen() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -133,7 +204,7 @@ mod tests {
         set(SockRef::from(&socket), Control::Loss).unwrap();
         let name = SockRef::from(&socket).tcp_congestion().unwrap();
         assert!(Control::Loss.names().iter().any(|known| name.starts_with(known)), "{name:?}");
-        review(&socket).unwrap();
+        review(&socket, &mut Past::default()).unwrap();
     }
 
     /// Neither side's connection had BBR at any time before it was known how near its peer is, not even
