@@ -17,11 +17,16 @@ fn rig(options: ListenOptions) -> Rig {
     Rig::of(LaneKind::Tcp, options)
 }
 
-/// A connection with a key that says what it likes.
-async fn raw(rig: &Rig, identity: &Identity, lane: u8, number: u16) -> Secured {
+/// A connection with a key that has said nothing more.
+async fn connect(rig: &Rig, identity: &Identity) -> Secured {
     let socket = TcpStream::connect(rig.listener.local_addr()).await.unwrap();
     let config = Arc::new(tls::tcp_client_config(identity).unwrap());
-    let mut secured = handshake::dial(socket, config).await.unwrap();
+    handshake::dial(socket, config).await.unwrap()
+}
+
+/// A connection with a key that says what it likes.
+async fn raw(rig: &Rig, identity: &Identity, lane: u8, number: u16) -> Secured {
+    let mut secured = connect(rig, identity).await;
     let hello = Hello { lane: [lane; 16], number }.encode();
     secured.writer.write(&mut [&hello]).await.unwrap();
     secured
@@ -318,19 +323,35 @@ async fn whoever_is_silent_longest_makes_room() {
     for _ in 0..MOST_TCP_HANDSHAKES {
         silent.push(within(TcpStream::connect(rig.listener.local_addr())).await.unwrap());
     }
-    let lane = within(async {
-        loop {
-            match rig.dial(&DialOptions::default()).await {
-                Ok(lane) => return lane,
-                Err(LinkError::Busy { .. } | LinkError::Reset { .. }) => {}
-                Err(error) => panic!("{error:?}"),
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    let _lane = lane.await;
+    let _lane = within(rig.dial(&DialOptions::default())).await.unwrap();
     let mut gone = [0; 1];
     assert!(!matches!(within(silent[0].read(&mut gone)).await, Ok(1..)), "the oldest is gone");
+}
+
+/// Peers that are turned away and stay as long as they may.
+#[tokio::test]
+async fn whoever_is_turned_away_makes_room() {
+    let rig = rig(ListenOptions {
+        max_handshakes_per_address: 10_000,
+        handshake_deadline: PATIENCE * 2,
+        ..ListenOptions::default()
+    });
+    let stranger = Identity::generate().unwrap();
+    let mut crowd = Vec::new();
+    for _ in 0..MOST_TCP_HANDSHAKES {
+        crowd.push(within(connect(&rig, &stranger)).await);
+    }
+    for one in &mut crowd {
+        one.writer.write(&mut [&Hello { lane: [1; 16], number: 0 }.encode()]).await.unwrap();
+    }
+    within(async {
+        while rig.doorkeeper.asked() < MOST_TCP_HANDSHAKES {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    let lane = within(rig.dial(&DialOptions::default())).await.unwrap();
+    within(lane.welcomed()).await.unwrap();
 }
 
 #[tokio::test]
