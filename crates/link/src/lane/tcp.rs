@@ -113,6 +113,11 @@ impl TcpLane {
         self.session.give_way();
     }
 
+    #[cfg(test)]
+    pub(super) fn sockets(&self) -> Vec<Arc<tokio::net::TcpStream>> {
+        self.session.sockets.live()
+    }
+
     pub(super) async fn welcomed(&self) -> Result<(), LinkError> {
         self.session.welcomed().await
     }

@@ -91,7 +91,13 @@ async fn garbage_and_silence_hold_no_place() {
         socket.write_all(garbage).await.unwrap();
         knocking.push(socket);
     }
-    // All places are taken for now, or soon free again; in the end everybody is gone but us.
+    for mut socket in knocking {
+        // An alert may come first; then it ends, one way or the other.
+        let mut rest = Vec::new();
+        let _ = within(socket.read_to_end(&mut rest)).await;
+    }
+    assert_eq!(rig.doorkeeper.asked(), 0, "nobody has shown a key");
+    // Their places are free, or will be in a moment.
     let lane = within(async {
         loop {
             match rig.dial(&DialOptions::default()).await {
@@ -103,13 +109,6 @@ async fn garbage_and_silence_hold_no_place() {
         }
     });
     let _lane = lane.await;
-    for mut socket in knocking {
-        // An alert may come first; then it ends, one way or the other.
-        let mut rest = Vec::new();
-        let _ = within(socket.read_to_end(&mut rest)).await;
-    }
-    // For the control connection, and for data that came before it.
-    assert!((1..=3).contains(&rig.doorkeeper.asked()));
 }
 
 #[tokio::test]
@@ -574,14 +573,4 @@ async fn a_flood_of_pings_takes_turns() {
         std::task::Poll::Ready(tokio::task::coop::has_budget_remaining())
     });
     assert!(!left.await, "it goes on for as long as pings come");
-}
-
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn a_connection_that_gives_way_is_of_a_modest_kind() {
-    let (peer, _here) = within(two_ends()).await;
-    stream::give_way(peer.writer.socket());
-    let name = socket2::SockRef::from(&**peer.writer.socket()).tcp_congestion().unwrap();
-    let name = String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned();
-    assert!(["lp", "reno"].contains(&name.as_str()), "{name}");
 }
