@@ -9,7 +9,6 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::LinkError;
-use crate::lane::tcp::stream;
 
 /// Something that slows transfers down or weakens them without stopping them, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +87,6 @@ fn listen_tcp(local: SocketAddr) -> io::Result<TcpListener> {
     #[cfg(unix)]
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
-    stream::prepare(&socket);
     socket.bind(&local.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
