@@ -104,8 +104,9 @@ pub enum LinkError {
     /// No handshake within the deadline.
     #[error("{peer} did not answer within {} s", after.as_secs_f32())]
     NoAnswer { peer: PeerName, after: Duration },
-    /// The port is closed for TCP, and QUIC got no answer for longer than that would take.
-    #[error("{peer} refuses TCP, and did not answer over QUIC (UDP) within {:.1} s", after.as_secs_f32())]
+    /// The port is closed for TCP, and there was no connection over QUIC for longer than that takes where a
+    /// daemon serves; whether part of a handshake came is not asked.
+    #[error("{peer} refuses TCP, and no connection over QUIC (UDP) came about within {:.1} s", after.as_secs_f32())]
     NobodyServes { peer: PeerName, after: Duration },
     /// The peer takes no more connections for now.
     #[error("{peer} takes no more connections")]

@@ -196,6 +196,15 @@ impl Lane {
         }
     }
 
+    /// The sockets of a lane over TCP.
+    #[cfg(test)]
+    pub(crate) fn tcp_sockets(&self) -> Vec<Arc<tokio::net::TcpStream>> {
+        match &self.inner.path {
+            Path::Quic(_) => Vec::new(),
+            Path::Tcp(tcp) => tcp.sockets(),
+        }
+    }
+
     /// Waits until the peer has said that we are in; the error says why not. A lane can be used before,
     /// and whatever is done on it fails with the same error if the peer refuses us. A lane that we
     /// admitted is welcome from the start.

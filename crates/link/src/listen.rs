@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::error::{close_code, reason_bytes};
+use crate::lane::tcp::stream;
 use crate::lane::{Path, QuicLane, canonical};
 use crate::manners::Manners;
 use crate::memory::{Account, MemoryBudget, SMALLEST_SHARE, parcels_of};
@@ -110,6 +111,8 @@ impl Listener {
         let tls = tcp::server_config(identity)?;
         let (socket, accepting, warnings) =
             socket::open_both(address, options.transport.socket_buffer_bytes)?;
+        // Whoever came since it listens is accepted with what it had: at worst that costs more.
+        stream::prepare(&accepting);
         let failed = |source| LinkError::Socket { action: "listen on", local: address, source };
         let mut endpoint_config = options.transport.to_endpoint_config()?;
         outlive_restarts(&mut endpoint_config, identity);

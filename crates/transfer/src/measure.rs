@@ -147,8 +147,8 @@ async fn give(lane: &Lane, time: Duration, rate: Option<u64>) -> Result<Measured
     Ok(log.measured(lane))
 }
 
-/// How many parcels are read at once: no more than the rate carries in a second, since each is read before
-/// its turn is waited for.
+/// How many parcels are read at once: no more than the rate carries in a second, but always one, since
+/// each is read before its turn is waited for.
 fn parcels_at(rate: Option<u64>) -> usize {
     rate.map_or(PARCELS, |rate| (rate / CHUNK).clamp(1, PARCELS as u64) as usize)
 }

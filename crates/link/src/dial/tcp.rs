@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls::ClientConfig;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -149,8 +149,15 @@ impl Way {
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<TcpStream, LinkError> {
-        let socket = TcpStream::connect(address).await;
-        let socket = socket.map_err(|source| match source.kind() {
+        let connecting = async {
+            let socket = match address {
+                SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                SocketAddr::V6(_) => TcpSocket::new_v6()?,
+            };
+            stream::prepare(&socket);
+            socket.connect(address).await
+        };
+        let socket = connecting.await.map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => LinkError::TimedOut { peer: self.peer.clone() },
             _ => LinkError::Unreachable { peer: self.peer.clone(), source },
         })?;

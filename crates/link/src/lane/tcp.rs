@@ -25,6 +25,7 @@ mod outbox;
 mod queue;
 mod records;
 pub(crate) mod session;
+mod sockets;
 pub(crate) mod stream;
 mod talk;
 
@@ -110,6 +111,11 @@ impl TcpLane {
 
     pub(super) fn give_way(&self) {
         self.session.give_way();
+    }
+
+    #[cfg(test)]
+    pub(super) fn sockets(&self) -> Vec<Arc<tokio::net::TcpStream>> {
+        self.session.sockets.live()
     }
 
     pub(super) async fn welcomed(&self) -> Result<(), LinkError> {

@@ -1,12 +1,14 @@
 //! Counts of connections and handshakes, so that neither one address nor all together exhaust a listener.
 //! A slot is given back by being dropped, also when its task panics or is aborted.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The most handshakes over TCP at once, data connections that have no lane yet among them. Each holds a
-/// descriptor before anything is known of its peer.
+use tokio::sync::oneshot;
+
+/// The most handshakes over TCP at once: all connections that are no part of a lane yet, or never will be.
+/// Each holds a descriptor before anything is known of its peer.
 pub(super) const MOST_TCP_HANDSHAKES: usize = 128;
 
 /// The counts and their limits.
@@ -23,20 +25,80 @@ struct Counts {
     connections: usize,
     data_connections: usize,
     handshakes: usize,
-    /// Those of them that are over TCP.
-    tcp_handshakes: usize,
+    /// Those of them that are over TCP, the oldest first.
+    over_tcp: BTreeMap<u64, OverTcp>,
+    /// How many there have been over TCP.
+    tcp_begun: u64,
     /// Handshakes by address; an address without any is absent.
     by_address: HashMap<IpAddr, usize>,
+}
+
+/// A handshake over TCP, and the end that it can be brought to.
+#[derive(Debug)]
+struct OverTcp {
+    address: IpAddr,
+    end: oneshot::Sender<()>,
+}
+
+impl Counts {
+    /// One handshake of that address is over.
+    fn over(&mut self, address: IpAddr) {
+        self.handshakes -= 1;
+        if let Some(count) = self.by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+
+    /// Ends the oldest handshake over TCP of the address that has the most of them; of several such
+    /// addresses, the oldest of all.
+    fn end_one(&mut self) {
+        let mut of_address = HashMap::new();
+        for OverTcp { address, .. } in self.over_tcp.values() {
+            *of_address.entry(*address).or_insert(0) += 1;
+        }
+        let most = of_address.values().max().copied();
+        let mut all = self.over_tcp.iter();
+        let oldest = all.find(|(_, one)| of_address.get(&one.address).copied() == most);
+        let number = oldest.map(|(number, _)| *number);
+        if let Some(one) = number.and_then(|number| self.over_tcp.remove(&number)) {
+            self.over(one.address);
+            // Its task may be over already.
+            let _ = one.end.send(());
+        }
+    }
+}
+
+/// Comes true when a connection has to go to make room for others.
+#[derive(Debug)]
+pub(super) struct Ended(oneshot::Receiver<()>);
+
+impl Ended {
+    /// Waits until the connection has to go: for ever, once it is part of a lane.
+    pub(super) async fn wait(self) {
+        if self.0.await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 /// One connection's place in the counts.
 #[derive(Debug)]
 pub(crate) struct Slot {
     slots: Arc<Slots>,
-    /// Whose handshake is under way; none once it is done.
-    handshake_of: Option<IpAddr>,
-    over_tcp: bool,
+    /// None once it is done.
+    handshake: Option<Handshake>,
     counted: Counted,
+}
+
+/// How a handshake is counted.
+#[derive(Debug, Clone, Copy)]
+enum Handshake {
+    Quic(IpAddr),
+    /// By its number.
+    Tcp(u64),
 }
 
 /// What a slot counts as beside its handshake.
@@ -64,30 +126,32 @@ impl Slots {
         if counts.connections >= self.max_connections {
             return None;
         }
-        let mut slot = self.handshake(remote, &mut counts)?;
+        let address = self.handshake(remote, &mut counts)?;
         counts.connections += 1;
-        slot.counted = Counted::Connection;
-        Some(slot)
+        let (slots, handshake) = (self.clone(), Some(Handshake::Quic(address)));
+        Some(Slot { slots, handshake, counted: Counted::Connection })
     }
 
-    /// A slot for a handshake over TCP from `remote` of which it is not known yet what it will be.
-    pub(super) fn take_handshake(self: &Arc<Self>, remote: IpAddr) -> Option<Slot> {
+    /// A slot for a handshake over TCP from `remote` of which it is not known yet what it will be; none if
+    /// its address has as many as it may. Where there are as many as may be in all, another makes room:
+    /// one of the address that has the most. What does not become a connection can be told to go like this
+    /// until it has.
+    pub(super) fn take_handshake(self: &Arc<Self>, remote: IpAddr) -> Option<(Slot, Ended)> {
         let mut counts = self.lock();
-        if counts.tcp_handshakes >= MOST_TCP_HANDSHAKES {
-            return None;
+        let address = self.handshake(remote, &mut counts)?;
+        let (end, ended) = oneshot::channel();
+        let number = counts.tcp_begun;
+        counts.tcp_begun += 1;
+        counts.over_tcp.insert(number, OverTcp { address, end });
+        if counts.over_tcp.len() > MOST_TCP_HANDSHAKES {
+            counts.end_one();
         }
-        let mut slot = self.handshake(remote, &mut counts)?;
-        counts.tcp_handshakes += 1;
-        slot.over_tcp = true;
-        Some(slot)
+        let (slots, handshake) = (self.clone(), Some(Handshake::Tcp(number)));
+        Some((Slot { slots, handshake, counted: Counted::Nothing }, Ended(ended)))
     }
 
-    /// Whether there are as many handshakes over TCP as may be.
-    pub(super) fn is_tcp_full(&self) -> bool {
-        self.lock().tcp_handshakes >= MOST_TCP_HANDSHAKES
-    }
-
-    fn handshake(self: &Arc<Self>, remote: IpAddr, counts: &mut Counts) -> Option<Slot> {
+    /// Counts a handshake and gives the address it is counted for, unless that has as many as it may.
+    fn handshake(&self, remote: IpAddr, counts: &mut Counts) -> Option<IpAddr> {
         let address = network_of(remote);
         let from_here = counts.by_address.get(&address).copied().unwrap_or(0);
         if from_here >= self.max_handshakes_per_address {
@@ -95,8 +159,7 @@ impl Slots {
         }
         counts.handshakes += 1;
         counts.by_address.insert(address, from_here + 1);
-        let (slots, handshake_of) = (self.clone(), Some(address));
-        Some(Slot { slots, handshake_of, over_tcp: false, counted: Counted::Nothing })
+        Some(address)
     }
 
     /// How many handshakes are under way.
@@ -114,7 +177,7 @@ impl Slot {
     /// The handshake is over and it was a connection; false if there may be no more of them.
     pub(super) fn connect(&mut self) -> bool {
         let mut counts = self.slots.lock();
-        if counts.connections >= self.slots.max_connections {
+        if counts.connections >= self.slots.max_connections || self.has_to_go(&counts) {
             return false;
         }
         counts.connections += 1;
@@ -127,7 +190,7 @@ impl Slot {
     /// The handshake is over and it was a connection more of a lane; false if there may be no more.
     pub(super) fn join(&mut self) -> bool {
         let mut counts = self.slots.lock();
-        if counts.data_connections >= self.slots.max_data_connections {
+        if counts.data_connections >= self.slots.max_data_connections || self.has_to_go(&counts) {
             return false;
         }
         counts.data_connections += 1;
@@ -139,16 +202,23 @@ impl Slot {
 
     /// The handshake is over; the connection stays counted.
     pub(super) fn handshake_done(&mut self) {
-        let Some(address) = self.handshake_of.take() else { return };
+        let Some(handshake) = self.handshake.take() else { return };
         let mut counts = self.slots.lock();
-        counts.handshakes -= 1;
-        counts.tcp_handshakes -= usize::from(self.over_tcp);
-        if let Some(count) = counts.by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                counts.by_address.remove(&address);
+        match handshake {
+            Handshake::Quic(address) => counts.over(address),
+            Handshake::Tcp(number) => {
+                // One that has to go is not counted any more.
+                if let Some(one) = counts.over_tcp.remove(&number) {
+                    counts.over(one.address);
+                }
             }
         }
+    }
+
+    /// Whether the place was given to another meanwhile.
+    fn has_to_go(&self, counts: &Counts) -> bool {
+        let Some(Handshake::Tcp(number)) = self.handshake else { return false };
+        !counts.over_tcp.contains_key(&number)
     }
 }
 
@@ -192,11 +262,11 @@ mod tests {
         let fourth = slots.take(other).unwrap();
         assert_eq!(slots.handshakes(), 2);
         drop((first, third, fourth));
-        let mut lane = slots.take_handshake(other).unwrap();
-        let mut data = slots.take_handshake(other).unwrap();
+        let take = || slots.take_handshake(other).unwrap().0;
+        let (mut lane, mut data) = (take(), take());
         assert!(slots.take_handshake(other).is_none(), "two handshakes from one address");
         assert!(lane.connect() && data.join());
-        let mut more = slots.take_handshake(other).unwrap();
+        let mut more = take();
         assert!(!more.join(), "one data connection is the limit");
         let full: Vec<_> = [one, "192.0.2.2".parse().unwrap()].map(|a| slots.take(a)).into();
         assert!(full.iter().all(Option::is_some) && !more.connect());
@@ -206,23 +276,87 @@ mod tests {
         assert_eq!((counts.connections, counts.handshakes, counts.by_address.len()), (0, 0, 0));
     }
 
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    /// Whether a handshake was told to go.
+    fn has_to_go(ended: &mut Ended) -> bool {
+        ended.0.try_recv().is_ok()
+    }
+
+    /// Places that are all taken, by four addresses that take turns; the oldest is that of the first.
+    fn full_house(slots: &Arc<Slots>) -> Vec<(Slot, Ended)> {
+        let take = |n| slots.take_handshake(address((n % 4) as u8)).unwrap();
+        (0..MOST_TCP_HANDSHAKES).map(take).collect()
+    }
+
     #[test]
     fn handshakes_over_tcp_have_a_limit_of_their_own() {
         let slots = Slots::new(256, 32, 512);
-        let address = |n: usize| IpAddr::from([192, 0, 2, (n / 32) as u8]);
-        let take = |n| slots.take_handshake(address(n));
-        let mut held: Vec<_> = (0..MOST_TCP_HANDSHAKES).map(|n| take(n).unwrap()).collect();
-        let elsewhere = address(MOST_TCP_HANDSHAKES);
-        assert!(slots.take_handshake(elsewhere).is_none());
+        let mut held = full_house(&slots);
+        let elsewhere = address(9);
         let quic = slots.take(elsewhere).unwrap();
         // One that was attached to its lane makes room, and so does one that is gone.
-        assert!(held[0].join());
-        let next = slots.take_handshake(elsewhere).unwrap();
-        assert!(slots.take_handshake(elsewhere).is_none());
+        assert!(held[0].0.join());
         held.pop();
-        let last = slots.take_handshake(elsewhere).unwrap();
-        drop((held, quic, next, last));
+        let more = [(); 2].map(|()| slots.take_handshake(elsewhere).unwrap());
+        assert!(!held.iter_mut().any(|(_, ended)| has_to_go(ended)));
+        drop((held, quic, more));
         let counts = slots.lock();
-        assert_eq!((counts.handshakes, counts.tcp_handshakes), (0, 0));
+        assert_eq!((counts.handshakes, counts.over_tcp.len(), counts.by_address.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn whoever_has_most_makes_room_for_others() {
+        let slots = Slots::new(256, 40, 512);
+        let mut held = full_house(&slots);
+        // One address has one more than the others now, and loses its oldest to that.
+        let mut own = slots.take_handshake(address(2)).unwrap();
+        let gone = |held: &mut [(Slot, Ended)]| {
+            let gone = held
+                .iter_mut()
+                .enumerate()
+                .filter_map(|(n, one)| has_to_go(&mut one.1).then_some(n));
+            gone.collect::<Vec<_>>()
+        };
+        assert_eq!(gone(&mut held), [2]);
+        // All have as many: the oldest goes, and then those of addresses that have more than others.
+        let mut new = Vec::new();
+        for oldest in [0, 1, 3, 6] {
+            new.push(slots.take_handshake(address(9)).unwrap());
+            assert_eq!(gone(&mut held), [oldest]);
+        }
+        assert!(!has_to_go(&mut own.1) && gone(&mut new).is_empty());
+        // One that has to go becomes nothing any more, and is not counted twice.
+        assert!(!held[0].0.connect() && !held[1].0.join() && held[4].0.connect());
+        assert_eq!(slots.handshakes(), MOST_TCP_HANDSHAKES - 1);
+        drop((held, own, new));
+        let counts = slots.lock();
+        assert_eq!((counts.handshakes, counts.connections, counts.by_address.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_address_at_its_limit_drives_nobody_out() {
+        let slots = Slots::new(256, MOST_TCP_HANDSHAKES / 4, 512);
+        let mut held = full_house(&slots);
+        assert!((0..100).all(|n| slots.take_handshake(address(n % 4)).is_none()));
+        assert!(!held.iter_mut().any(|(_, ended)| has_to_go(ended)));
+    }
+
+    /// A connection that is part of a lane is never told to go.
+    #[tokio::test]
+    async fn connections_stay() {
+        let slots = Slots::new(256, 10_000, 512);
+        let (mut slot, ended) = slots.take_handshake(address(0)).unwrap();
+        assert!(slot.connect());
+        let crowd: Vec<_> = (0..300).map(|_| slots.take_handshake(address(0)).unwrap()).collect();
+        assert_eq!(slots.handshakes(), MOST_TCP_HANDSHAKES);
+        let mut waiting = std::pin::pin!(ended.wait());
+        let waiting = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(waiting.as_mut().poll(context).is_pending())
+        });
+        assert!(waiting.await);
+        drop((slot, crowd));
     }
 }

@@ -2,14 +2,14 @@
 //! before anything is kept for it: for the first of a lane, and for one that came before that. What is held
 //! for a peer until then is one handshake's small buffers, for as long as a handshake may take.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -50,7 +50,6 @@ struct TcpDoor {
     tls: Arc<ServerConfig>,
     transport: TransportOptions,
     lanes: Lanes,
-    meetings: Meetings,
 }
 
 /// Takes connections in until `gone` says that the listener goes, then ends every lane. Returns when the
@@ -62,8 +61,7 @@ pub(super) async fn keep(
     transport: TransportOptions,
     mut gone: watch::Receiver<Option<String>>,
 ) {
-    let (lanes, meetings) = (Lanes::default(), Meetings::default());
-    let here = Arc::new(TcpDoor { door, tls, transport, lanes, meetings });
+    let here = Arc::new(TcpDoor { door, tls, transport, lanes: Lanes::default() });
     let mut visits = JoinSet::new();
     let reason = loop {
         tokio::select! {
@@ -90,14 +88,16 @@ async fn going(gone: &mut watch::Receiver<Option<String>>) -> String {
 impl TcpDoor {
     fn receive(self: &Arc<Self>, socket: TcpStream, remote: SocketAddr, visits: &mut JoinSet<()>) {
         // Without a slot the connection is closed before anything was said, which means: busy.
-        match self.door.slots.take_handshake(canonical(remote).ip()) {
-            Some(slot) => {
-                visits.spawn(self.clone().visit(socket, canonical(remote), slot));
+        let remote = canonical(remote);
+        let Some((slot, ended)) = self.door.slots.take_handshake(remote.ip()) else { return };
+        let visit = self.clone().visit(socket, remote, slot);
+        visits.spawn(async move {
+            // Whoever is part of no lane yet may have to make room at any time: its place is another's then.
+            tokio::select! {
+                () = ended.wait() => {}
+                () = visit => {}
             }
-            // Whoever comes again finds room: those who are silent longest keep nobody out.
-            None if self.door.slots.is_tcp_full() => self.meetings.end_oldest(),
-            None => {}
-        }
+        });
     }
 
     /// One connection, from its handshake to its end.
@@ -108,10 +108,7 @@ impl TcpDoor {
             let hello = secured.reader.read_exact::<HELLO_BYTES>().await.ok()?;
             Some((secured, hello))
         };
-        let met = tokio::select! {
-            met = timeout(self.door.handshake_deadline, meeting) => met,
-            () = self.meetings.ended() => return,
-        };
+        let met = timeout(self.door.handshake_deadline, meeting).await;
         let Ok(Some((secured, hello))) = met else { return };
         let Some(key) = secured.key else { return };
         match Hello::decode(&hello) {
@@ -182,40 +179,6 @@ impl TcpDoor {
             return;
         }
         session.attach(Joining { number, secured, held: Some(slot) }).await;
-    }
-}
-
-/// The handshakes that are under way, the oldest first, with those between them that are done.
-#[derive(Default)]
-struct Meetings(Mutex<VecDeque<oneshot::Sender<()>>>);
-
-impl Meetings {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<()>>> {
-        // Nothing under the lock can panic halfway through a change, so a poisoned lock is still whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until the handshake that this belongs to is to end; it is over when this is dropped.
-    async fn ended(&self) {
-        let (end, ended) = oneshot::channel();
-        {
-            let mut all = self.lock();
-            // At most as many as there may be handshakes.
-            all.retain(|end| !end.is_closed());
-            all.push_back(end);
-        }
-        // The other half is not dropped before it is used.
-        let _ = ended.await;
-    }
-
-    /// Ends the oldest.
-    fn end_oldest(&self) {
-        let mut all = self.lock();
-        while let Some(end) = all.pop_front() {
-            if end.send(()).is_ok() {
-                return;
-            }
-        }
     }
 }
 

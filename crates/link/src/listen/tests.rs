@@ -20,7 +20,6 @@ both_kinds! {
     a_full_listener_says_that_it_is_busy
     authorized_keys_decide_at_the_door
     closing_the_listener_tells_everybody
-    a_lane_gives_way_when_it_is_told_to
 }
 
 async fn the_right_keys_meet(kind: LaneKind) {
@@ -458,8 +457,29 @@ async fn first_window(rig: &Rig, gives_way: bool) -> u64 {
     admitted.stats().congestion_window
 }
 
-async fn a_lane_gives_way_when_it_is_told_to(kind: LaneKind) {
-    let rig = Rig::of(kind, ListenOptions::default());
+#[tokio::test]
+async fn a_lane_over_quic_gives_way_when_it_is_told_to() {
+    let rig = Rig::of(LaneKind::Quic, ListenOptions::default());
     let (fair, other) = (first_window(&rig, false).await, first_window(&rig, true).await);
-    assert!(kind == LaneKind::Tcp || other < fair, "{other} is not below {fair}");
+    assert!(other < fair, "{other} is not below {fair}");
+}
+
+/// So do all of its connections, and it goes on.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_lane_over_tcp_gives_way_when_it_is_told_to() {
+    let rig = Rig::of(LaneKind::Tcp, ListenOptions::default());
+    let (dialed, admitted) = within(rig.pair()).await;
+    admitted.give_way();
+    let sending = admitted.send_parcel(vec![1].into(), vec![2; 1000].into(), 0);
+    let reading = async { dialed.accept_parcel().await.unwrap().read(1, 1000).await.unwrap() };
+    let (sent, read) = within(async { tokio::join!(sending, reading) }).await;
+    assert!(sent.is_ok() && read.1 == [2; 1000]);
+    let sockets = admitted.tcp_sockets();
+    assert!(sockets.len() >= 2, "for control and for data");
+    for socket in sockets {
+        let name = socket2::SockRef::from(&*socket).tcp_congestion().unwrap();
+        let name = String::from_utf8_lossy(&name).trim_end_matches('\0').to_owned();
+        assert!(["lp", "reno"].contains(&name.as_str()), "{name}");
+    }
 }

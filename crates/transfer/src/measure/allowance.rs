@@ -1,6 +1,7 @@
 //! Who may have the link measured now. A daemon has better things to do than to send filler, so each
-//! peer measures one thing at a time and for a minute in five at most, and few do so at once. What counts
-//! is how long one really took, its last words included.
+//! peer measures one thing at a time, begins nothing that would bring it past a minute in five, and few do so
+//! at once. What counts is how long one really took, its last words included, so the last of a period may
+//! bring it past by as much as that takes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

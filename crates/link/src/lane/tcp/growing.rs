@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-#[cfg(target_os = "linux")]
-use super::congestion;
 use super::growth::{self, Growth, Sight};
 use super::info;
 use super::session::{Extend, MOST_CONNECTIONS, Session, Task};
@@ -43,12 +41,11 @@ impl Growing {
         if session.congestion() == Congestion::Cubic || !self.may_change {
             return;
         }
-        let sockets = session.sockets();
-        self.may_change = sockets.iter().all(|socket| congestion::review(socket).is_ok());
+        self.may_change = session.sockets.review().is_ok();
     }
 
     pub(super) fn look(&mut self, session: &Arc<Session>, tasks: &mut JoinSet<Task>) {
-        if session.gives_way() {
+        if session.sockets.gives_way() {
             // Several would take the part of several.
             if session.using.swap(1, Ordering::Relaxed) != 1 {
                 session.bench.notify_waiters();
@@ -63,7 +60,8 @@ impl Growing {
         };
         let busy = under_way && starved == self.starved;
         self.starved = starved;
-        let figures = if busy { info::sum(&session.sockets()) } else { info::Figures::default() };
+        let figures =
+            if busy { info::sum(&session.sockets.live()) } else { info::Figures::default() };
         let (peer, whole) = (figures.peer_limited, figures.busy);
         let held = (peer.saturating_sub(self.held.0), whole.saturating_sub(self.held.1));
         self.held = (peer, whole);
@@ -89,7 +87,7 @@ impl Growing {
 
     /// Opens one more connection, if this is the side that can.
     pub(super) fn open(&mut self, session: &Arc<Session>, tasks: &mut JoinSet<Task>) {
-        let rtt = info::sum(&session.sockets()).min_rtt;
+        let rtt = info::sum(&session.sockets.live()).min_rtt;
         if self.opened >= growth::most(rtt).min(MOST_CONNECTIONS) {
             return;
         }

@@ -3,10 +3,9 @@
 //! the shared state and waits for bells.
 
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -17,6 +16,7 @@ use super::growing::Growing;
 use super::handshake::Secured;
 use super::outbox::Outbox;
 use super::queue::Queue;
+use super::sockets::Sockets;
 use super::stream::{self, StreamError};
 use super::{info, talk};
 use crate::error::{close_code, printable, reason_bytes};
@@ -160,12 +160,10 @@ pub(crate) struct Session {
     lost: AtomicBool,
     /// Whether a data connection has come.
     claimed: AtomicBool,
-    /// Whether what is sent leaves the path to others.
-    gives_way: AtomicBool,
     /// Milliseconds since `started` at which something came last.
     heard: AtomicU64,
     attach: mpsc::Sender<Joining>,
-    sockets: Mutex<Vec<Weak<TcpStream>>>,
+    pub(super) sockets: Sockets,
     /// The figures when they were asked last.
     figures: Mutex<info::Figures>,
     /// The listener's wish for another connection, at the dialer.
@@ -208,10 +206,9 @@ impl Session {
             live: AtomicU32::new(0),
             lost: AtomicBool::new(false),
             claimed: AtomicBool::new(false),
-            gives_way: AtomicBool::new(false),
             heard: AtomicU64::new(0),
             attach,
-            sockets: Mutex::default(),
+            sockets: Sockets::default(),
             figures: Mutex::default(),
             wanted: Notify::new(),
         };
@@ -335,7 +332,7 @@ impl Session {
 
     /// What the kernel knows of the lane, or knew when it ended.
     pub(crate) fn figures(&self) -> info::Figures {
-        let sockets = self.sockets();
+        let sockets = self.sockets.live();
         let mut figures = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
         if !sockets.is_empty() {
             *figures = info::sum(&sockets);
@@ -345,27 +342,7 @@ impl Session {
 
     /// Leaves the path to others from now on, as far as the system allows.
     pub(crate) fn give_way(&self) {
-        self.gives_way.store(true, Ordering::Relaxed);
-        self.sockets().iter().for_each(|socket| stream::give_way(socket));
-    }
-
-    pub(super) fn gives_way(&self) -> bool {
-        self.gives_way.load(Ordering::Relaxed)
-    }
-
-    fn note_socket(&self, socket: &Arc<TcpStream>) {
-        if self.gives_way() {
-            stream::give_way(socket);
-        }
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        sockets.push(Arc::downgrade(socket));
-    }
-
-    /// The sockets of the connections that live.
-    pub(crate) fn sockets(&self) -> Vec<Arc<TcpStream>> {
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
-        sockets.retain(|socket| socket.strong_count() > 0);
-        sockets.iter().filter_map(Weak::upgrade).collect()
+        self.sockets.give_way();
     }
 
     /// Whether the data connection that asks is the first of the lane.
@@ -395,7 +372,7 @@ impl Session {
     ) {
         let Secured { reader, writer, .. } = control;
         self.using.store(first, Ordering::Relaxed);
-        self.note_socket(writer.socket());
+        self.sockets.note(writer.socket());
         let mut speaking = tokio::spawn(talk::speak(self.clone(), writer));
         let mut listening = tokio::spawn(talk::listen(self.clone(), reader));
         let mut tasks: JoinSet<Task> = JoinSet::new();
@@ -454,7 +431,7 @@ impl Session {
         let Secured { reader, writer, .. } = new.secured;
         let place = (numbers.len() - 1) as u16;
         self.live.fetch_or(1 << place, Ordering::Relaxed);
-        self.note_socket(writer.socket());
+        self.sockets.note(writer.socket());
         let both = Arc::new(Both::new(place, new.held));
         tasks.spawn(data::send(self.clone(), writer, both.clone()));
         tasks.spawn(data::receive(self.clone(), reader, both));

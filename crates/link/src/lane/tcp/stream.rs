@@ -262,7 +262,15 @@ impl Writer {
     }
 }
 
-/// Sets what can be set; a system that lacks an option works without it.
+/// Sets what must be set before a socket connects or listens; a system that lacks it works without it.
+pub(crate) fn prepare<'s>(socket: impl Into<SockRef<'s>>) {
+    #[cfg(target_os = "linux")]
+    super::congestion::prepare(socket.into());
+    #[cfg(not(target_os = "linux"))]
+    let _: SockRef<'s> = socket.into();
+}
+
+/// Sets what can be set on a connection; a system that lacks an option works without it.
 pub(crate) fn tune(socket: &TcpStream, congestion: Congestion, silence: Duration) {
     let _ = socket.set_nodelay(true);
     #[cfg(target_os = "linux")]

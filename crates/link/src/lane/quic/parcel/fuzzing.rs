@@ -6,8 +6,8 @@ use super::*;
 const MAX_HEAD: usize = 1000;
 /// So that a few hundred bytes of input reach all of it.
 const MAX_BODY: usize = 72 * 1024;
-/// What one piece of the input stands for.
-const STEP: usize = 512;
+/// The bytes of the parcel that one step of a piece stands for; a piece has at most 255 of them.
+const STEP: usize = 64;
 
 pub(crate) fn assemble(data: &[u8]) {
     let Some((lies, rest)) = data.split_first_chunk::<LENGTHS_BYTES>() else { return };
@@ -31,7 +31,7 @@ pub(crate) fn assemble(data: &[u8]) {
     for [high, low, steps] in pieces.as_chunks::<3>().0 {
         // The library gives each byte once.
         let start = usize::from(u16::from_be_bytes([*high, *low])) * 4 % all.len();
-        let most = (start + usize::from(*steps) * STEP / 8 + 1).min(all.len());
+        let most = (start + usize::from(*steps) * STEP + 1).min(all.len());
         let start = start + came[start..most].iter().take_while(|came| **came).count();
         let end = start + came[start..most].iter().take_while(|came| !**came).count();
         came[start..end].fill(true);

@@ -60,9 +60,13 @@ pub(crate) fn open(data: &[u8]) {
             (1, read) if data_in(bytes).is_some() => {
                 assert_eq!(read.as_deref().ok(), data_in(bytes), "padding is no data");
             }
-            // It has said that it changes its keys, and does so.
-            (1, Ok(_)) if here.updates > updates => assert!(peer.follow().is_ok()),
-            (_, Ok(_)) => {}
+            (_, Ok(read)) => {
+                assert!(read.is_empty(), "{} bytes of data that nobody sent", read.len());
+                // It has said that it changes its keys, and does so.
+                if here.updates > updates {
+                    assert!(peer.follow().is_ok());
+                }
+            }
             // A lane ends there.
             (_, Err(_)) => return,
         }
