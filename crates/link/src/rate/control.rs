@@ -347,8 +347,12 @@ impl Control {
         }
     }
 
-    /// What was learnt: None before a rate was found.
+    /// What was learnt: None before a rate was found, and in the background, where what others left says little
+    /// of the path.
     pub fn learned(&self) -> Option<PathMemory> {
+        if self.pace == Pace::Background {
+            return None;
+        }
         let enough =
             self.learnt_rate > 0.0 && self.sent_total > 4.0 * self.learnt_rate * self.base_rtt();
         enough.then(|| PathMemory {
