@@ -294,7 +294,8 @@ impl Lane {
     }
 
     /// What sending over this lane has taught about the path, for [`crate::TransportOptions::known_path`]
-    /// of a later one. None where too little was sent, and over TCP. Can be asked after the lane's end.
+    /// of a later one. None where too little was sent, in the background, and over TCP. Can be asked after the
+    /// lane's end.
     pub fn learned(&self) -> Option<PathMemory> {
         match &self.inner.path {
             Path::Quic(quic) => quic.learned(),

@@ -282,10 +282,6 @@ impl Door {
             _ended = connection.closed() => return,
         }
         connection.closed().await;
-        if manners.gives_way() {
-            // What others left says little of the path.
-            return;
-        }
         let learned = control_of(connection.congestion_state()).and_then(|rate| rate.learned());
         if let Some(learned) = learned {
             // Others of that network may sit behind a narrower link: sizes are found anew.

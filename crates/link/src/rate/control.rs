@@ -347,8 +347,12 @@ impl Control {
         }
     }
 
-    /// What was learnt: None before a rate was found.
+    /// What was learnt: None before a rate was found, and in the background, where what others left says little
+    /// of the path.
     pub fn learned(&self) -> Option<PathMemory> {
+        if self.pace == Pace::Background {
+            return None;
+        }
         let enough =
             self.learnt_rate > 0.0 && self.sent_total > 4.0 * self.learnt_rate * self.base_rtt();
         enough.then(|| PathMemory {
@@ -477,6 +481,14 @@ impl Control {
     }
 
     fn follow(&mut self, now: f64, figures: Figures) {
+        if self.queue > 0.5 * self.target() && self.losses.unbearable(figures) {
+            self.end_proof(now);
+            self.foreign = Foreign::default();
+            self.window = 0.5 * self.window.min(figures.delivery_rate * figures.rtt_mean);
+            self.skip = 1;
+            self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu, false));
+            return;
+        }
         if self.prove(now, figures) {
             return;
         }
@@ -506,6 +518,7 @@ impl Control {
         }
         let queue = match self.queue / target {
             ratio if ratio < 0.5 => Queue::Empty,
+            ratio if ratio < 2.0 && self.nearly_full(figures) => Queue::Full,
             ratio if ratio < 2.0 => Queue::Standing,
             _ => Queue::Long,
         };

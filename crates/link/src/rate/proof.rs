@@ -5,14 +5,15 @@
 
 use super::*;
 
-/// How often the queue is drained, in seconds; the first time after the start; and how soon where the rate has
-/// fallen to this share of what it was.
+/// How often the queue is drained, in seconds; and how soon after the start, or where the rate has fallen to this
+/// share of what it was when a queue was last seen to go.
 const DRAIN_EVERY: f64 = 5.0;
-const FIRST_DRAIN: f64 = 0.5;
+const EARLY_DRAIN: f64 = 0.5;
 const FALLEN: f64 = 0.8;
 
-/// The longest that a queue that stayed is not looked at again, in seconds.
-const LONGEST_TRUST: f64 = 16.0;
+/// After a probe that found no room none follows for so many seconds: at first, and at most. It doubles each time, until
+/// a queue goes.
+const TRUST: (f64, f64) = (1.0, 16.0);
 
 /// How much is sent to see whether there is room, and the share of that which must arrive.
 const PROBE: f64 = 1.5;
@@ -25,8 +26,14 @@ pub(super) struct Proof {
     probe: Option<Probe>,
     /// When the queue was drained last, or the start ended.
     pub(super) last: f64,
-    /// After so many seconds it may be drained before its time.
-    wait: f64,
+    /// Whether it was not drained since the lane began, or since there was found to be room.
+    first: bool,
+    /// No probe before this.
+    quiet_until: f64,
+    /// For how long the last probe that found no room kept others away.
+    trust: f64,
+    /// The highest rate since a queue was last seen to go.
+    peak: f64,
     /// About the shortest round trip of the last rounds.
     rtt: f64,
 }
@@ -51,7 +58,8 @@ struct Probe {
 
 impl Default for Proof {
     fn default() -> Self {
-        Self { drain: None, probe: None, last: 0.0, wait: FIRST_DRAIN, rtt: 0.0 }
+        let (drain, probe, first) = (None, None, true);
+        Self { drain, probe, last: 0.0, first, quiet_until: 0.0, trust: 0.0, peak: 0.0, rtt: 0.0 }
     }
 }
 
@@ -69,9 +77,10 @@ impl Control {
     pub(super) fn maybe_drain(&mut self, now: f64, target: f64) {
         let past = now - self.proof.last;
         let mut lately = self.rates.iter().rev().take(4);
-        let fallen = lately.all(|rate| *rate < FALLEN * self.peak_rate);
-        let first = self.proof.wait == FIRST_DRAIN;
-        let soon = (fallen || first) && past >= self.proof.wait;
+        let fallen = lately.all(|rate| *rate < FALLEN * self.proof.peak);
+        self.proof.peak = self.proof.peak.max(self.delivery_rate);
+        let asks = fallen && now >= self.proof.quiet_until;
+        let soon = (asks || self.proof.first) && past >= EARLY_DRAIN;
         if self.losses.testing() || !(soon || past >= DRAIN_EVERY) {
             return;
         }
@@ -82,7 +91,7 @@ impl Control {
             return;
         }
         self.proof.last = now;
-        self.proof.wait = (2.0 * self.proof.wait).min(LONGEST_TRUST);
+        self.proof.first = false;
         self.proof.drain = Some(Drain {
             until: now + self.rtt + self.queue + 0.002,
             back: self.window,
@@ -98,7 +107,8 @@ impl Control {
 
     /// Takes back what a drain or a probe did to the window.
     pub(super) fn end_proof(&mut self, now: f64) {
-        self.proof = Proof { last: now, wait: self.proof.wait, ..Proof::default() };
+        self.proof.last = now;
+        (self.proof.drain, self.proof.probe, self.proof.rtt) = (None, None, 0.0);
     }
 
     /// The end of a round while something is being found out. Says whether the round is of no other use.
@@ -113,7 +123,11 @@ impl Control {
             // One that grows meanwhile proves nothing.
             let fell = drain.rtt - drain.low;
             let stayed = fell < 0.4 * drain.queue && -fell < 0.2 * drain.queue + 0.002;
-            if stayed && self.pace != Pace::Background {
+            if fell >= 0.4 * drain.queue {
+                (self.proof.quiet_until, self.proof.trust) = (0.0, 0.0);
+                self.proof.peak = self.delivery_rate;
+            }
+            if stayed && now >= self.proof.quiet_until && self.pace != Pace::Background {
                 let rate = self.rates.iter().rev().take(3).copied().fold(0.0, f64::max);
                 self.proof.probe = Some(Probe { window: self.window, rate, rounds: 0 });
                 self.window = (PROBE * self.window).min(MOST);
@@ -134,6 +148,8 @@ impl Control {
         if longer || (probe.rounds >= 3 && figures.delivery_rate < ARRIVES * probe.rate) {
             self.window = probe.window;
             self.skip = 1;
+            self.proof.trust = (2.0 * self.proof.trust).clamp(TRUST.0, TRUST.1);
+            self.proof.quiet_until = now + self.proof.trust;
             return true;
         }
         if probe.rounds < 2 || figures.delivery_rate < ARRIVES * probe.rate {
@@ -144,7 +160,7 @@ impl Control {
         self.base.restart(now, rtt);
         self.floor.restart(now, rtt);
         self.queue = 0.0;
-        self.proof.wait = FIRST_DRAIN;
+        self.proof.first = true;
         self.foreign = Foreign::default();
         self.phase = Phase::Start { rounds: 1, flat: 0, before: probe.rate };
         true

@@ -6,6 +6,8 @@ use badlink::model::{GilbertElliott, Nanos, Profile};
 use super::sim::{Flow, MS, PAYLOAD, Policer, SECOND, Sim};
 use super::{Pace, PathMemory};
 
+#[path = "tests/many.rs"]
+mod many;
 #[path = "tests/sweep.rs"]
 mod sweep;
 #[path = "tests/table.rs"]
@@ -264,6 +266,9 @@ fn what_was_learnt_is_what_the_path_is() {
     assert!((0.03..0.07).contains(&learned.loss), "{learned:?}");
     let idle = Flow::ours(Pace::Fair, None);
     assert_eq!(idle.control().learned(), None);
+    // What others leave would hold the next copy back.
+    let beside = vec![Flow::ours(Pace::Background, None), Flow::cubic()];
+    assert_eq!(on_100_mbit(beside, 1000, 5).flows[0].control().learned(), None);
 }
 
 #[test]
