@@ -532,10 +532,16 @@ fn a_measurement_is_over_when_its_time_is(kind: LaneKind) {
         assert!(matches!(answer, Opening::Accept { .. }));
         let body = bytes::Bytes::from(vec![7; 64 << 10]);
         let quiet = Duration::from_secs(4);
+        let mut dropped = 0;
         for order in 0.. {
             let sending = lane.send_parcel(bytes::Bytes::new(), body.clone(), order);
             match tokio::time::timeout(quiet, sending).await {
-                Ok(sent) => sent.expect("it is read from until the lane is given up"),
+                Ok(Ok(())) => {}
+                // Those that were being read when the time was over.
+                Ok(Err(error)) => {
+                    dropped += 1;
+                    assert!(dropped <= 16, "{error}");
+                }
                 Err(_not_read) => break,
             }
             // Not to fill the memory of the daemon's transport within a moment.
