@@ -14,9 +14,6 @@ const NEARLY_FULL: f64 = 0.75;
 /// After so many rounds without a queue nobody else fills it.
 const EMPTY: u32 = 8;
 
-/// A queue of so much of the target may be one that overflows.
-const LONG: f64 = 0.6;
-
 impl Control {
     /// Whether a queue stands that our window does not explain, and what to do about it: if it only stands,
     /// the path has become longer; one that moves is filled by somebody else.
@@ -62,7 +59,7 @@ impl Control {
     }
 
     /// Whether the queue was about as long as it ever is, so that it may have overflown.
-    pub(super) fn nearly_full(&self, figures: Figures) -> bool {
+    fn nearly_full(&self, figures: Figures) -> bool {
         let base = self.floor.get().unwrap_or(figures.rtt_min).min(self.base_rtt());
         figures.rtt_mean.max(self.rtt_before) - base > NEARLY_FULL * (self.longest_rtt - base)
     }
@@ -71,7 +68,7 @@ impl Control {
     pub(super) fn overflows(&mut self, now: f64, figures: Figures, target: f64) -> bool {
         let packets = f64::from(figures.packets) / (1.0 - figures.loss.min(0.9));
         let base = self.floor.get().unwrap_or(f64::INFINITY).min(self.base_rtt());
-        let long = figures.rtt_min.max(self.rtt_before - self.spread) - base > LONG * target;
+        let long = figures.rtt_min.max(self.rtt_before - self.spread) - base > target;
         if !long
             || !self.nearly_full(figures)
             || !self.losses.overflow(figures.loss, packets, self.mtu)
@@ -95,7 +92,6 @@ impl Control {
     }
 
     pub(super) fn compete(&mut self, now: f64, figures: Figures, mut compete: Compete) {
-        self.losses.unbearable(figures);
         self.note_rate(figures.delivery_rate);
         self.beside_at = Some(now);
         let floor = self.floor.get().unwrap_or(figures.rtt_min);

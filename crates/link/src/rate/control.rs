@@ -481,14 +481,6 @@ impl Control {
     }
 
     fn follow(&mut self, now: f64, figures: Figures) {
-        if self.queue > 0.5 * self.target() && self.losses.unbearable(figures) {
-            self.end_proof(now);
-            self.foreign = Foreign::default();
-            self.window = 0.5 * self.window.min(figures.delivery_rate * figures.rtt_mean);
-            self.skip = 1;
-            self.phase = Phase::Beside(Compete::new(now, self.window, self.mtu, false));
-            return;
-        }
         if self.prove(now, figures) {
             return;
         }
@@ -518,7 +510,6 @@ impl Control {
         }
         let queue = match self.queue / target {
             ratio if ratio < 0.5 => Queue::Empty,
-            ratio if ratio < 2.0 && self.nearly_full(figures) => Queue::Full,
             ratio if ratio < 2.0 => Queue::Standing,
             _ => Queue::Long,
         };

@@ -5,16 +5,8 @@
 //! window is cut by just that share and the next rounds tell: loss that stays is the path's, loss that goes
 //! was ours.
 
-use super::round::Figures;
-
 /// The most loss that is taken for the path's own.
 const MOST_PATH_LOSS: f64 = 0.2;
-
-/// A path that loses more than this in so many rounds in a row is taken for one that we flood with others.
-const UNBEARABLE: (f64, u32) = (0.22, 5);
-
-/// So much less is taken for the path's own from then on, and so much of it comes back in a round.
-const WITHHELD: (f64, f64) = (0.18, 0.0002);
 
 /// Loss above expectation that is not worth an experiment.
 const SLACK: f64 = 0.02;
@@ -64,8 +56,6 @@ pub(super) enum Queue {
     Empty,
     /// About the target.
     Standing,
-    /// About the target, and as long as it ever was, so that it may overflow.
-    Full,
     /// So long that it may overflow.
     Long,
 }
@@ -95,9 +85,6 @@ pub(super) struct Losses {
     unchecked: bool,
     since_check: u32,
     suspicious: u32,
-    unbearable: u32,
-    /// By how much less is taken for the path's own since that happened.
-    withheld: f64,
     hold: u32,
     next_hold: u32,
     since_excess: u32,
@@ -219,29 +206,6 @@ impl Losses {
         SLACK.max(chance).max(2.5 * self.deviation)
     }
 
-    /// Whether more is lost, round after round, than any path that can be used loses by itself. Then nothing of
-    /// it is the path's.
-    pub(super) fn unbearable(&mut self, figures: Figures) -> bool {
-        let packets = f64::from(figures.packets) / (1.0 - figures.loss.min(0.9));
-        let much = figures.loss > UNBEARABLE.0;
-        self.unbearable = match much {
-            true if packets >= ENOUGH_PACKETS => self.unbearable + 1,
-            true => self.unbearable,
-            false => 0,
-        };
-        self.withheld = (self.withheld - WITHHELD.1).max(0.0);
-        if self.unbearable < UNBEARABLE.1 {
-            return false;
-        }
-        *self = Self { path: Some(0.0), withheld: WITHHELD.0, ..Self::default() };
-        true
-    }
-
-    /// The most loss that is now taken for the path's own.
-    fn most_path(&self) -> f64 {
-        MOST_PATH_LOSS - self.withheld
-    }
-
     /// Takes a part of a round's loss for the path's, since no queue stood that could have overflown.
     pub(super) fn meet(&mut self, loss: f64) {
         self.blend(loss, 0.2);
@@ -251,7 +215,7 @@ impl Losses {
     pub(super) fn learn(&mut self, mtu: f64) {
         let total = self.acked + self.lost;
         if total >= ENOUGH_PACKETS * mtu {
-            let loss = (self.lost / total).min(self.most_path());
+            let loss = (self.lost / total).min(MOST_PATH_LOSS);
             self.path = Some(self.path.map_or(loss, |path| path.min(loss)));
             (self.acked, self.lost) = (0.0, 0.0);
         }
@@ -284,12 +248,10 @@ impl Losses {
             self.suspicious = 0;
             self.unchecked = false;
             self.since_check = 0;
-            // It may have overflown for others.
-            let much = loss > self.path() + self.margin(packets / self.clumps.size(mtu));
-            match queue {
-                Queue::Standing => self.blend(loss, if much { 0.03 } else { 0.1 }),
-                Queue::Full if !much => self.blend(loss, 0.1),
-                _ => {}
+            if queue == Queue::Standing {
+                // It may have overflown for others.
+                let much = loss > self.path() + self.margin(packets / self.clumps.size(mtu));
+                self.blend(loss, if much { 0.03 } else { 0.1 });
             }
             return self.go();
         }
@@ -362,7 +324,7 @@ impl Losses {
         let rest = if test.check { 0.0 } else { self.path() };
         let expected = (1.0 - (1.0 - test.loss) / test.cut).max(rest);
         if after > 0.5 * (test.usual + expected) {
-            self.path = Some(after.min(test.loss).min(self.most_path()));
+            self.path = Some(after.min(test.loss).min(MOST_PATH_LOSS));
             return Verdict::Restore(test.window);
         }
         if test.check {
@@ -380,6 +342,6 @@ impl Losses {
     /// Follows the loss of a round that nothing speaks against.
     fn blend(&mut self, loss: f64, step: f64) {
         let path = self.path.unwrap_or(loss);
-        self.path = Some((path + step * (loss - path)).min(self.most_path()));
+        self.path = Some((path + step * (loss - path)).min(MOST_PATH_LOSS));
     }
 }

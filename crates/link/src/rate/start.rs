@@ -3,9 +3,6 @@
 
 use super::*;
 
-/// More loss than this in the first round may be that of a queue which others keep full, and is not learnt.
-const FIRST_LOSS: f64 = 0.05;
-
 impl Control {
     /// The first round-trip time is known.
     pub(super) fn begin(&mut self, now: f64, rtt: f64) {
@@ -105,9 +102,7 @@ impl Control {
         self.delivery_rate = self.delivery_rate.max(rate);
         let packets = f64::from(figures.packets);
         let growing = rate > 1.5 * before && figures.loss < 0.2;
-        if before == 0.0 && rounds == 0 && figures.loss > FIRST_LOSS {
-            // The next round says more.
-        } else if growing && self.queue < self.target() {
+        if growing && self.queue < self.target() {
             // While delivery still doubles, what is lost is the path's own.
             self.losses.learn(self.mtu);
         } else if figures.loss > 0.05 && self.losses.excess(figures.loss, packets) {

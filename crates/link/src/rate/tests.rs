@@ -6,8 +6,6 @@ use badlink::model::{GilbertElliott, Nanos, Profile};
 use super::sim::{Flow, MS, PAYLOAD, Policer, SECOND, Sim};
 use super::{Pace, PathMemory};
 
-#[path = "tests/many.rs"]
-mod many;
 #[path = "tests/sweep.rs"]
 mod sweep;
 #[path = "tests/table.rs"]
