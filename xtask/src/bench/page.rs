@@ -12,7 +12,7 @@ use super::archive::{Archive, Figures, Part, SCALE, SHARING};
 use super::contender::Program;
 use super::data::grouped;
 use super::field::Programs;
-use super::grid::{Aim, AsWhat};
+use super::grid::{Aim, AsWhat, GRID};
 use super::machine;
 use super::plot::{Bar, Group, Kind, Plot, shown as figure};
 use super::race::{Entry, Measurement, RowResult};
@@ -85,6 +85,7 @@ impl Report {
             self.day
         );
         let rows = self.archive.rows();
+        page += &lacking(&rows);
         if !rows.is_empty() {
             page += &summary(&rows);
             page += &better_rivals(&rows);
@@ -126,6 +127,17 @@ impl Report {
         let sharing = self.archive.sharing().map(sharing_plot);
         plots.extend(sharing.map(|plot| ("sharing.svg".to_owned(), plot)));
         plots
+    }
+}
+
+/// Which rows have no figures yet; nothing if all have.
+fn lacking(rows: &[RowResult]) -> String {
+    let measured = |number| rows.iter().any(|result| result.row.number == number);
+    let numbers = GRID.iter().map(|row| row.number).filter(|number| !measured(*number));
+    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+    match numbers.is_empty() {
+        true => String::new(),
+        false => format!("Not measured yet: rows {}.\n\n", numbers.join(", ")),
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::bench::contender::{Congestion, Contender};
-use crate::bench::grid::{GRID, GridRow};
+use crate::bench::grid::GridRow;
 use crate::bench::race::Stopped;
 
 fn entry(program: Program, walls: &[f64]) -> Entry {
@@ -80,4 +80,11 @@ fn commands_are_shown_without_the_folders_of_this_run() {
     command.args(["netns", "exec", "haulbench1-0a", "/somewhere/release/haul", "cp"]);
     let expected = "ip netns exec $A haul cp";
     assert_eq!(shown(&command, Path::new("/tmp/x-1")), expected);
+}
+
+#[test]
+fn rows_without_figures_are_named() {
+    let all: Vec<RowResult> = GRID.iter().map(|row| result(*row, Vec::new())).collect();
+    assert_eq!(lacking(&all), "");
+    assert_eq!(lacking(&all[1..8]), "Not measured yet: rows 1, 9.\n\n");
 }
