@@ -9,7 +9,6 @@ use std::time::Duration;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, TokioRuntime, VarInt};
 use thiserror::Error;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::close_code;
@@ -20,7 +19,10 @@ use crate::{
     Identity, Lane, LinkError, PeerName, PublicKey, Target, TransportOptions, Warning, socket, tls,
 };
 
+mod attempts;
 mod tcp;
+
+use attempts::Attempts;
 
 /// The most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
@@ -83,6 +85,9 @@ pub struct DialOptions {
     pub deadline: Duration,
     /// How long one address may stay silent before the next is tried beside it.
     pub next_address_after: Duration,
+    /// How long all of them may stay silent before one is tried again beside them: bursts of loss are seldom
+    /// longer. TCP has twice as long, and further attempts wait longer.
+    pub again_after: Duration,
     /// How many bytes the peer may send us beyond what we have read.
     pub receive_window: u64,
     /// The transport's settings.
@@ -95,6 +100,7 @@ impl Default for DialOptions {
             kind: LaneKind::Quic,
             deadline: Duration::from_secs(10),
             next_address_after: Duration::from_millis(250),
+            again_after: Duration::from_millis(250),
             receive_window: LARGEST_SHARE,
             transport: TransportOptions::default(),
         }
@@ -153,9 +159,9 @@ async fn dial_quic(
 ) -> Result<Lane, LinkError> {
     let config = client_config(identity)?;
     let transport = &options.transport;
-    let reached = race(&host.peer, addresses, options, host.deadline, |address| {
-        attempt(host.peer.clone(), address, config.clone(), options.clone())
-    });
+    let attempts = Attempts { peer: &host.peer, addresses, options, deadline: host.deadline };
+    let reached = attempts
+        .first(|address| attempt(host.peer.clone(), address, config.clone(), options.clone()));
     let Reached { endpoint, connection, warnings } = reached.await?;
     let (peer, key) = host.accept(peer_key(&connection)).inspect_err(|error| {
         if matches!(error, LinkError::HostKey { .. }) {
@@ -219,47 +225,6 @@ struct Reached {
     endpoint: Endpoint,
     connection: Connection,
     warnings: Vec<Warning>,
-}
-
-/// Tries the addresses one after another, the next one beside those that stay silent, and gives the
-/// first that finishes a handshake (as RFC 8305 does for TCP). The others are dropped. An address that
-/// answered with an error says more than the silence of another.
-async fn race<R: Send + 'static, A>(
-    peer: &PeerName,
-    addresses: &[SocketAddr],
-    options: &DialOptions,
-    deadline: Instant,
-    attempt: impl Fn(SocketAddr) -> A,
-) -> Result<R, LinkError>
-where
-    A: Future<Output = Result<R, LinkError>> + Send + 'static,
-{
-    let silence = || LinkError::NoAnswer { peer: peer.clone(), after: options.deadline };
-    let mut attempts = JoinSet::new();
-    let mut waiting = addresses.iter();
-    let mut failure = None;
-    loop {
-        if let Some(address) = waiting.next() {
-            attempts.spawn(attempt(*address));
-        }
-        let patience = match waiting.len() {
-            0 => deadline,
-            _ => deadline.min(Instant::now() + options.next_address_after),
-        };
-        match timeout_at(patience, attempts.join_next()).await {
-            Ok(Some(Ok(Ok(reached)))) => return Ok(reached),
-            Ok(Some(Ok(Err(error)))) => failure = Some(error),
-            Ok(Some(Err(panicked))) => {
-                failure = Some(LinkError::Setup { detail: panicked.to_string() })
-            }
-            // All that were started have failed; the next is started at once, if there is one.
-            Ok(None) if waiting.len() == 0 => return Err(failure.unwrap_or_else(silence)),
-            Err(_silent) if Instant::now() >= deadline => {
-                return Err(failure.unwrap_or_else(silence));
-            }
-            Ok(None) | Err(_) => {}
-        }
-    }
 }
 
 async fn attempt(

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{HOST_KEY_REASON, Host, race};
+use super::{Attempts, HOST_KEY_REASON, Host};
 use crate::error::close_code;
 use crate::lane::tcp::frame::{Frame, Hello};
 use crate::lane::tcp::handshake::{self, HandshakeError, Secured};
@@ -71,8 +71,8 @@ pub(super) async fn dial(
     SystemRandom::new()
         .fill(&mut lane)
         .map_err(|_| LinkError::Setup { detail: "no random numbers".to_owned() })?;
-    let reaching =
-        race(&host.peer, addresses, options, host.deadline, |address| way.clone().reach(address));
+    let attempts = Attempts { peer: &host.peer, addresses, options, deadline: host.deadline };
+    let reaching = attempts.first(|address| way.clone().reach(address));
     let Reached { address, trip, mut control, data } = reaching.await?;
     let (peer, key) = match host.accept(control.key) {
         Ok(accepted) => accepted,

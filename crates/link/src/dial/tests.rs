@@ -34,9 +34,9 @@ async fn a_silent_address_does_not_hold_up_the_next() {
     let peer = PeerName::new("host:1");
     for addresses in [[silent, listening], [listening, silent]] {
         let deadline = Instant::now() + PATIENCE;
-        let reached = race(&peer, &addresses, &options, deadline, |address| {
-            attempt(peer.clone(), address, config.clone(), options.clone())
-        });
+        let attempts = Attempts { peer: &peer, addresses: &addresses, options: &options, deadline };
+        let reached = attempts
+            .first(|address| attempt(peer.clone(), address, config.clone(), options.clone()));
         let reached = reached.await.unwrap();
         assert_eq!(reached.connection.remote_address(), listening);
     }
@@ -53,9 +53,9 @@ async fn an_error_says_more_than_silence() {
     let deadline = Instant::now() + Duration::from_millis(300);
     let addresses = [rig.listener.local_addr(), silent];
     let peer = PeerName::new("host:1");
-    let reached = race(&peer, &addresses, &options, deadline, |address| {
-        attempt(peer.clone(), address, config.clone(), options.clone())
-    });
+    let attempts = Attempts { peer: &peer, addresses: &addresses, options: &options, deadline };
+    let reached =
+        attempts.first(|address| attempt(peer.clone(), address, config.clone(), options.clone()));
     let error = reached.await.err().unwrap();
     assert!(matches!(error, LinkError::Busy { .. }), "{error:?}");
 }
@@ -92,4 +92,66 @@ async fn over_tcp_nobody_and_silence_are_told_apart() {
         () = answering => unreachable!(),
     };
     assert!(matches!(error, LinkError::Incompatible { .. }), "{error:?}");
+}
+
+/// Runs attempts of which the given one answers and the others stay silent, and says how many were begun.
+async fn answers_at(which: u32, addresses: &[SocketAddr], kind: LaneKind) -> (u32, Duration) {
+    let again_after = Duration::from_millis(200);
+    let options = DialOptions { kind, again_after, ..DialOptions::default() };
+    let began = Instant::now();
+    let deadline = began + options.deadline;
+    let peer = PeerName::new("host:1");
+    let attempts = Attempts { peer: &peer, addresses, options: &options, deadline };
+    let begun = std::sync::atomic::AtomicU32::new(0);
+    let reached = attempts.first(|address| {
+        let number = begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        async move {
+            if number != which {
+                std::future::pending::<()>().await;
+            }
+            Ok(address)
+        }
+    });
+    let ended = reached.await;
+    assert_eq!(ended.is_ok(), begun.load(std::sync::atomic::Ordering::Relaxed) > which);
+    (begun.into_inner(), began.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_host_is_asked_again_at_growing_intervals_and_not_for_ever() {
+    let addresses = [any_port()];
+    let (begun, took) = answers_at(2, &addresses, LaneKind::Quic).await;
+    assert!(begun == 3 && (445..460).contains(&took.as_millis()), "{begun}, {took:?}");
+    let (begun, took) = answers_at(2, &addresses, LaneKind::Tcp).await;
+    assert!(begun == 3 && (890..910).contains(&took.as_millis()), "{begun}, {took:?}");
+    let (begun, took) = answers_at(99, &addresses, LaneKind::Quic).await;
+    assert!(begun == 11 && took >= DialOptions::default().deadline, "{begun}, {took:?}");
+    // Of two, each has its first before one has its second.
+    let two = ["10.0.0.1:1", "10.0.0.2:1"].map(|text| text.parse().unwrap());
+    let (begun, took) = answers_at(3, &two, LaneKind::Quic).await;
+    assert!(begun == 4 && (690..710).contains(&took.as_millis()), "{begun}, {took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_answered_with_an_error_is_not_asked_again() {
+    let addresses = [any_port()];
+    let options = DialOptions::default();
+    let deadline = Instant::now() + options.deadline;
+    let peer = PeerName::new("host:1");
+    let attempts = Attempts { peer: &peer, addresses: &addresses, options: &options, deadline };
+    let begun = std::sync::atomic::AtomicU32::new(0);
+    let reached = attempts.first(|_| {
+        let number = begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let peer = peer.clone();
+        async move {
+            if number == 0 {
+                std::future::pending::<()>().await;
+            }
+            Err::<(), _>(LinkError::Busy { peer })
+        }
+    });
+    let began = Instant::now();
+    assert!(matches!(reached.await, Err(LinkError::Busy { .. })));
+    assert!(began.elapsed() < Duration::from_millis(300), "the silent one is not waited for");
+    assert_eq!(begun.into_inner(), 2);
 }
