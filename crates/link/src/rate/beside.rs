@@ -2,8 +2,13 @@
 
 use super::*;
 
-/// A queue that overflows again after so many seconds, before so many, is not only ours.
-const OVERFLOWS: (f64, f64) = (0.5, 15.0);
+/// A queue that overflows so often is not only ours: on a path that loses little by itself, and on one that loses
+/// much, where a clump of losses looks like it and comes as often without a queue.
+const OVERFLOWS: u32 = 2;
+const OVERFLOWS_LOSSY: u32 = 3;
+
+/// It counts again after so many seconds, and what was before so many does not count.
+const OVERFLOW_AGAIN: (f64, f64) = (0.5, 15.0);
 
 /// For so many seconds after others were there the base is not taken for longer than it was.
 const OTHERS_STAY: f64 = 30.0;
@@ -13,6 +18,27 @@ const NEARLY_FULL: f64 = 0.75;
 
 /// After so many rounds without a queue nobody else fills it.
 const EMPTY: u32 = 8;
+
+/// How often the queue overflowed though the lane took it for its own.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Overflows {
+    count: u32,
+    /// When it was counted last.
+    at: f64,
+}
+
+impl Overflows {
+    /// It has overflown. Says whether that makes so many times.
+    fn again(&mut self, now: f64, enough: u32) -> bool {
+        let past = now - self.at;
+        if self.count > 0 && past < OVERFLOW_AGAIN.0 {
+            return false;
+        }
+        self.count = if past > OVERFLOW_AGAIN.1 { 1 } else { self.count + 1 };
+        self.at = now;
+        self.count >= enough
+    }
+}
 
 impl Control {
     /// Whether a queue stands that our window does not explain, and what to do about it: if it only stands,
@@ -67,22 +93,21 @@ impl Control {
     /// Whether a queue of ours overflows, which only others make it do, and what to do about it.
     pub(super) fn overflows(&mut self, now: f64, figures: Figures, target: f64) -> bool {
         let packets = f64::from(figures.packets) / (1.0 - figures.loss.min(0.9));
+        if !self.losses.overflow(figures.loss, packets, self.mtu) {
+            return false;
+        }
         let base = self.floor.get().unwrap_or(f64::INFINITY).min(self.base_rtt());
         let long = figures.rtt_min.max(self.rtt_before - self.spread) - base > target;
-        if !long
-            || !self.nearly_full(figures)
-            || !self.losses.overflow(figures.loss, packets, self.mtu)
-        {
+        let lossy = self.losses.lossy();
+        if !long || !self.nearly_full(figures) {
+            // As much is lost without a queue.
+            self.overflows.count -= u32::from(lossy && self.overflows.count > 0);
             return false;
         }
-        let past = now - *self.overflowed.get_or_insert(now);
-        if past > OVERFLOWS.1 {
-            self.overflowed = Some(now);
-        }
-        if !(OVERFLOWS.0..OVERFLOWS.1).contains(&past) {
+        if !self.overflows.again(now, if lossy { OVERFLOWS_LOSSY } else { OVERFLOWS }) {
             return false;
         }
-        self.overflowed = None;
+        self.overflows = Overflows::default();
         self.foreign = Foreign::default();
         // Half of what the path has carried is a fair part.
         self.window = 0.7 * self.window.max(0.5 * self.peak_rate * figures.rtt_mean);
@@ -105,8 +130,10 @@ impl Control {
         }
         let next =
             compete.round(now, self.window, self.mtu, figures.rtt_min, floor + self.spread, excess);
+        // Whoever takes loss for a full queue would hold none here.
+        let nobody = compete.deep || self.losses.lossy();
         match next {
-            _ if compete.deep && self.queue < self.target() => self.alone(now, floor),
+            _ if nobody && self.queue < self.target() => self.alone(now, floor),
             _ if compete.gone > EMPTY => self.alone(now, floor),
             Next::Alone => self.alone(now, floor),
             Next::Window(window) => {

@@ -22,6 +22,7 @@ mod proof;
 #[path = "start.rs"]
 mod start;
 
+use beside::Overflows;
 use proof::Proof;
 
 /// The target queue in seconds for a rate of 1 MB/s; it falls with the square root of the rate, so that of
@@ -164,8 +165,7 @@ pub struct Control {
     /// The longest mean round trip of a round, which fades slowly, and that of the round before.
     longest_rtt: f64,
     rtt_before: f64,
-    /// When a queue overflowed that the lane took for its own.
-    overflowed: Option<f64>,
+    overflows: Overflows,
     /// When it competed last.
     beside_at: Option<f64>,
     proof: Proof,
@@ -232,7 +232,7 @@ impl Control {
             foreign: Foreign::default(),
             longest_rtt: 0.0,
             rtt_before: 0.0,
-            overflowed: None,
+            overflows: Overflows::default(),
             beside_at: None,
             proof: Proof::default(),
             skip: 0,

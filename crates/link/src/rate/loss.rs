@@ -8,6 +8,9 @@
 /// The most loss that is taken for the path's own.
 const MOST_PATH_LOSS: f64 = 0.2;
 
+/// Where a path loses this by itself, nobody who takes loss for a full queue can hold one.
+const LOSSY: f64 = 0.005;
+
 /// Loss above expectation that is not worth an experiment.
 const SLACK: f64 = 0.02;
 
@@ -151,6 +154,10 @@ impl Losses {
     /// The share that the path loses by itself.
     pub(super) fn path(&self) -> f64 {
         self.path.unwrap_or(0.0)
+    }
+
+    pub(super) fn lossy(&self) -> bool {
+        self.path() > LOSSY
     }
 
     pub(super) fn policed(&self) -> bool {
