@@ -19,6 +19,12 @@ const TRUST: (f64, f64) = (1.0, 16.0);
 const PROBE: f64 = 1.5;
 const ARRIVES: f64 = 1.3;
 
+/// Where the path has carried this many times as much, a probe that brings this many times more, and this share of
+/// the most, has found room too: with others on the queue, so much more would come to a smaller share of it.
+const CARRIED: f64 = 1.15;
+const RISES: f64 = 1.12;
+const REGAINED: f64 = 0.85;
+
 /// What is known about the queue, and what is being found out.
 #[derive(Debug, Clone)]
 pub(super) struct Proof {
@@ -144,25 +150,38 @@ impl Control {
         };
         self.losses.judge(now, self.window, self.mtu, Queue::Long);
         probe.rounds += 1;
+        let rate = figures.delivery_rate;
+        let regained = self.peak_rate > CARRIED * probe.rate
+            && rate > RISES * probe.rate
+            && rate > REGAINED * self.peak_rate;
+        if probe.rounds >= 2 && regained {
+            self.found_room(now, self.proof.rtt);
+            self.settle(now, rate);
+            return true;
+        }
         let longer = figures.rtt_min > 1.05 * self.proof.rtt + 0.001;
-        if longer || (probe.rounds >= 3 && figures.delivery_rate < ARRIVES * probe.rate) {
+        if longer || (probe.rounds >= 3 && rate < ARRIVES * probe.rate) {
             self.window = probe.window;
             self.skip = 1;
             self.proof.trust = (2.0 * self.proof.trust).clamp(TRUST.0, TRUST.1);
             self.proof.quiet_until = now + self.proof.trust;
             return true;
         }
-        if probe.rounds < 2 || figures.delivery_rate < ARRIVES * probe.rate {
+        if probe.rounds < 2 || rate < ARRIVES * probe.rate {
             self.proof.probe = Some(probe);
             return true;
         }
-        let rtt = self.proof.rtt.min(figures.rtt_min);
+        self.found_room(now, self.proof.rtt.min(figures.rtt_min));
+        self.phase = Phase::Start { rounds: 1, flat: 0, before: probe.rate };
+        true
+    }
+
+    /// What was taken for a queue is the path's own length.
+    fn found_room(&mut self, now: f64, rtt: f64) {
         self.base.restart(now, rtt);
         self.floor.restart(now, rtt);
         self.queue = 0.0;
         self.proof.first = true;
         self.foreign = Foreign::default();
-        self.phase = Phase::Start { rounds: 1, flat: 0, before: probe.rate };
-        true
     }
 }
