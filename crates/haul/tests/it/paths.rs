@@ -56,10 +56,15 @@ impl Apart {
         (running, [source, self.scratch.join("served/tree")])
     }
 
+    /// How many bytes have arrived at the far end.
+    fn passed(&self) -> u64 {
+        self.link.stats().a_to_b.link.delivered_bytes
+    }
+
     /// Waits until so many bytes have arrived at the far end.
     fn wait_for_bytes(&self, bytes: u64, running: &mut Running) {
         let end = Instant::now() + Duration::from_secs(60);
-        while self.link.stats().a_to_b.link.delivered_bytes < bytes {
+        while self.passed() < bytes {
             assert!(running.is_running(), "it ended before {bytes} bytes had passed");
             assert!(Instant::now() < end, "{bytes} bytes did not pass in a minute");
             std::thread::sleep(Duration::from_millis(2));
@@ -126,17 +131,39 @@ fn needs_tun_where_udp_is_blocked_a_copy_goes_by_tcp() {
     assert_eq!(check(running.wait(), &trees), ["TCP"]);
 }
 
-#[test]
-fn needs_tun_a_copy_goes_on_by_tcp_when_udp_is_cut_off() {
-    let mut apart = Apart::new("paths-cut", far_away());
-    let (mut running, trees) = apart.start(&tree(73, &[24 << 20, 24 << 20]), &[]);
+/// How long a copy stands still when UDP is cut off in its middle, until half a megabyte has passed by TCP.
+fn goes_on_by_tcp_after(try_number: u64) -> Duration {
+    let mut apart = Apart::new(&format!("paths-cut-{try_number}"), far_away());
+    let (mut running, trees) = apart.start(&tree(73 + try_number, &[24 << 20, 24 << 20]), &[]);
     apart.wait_for_bytes(8 << 20, &mut running);
     apart.link.change(&Change::DropUdp(true)).unwrap();
+    // What is queued on the link still passes.
+    std::thread::sleep(Duration::from_millis(200));
+    let (cut, passed) = (Instant::now(), apart.passed());
+    apart.wait_for_bytes(passed + (1 << 19), &mut running);
+    let stood_still = cut.elapsed() + Duration::from_millis(200);
     let ended = running.wait();
     let said = ended.text();
     // Moved, not lost: it is noticed long before the lane's own timeout.
     assert!(said.contains("\"link_moved\"") && !said.contains("\"link_lost\""), "{said}");
     assert_eq!(check(ended, &trees), ["QUIC", "TCP"]);
+    stood_still
+}
+
+#[test]
+fn needs_tun_a_copy_goes_on_by_tcp_within_three_seconds_when_udp_is_cut_off() {
+    // It is the program that is asked, and not a machine that is busy with others: the best of three tries counts.
+    let mut tries = (0..3).map(goes_on_by_tcp_after).inspect(|took| println!("{took:.2?}"));
+    assert!(tries.any(|took| took < Duration::from_secs(3)));
+}
+
+#[test]
+fn needs_tun_a_copy_by_any_link_survives_a_restart() {
+    let apart = Apart::new("paths-restart", far_away());
+    let (mut running, trees) = apart.start(&tree(77, &[24 << 20, 24 << 20]), &[]);
+    apart.wait_for_bytes(8 << 20, &mut running);
+    let _again = apart.restart();
+    check(running.wait(), &trees);
 }
 
 /// The other kind of link is not taken where the user wants one alone.

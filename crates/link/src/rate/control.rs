@@ -456,7 +456,8 @@ impl Control {
             _ => false,
         };
         let steady = self.queue < 1.5 * self.target() && !filling && self.skip == 0;
-        let spread = (figures.rtt_mean - figures.rtt_min).min(base / 3.0 + 0.002);
+        // Where times are wrong the mean may be less.
+        let spread = (figures.rtt_mean - figures.rtt_min).clamp(0.0, base / 3.0 + 0.002);
         if steady || spread < self.spread {
             self.spread += 0.25 * (spread - self.spread);
         }

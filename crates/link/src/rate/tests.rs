@@ -1,10 +1,14 @@
 //! The controller on links in virtual time: what it gets through, what it makes others wait, what it throws
 //! away and what it leaves to others.
 
+use std::time::Duration;
+
 use badlink::model::{GilbertElliott, Nanos, Profile};
 
+use super::control::Control;
 use super::sim::{Flow, MS, PAYLOAD, Policer, SECOND, Sim};
 use super::{Pace, PathMemory};
+use crate::rig::Random;
 
 #[path = "tests/sweep.rs"]
 mod sweep;
@@ -297,5 +301,45 @@ fn a_memory_is_one_line_and_back() {
         " rate_bytes_per_s=25000000 base_rtt_us=100000 loss_ppm=10000 mtu_bytes=1452",
     ] {
         assert_eq!(PathMemory::parse(bad), None, "{bad:?}");
+    }
+}
+
+/// Whatever a busy machine makes of the times, the window is one, and nothing panics.
+#[test]
+fn the_window_stays_within_bounds_whatever_is_measured() {
+    for seed in 0..400_u64 {
+        let mut random = Random(seed);
+        let pace = [Pace::Fair, Pace::Background, Pace::Fixed(1_000_000)][seed as usize % 3];
+        let mut control = Control::new(pace, 1452, None);
+        let (mut now, mut in_flight) = (0_u64, 0_u64);
+        // From 10 us to 1 s.
+        let scale = 10_u64.pow(1 + random.below(6) as u32);
+        for _ in 0..2000 {
+            now += random.below(scale);
+            let packets = 1 + random.below(64);
+            match random.below(8) {
+                0..4 => {
+                    control.on_sent(Duration::from_micros(now), packets * 1452);
+                    in_flight += packets * 1452;
+                }
+                4..7 => {
+                    for _ in 0..packets {
+                        let sent = now.saturating_sub(random.below(scale * 3));
+                        let (now, sent) = (Duration::from_micros(now), Duration::from_micros(sent));
+                        control.on_ack(now, sent, 1452, random.below(16) == 0);
+                        in_flight = in_flight.saturating_sub(1452);
+                    }
+                    control.on_acks_end(Duration::from_micros(now), in_flight);
+                }
+                _ => {
+                    let sent = Duration::from_micros(now.saturating_sub(random.below(scale)));
+                    control.on_loss(Duration::from_micros(now), sent, packets * 1452);
+                    in_flight = in_flight.saturating_sub(packets * 1452);
+                }
+            }
+            let view = control.view();
+            assert!((1452..=64 << 20).contains(&view.window), "{seed}: {view:?}");
+            assert!((0.0..=1.0).contains(&view.path_loss), "{seed}: {view:?}");
+        }
     }
 }

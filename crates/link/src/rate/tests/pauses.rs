@@ -2,12 +2,14 @@
 
 use badlink::Nanos;
 
+use crate::rig::Random;
+
 /// When a machine is held up, and for how long.
 #[derive(Debug, Clone)]
 pub(super) struct Pauses {
     every: Nanos,
     length: (Nanos, Nanos),
-    state: u64,
+    random: Random,
     from: Nanos,
     until: Nanos,
     /// The time was read before this pause and the packets after it, as a receive loop does.
@@ -18,17 +20,17 @@ impl Pauses {
     /// Pauses of between `shortest` and `longest`, each after some `every` on average.
     pub(super) fn new(every: Nanos, shortest: Nanos, longest: Nanos, seed: u64) -> Self {
         let (from, until, stale) = (0, 0, false);
-        Self { every, length: (shortest, longest), state: seed, from, until, stale }
+        Self { every, length: (shortest, longest), random: Random(seed), from, until, stale }
     }
 
     /// Until when the machine is held up at `now`, if it is.
     pub(super) fn held(&mut self, now: Nanos) -> Option<Nanos> {
         while now > self.until {
-            let wait = -(1.0 - self.random()).ln() * self.every as f64;
+            let wait = -(1.0 - self.unit()).ln() * self.every as f64;
             let span = (self.length.1 - self.length.0) as f64;
             self.from = self.until + wait as Nanos;
-            self.until = self.from + self.length.0 + (span * self.random()) as Nanos + 1;
-            self.stale = self.random() < 0.25;
+            self.until = self.from + self.length.0 + (span * self.unit()) as Nanos + 1;
+            self.stale = self.unit() < 0.25;
         }
         (now >= self.from && now < self.until).then_some(self.until)
     }
@@ -38,12 +40,8 @@ impl Pauses {
         if self.stale && now == self.until { self.from } else { now }
     }
 
-    /// In 0..1, by splitmix64.
-    fn random(&mut self) -> f64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    /// In 0..1.
+    fn unit(&mut self) -> f64 {
+        (self.random.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 }

@@ -16,13 +16,14 @@ fn seeds(usual: u64) -> u64 {
 #[test]
 fn no_seed_sags() {
     let only = std::env::var("RATE_ONLY").unwrap_or_default();
-    let cases: [(&str, Profile, u64, f64); 6] = [
+    let cases: [(&str, Profile, u64, f64); 7] = [
         ("wifi", wifi(), 0, 0.85),
         ("wan1", link(200.0, 50.0, 2500, 0.01), 0, 0.85),
         ("wan0", link(200.0, 50.0, 2500, 0.0), 0, 0.9),
         ("bad5", link(100.0, 100.0, 2500, 0.05), 0, 0.85),
         ("wifi-p", wifi(), 150, 0.5),
         ("wan1-p", link(200.0, 50.0, 2500, 0.01), 150, 0.75),
+        ("lan-p", link(1000.0, 0.2, 1000, 0.0), 50, 0.4),
     ];
     for (name, profile, every, least) in &cases {
         if !name.contains(&only) {
