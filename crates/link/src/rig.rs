@@ -113,7 +113,9 @@ impl Rig {
         address: SocketAddr,
         options: &DialOptions,
     ) -> Result<Lane, LinkError> {
-        let options = DialOptions { kind: self.kind, ..options.clone() };
+        // A test that stalls is to have one lane all the same.
+        let again_after = PATIENCE;
+        let options = DialOptions { kind: self.kind, again_after, ..options.clone() };
         let expected = Expect(self.host.public_key());
         let lane = dial(&target(address), &self.friend, &expected, &options).await?;
         lane.welcomed().await?;

@@ -10,13 +10,15 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
+use crate::race::is_closed_port;
 use crate::{DialOptions, LaneKind, LinkError, PeerName};
 
-/// By how much longer each further attempt waits, and how many there are at most.
+/// By how much longer the wait before each further attempt is, and how many there are at most, whatever the number of
+/// addresses.
 const LONGER: f64 = 1.25;
 const MOST_AGAIN: u32 = 10;
 
-/// TCP needs further round trips before it can answer as QUIC does at once.
+/// QUIC has answered after one round trip, and TCP with its TLS after two.
 const TCP_LONGER: u32 = 2;
 
 /// A path that is known is not asked again before twice its round trip.
@@ -39,7 +41,9 @@ struct Silent {
 impl Attempts<'_> {
     /// Tries the addresses one after another, the next one beside those that stay silent (as RFC 8305 does for
     /// TCP), then the silent ones again, and gives the first that finishes a handshake. The others are dropped.
-    /// An address that answered with an error is done, and says more than the silence of another.
+    /// An address that answered with an error is not tried again, and says more than the silence of another. What
+    /// else runs there goes on, unless the error is one that waiting does not mend: a host that is too busy for the
+    /// second attempt may have begun to answer the first.
     pub(super) async fn first<R: Send + 'static, A>(
         &self,
         attempt: impl Fn(SocketAddr) -> A,
@@ -74,18 +78,19 @@ impl Attempts<'_> {
             match timeout_at(next_at.min(self.deadline), running.join_next()).await {
                 Ok(Some(Ok((_, Ok(reached))))) => return Ok(reached),
                 Ok(Some(Ok((address, Err(error))))) => {
+                    let is_final = !error.fault().is_transient() || is_closed_port(&error);
                     failure = Some(error);
                     for of in silent.extract_if(.., |of| of.address == address) {
-                        of.running.iter().for_each(AbortHandle::abort);
+                        of.running.iter().filter(|_| is_final).for_each(AbortHandle::abort);
                     }
-                    // All that were begun have failed; the next is begun at once, if there is one.
-                    if silent.is_empty() {
+                    if waiting.len() > 0 {
                         next_at = Instant::now();
                     }
                 }
                 Ok(Some(Err(ended))) if ended.is_cancelled() => {}
                 Ok(Some(Err(panicked))) => {
                     failure = Some(LinkError::Setup { detail: panicked.to_string() });
+                    next_at = Instant::now();
                 }
                 Ok(None) if waiting.len() == 0 => return Err(failure.unwrap_or_else(silence)),
                 Err(_silent) if Instant::now() >= self.deadline => {

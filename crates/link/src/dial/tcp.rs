@@ -117,7 +117,7 @@ pub(super) async fn dial(
         opening.shutdown().await;
         drop(over);
     });
-    let tcp = TcpLane::new(session, address, ended);
+    let tcp = TcpLane::new(session, address, trip, ended);
     Ok(Lane::new(Path::Tcp(tcp), peer, key, None, account, Vec::new()))
 }
 

@@ -102,9 +102,11 @@ async fn answers_at(which: u32, addresses: &[SocketAddr], kind: LaneKind) -> (u3
     let deadline = began + options.deadline;
     let peer = PeerName::new("host:1");
     let attempts = Attempts { peer: &peer, addresses, options: &options, deadline };
-    let begun = std::sync::atomic::AtomicU32::new(0);
+    let begun = std::sync::Mutex::new(Vec::new());
     let reached = attempts.first(|address| {
-        let number = begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let mut begun = begun.lock().unwrap();
+        begun.push(address);
+        let number = begun.len() as u32 - 1;
         async move {
             if number != which {
                 std::future::pending::<()>().await;
@@ -113,8 +115,12 @@ async fn answers_at(which: u32, addresses: &[SocketAddr], kind: LaneKind) -> (u3
         }
     });
     let ended = reached.await;
-    assert_eq!(ended.is_ok(), begun.load(std::sync::atomic::Ordering::Relaxed) > which);
-    (begun.into_inner(), began.elapsed())
+    let begun = begun.into_inner().unwrap();
+    assert_eq!(ended.is_ok(), begun.len() as u32 > which);
+    // Each has its turn before one has another.
+    let turns = addresses.iter().cycle().take(begun.len());
+    assert!(begun.iter().eq(turns), "{begun:?}");
+    (begun.len() as u32, began.elapsed())
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,14 +132,13 @@ async fn a_silent_host_is_asked_again_at_growing_intervals_and_not_for_ever() {
     assert!(begun == 3 && (890..910).contains(&took.as_millis()), "{begun}, {took:?}");
     let (begun, took) = answers_at(99, &addresses, LaneKind::Quic).await;
     assert!(begun == 11 && took >= DialOptions::default().deadline, "{begun}, {took:?}");
-    // Of two, each has its first before one has its second.
     let two = ["10.0.0.1:1", "10.0.0.2:1"].map(|text| text.parse().unwrap());
     let (begun, took) = answers_at(3, &two, LaneKind::Quic).await;
     assert!(begun == 4 && (690..710).contains(&took.as_millis()), "{begun}, {took:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_address_that_answered_with_an_error_is_not_asked_again() {
+/// The first attempt answers after 400 ms if nobody stops it; the others have this error at once.
+async fn after_an_error(error: fn(PeerName) -> LinkError) -> (Result<u32, LinkError>, u32) {
     let addresses = [any_port()];
     let options = DialOptions::default();
     let deadline = Instant::now() + options.deadline;
@@ -144,14 +149,87 @@ async fn an_address_that_answered_with_an_error_is_not_asked_again() {
         let number = begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let peer = peer.clone();
         async move {
-            if number == 0 {
-                std::future::pending::<()>().await;
+            if number > 0 {
+                return Err(error(peer));
             }
-            Err::<(), _>(LinkError::Busy { peer })
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            Ok(number)
         }
     });
+    (reached.await, begun.into_inner())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_answered_with_an_error_is_not_asked_again() {
+    // Who is too busy for a second may be about to answer the first.
+    let (reached, begun) = after_an_error(|peer| LinkError::Busy { peer }).await;
+    assert!(matches!(reached, Ok(0)) && begun == 2, "{reached:?}, {begun}");
+    let incompatible =
+        |peer| LinkError::Incompatible { peer, detail: "another protocol".to_owned() };
+    let (reached, begun) = after_an_error(incompatible).await;
+    let is_final = matches!(reached, Err(LinkError::Incompatible { .. }));
+    assert!(is_final && begun == 2, "{reached:?}, {begun}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_error_the_next_address_is_tried_at_once() {
+    let addresses = ["10.0.0.1:1", "10.0.0.2:1", "10.0.0.3:1"].map(|text| text.parse().unwrap());
+    let options = DialOptions::default();
     let began = Instant::now();
-    assert!(matches!(reached.await, Err(LinkError::Busy { .. })));
-    assert!(began.elapsed() < Duration::from_millis(300), "the silent one is not waited for");
-    assert_eq!(begun.into_inner(), 2);
+    let deadline = began + options.deadline;
+    let peer = PeerName::new("host:1");
+    let attempts = Attempts { peer: &peer, addresses: &addresses, options: &options, deadline };
+    let reached = attempts.first(|address| {
+        let peer = peer.clone();
+        async move {
+            match address {
+                first if first == addresses[0] => std::future::pending().await,
+                second if second == addresses[1] => Err(LinkError::Busy { peer }),
+                _ => Ok(()),
+            }
+        }
+    });
+    assert!(reached.await.is_ok());
+    let took = began.elapsed().as_millis();
+    assert!((250..260).contains(&took), "{took} ms");
+}
+
+/// Attempts that are begun before the first has answered, all of which a host may answer.
+#[tokio::test]
+async fn attempts_that_lose_leave_only_lanes_that_end() {
+    let rig = Rig::new(ListenOptions::default());
+    let target = crate::rig::target(rig.listener.local_addr());
+    let check = crate::rig::Expect(rig.host.public_key());
+    let again_after = Duration::from_micros(300);
+    let options = DialOptions { again_after, ..DialOptions::default() };
+    for _ in 0..3 {
+        let dialed = dial(&target, &rig.friend, &check, &options).await.unwrap();
+        dialed.welcomed().await.unwrap();
+        let mut came = 0;
+        let sending =
+            dialed.send_parcel(bytes::Bytes::from_static(b"head"), bytes::Bytes::new(), 0);
+        let accepting = async {
+            while let Ok(lane) =
+                tokio::time::timeout(Duration::from_millis(500), rig.listener.accept()).await
+            {
+                let lane = lane.unwrap();
+                let parcel = tokio::time::timeout(PATIENCE, lane.accept_parcel()).await.unwrap();
+                came += u32::from(parcel.is_ok());
+            }
+        };
+        let (sent, ()) = tokio::join!(sending, accepting);
+        sent.unwrap();
+        assert_eq!(came, 1);
+    }
+}
+
+/// What has no round trip yet would pass for near, and a far host would be reached by TCP.
+#[tokio::test]
+async fn a_lane_over_tcp_knows_its_round_trip_from_the_start() {
+    let rig = Rig::of(LaneKind::Tcp, ListenOptions::default());
+    let target = crate::rig::target(rig.listener.local_addr());
+    let check = crate::rig::Expect(rig.host.public_key());
+    let options = DialOptions { kind: LaneKind::Tcp, ..DialOptions::default() };
+    let dialed = dial(&target, &rig.friend, &check, &options).await.unwrap();
+    assert!(!dialed.stats().rtt.is_zero());
 }

@@ -55,6 +55,8 @@ pub(crate) fn first_connections(control: &handshake::Secured) -> u16 {
 pub(crate) struct TcpLane {
     session: Arc<Session>,
     remote: SocketAddr,
+    /// How long the peer took to answer a connection: its round trip until the kernel has measured one.
+    trip: Duration,
     /// Closed once the session's tasks have ended.
     over: watch::Receiver<()>,
 }
@@ -70,9 +72,10 @@ impl TcpLane {
     pub(crate) fn new(
         session: Arc<Session>,
         remote: SocketAddr,
+        trip: Duration,
         over: watch::Receiver<()>,
     ) -> Self {
-        Self { session, remote, over }
+        Self { session, remote, trip, over }
     }
 
     pub(super) fn remote_address(&self) -> SocketAddr {
@@ -83,7 +86,7 @@ impl TcpLane {
         let figures = self.session.figures();
         LaneStats {
             kind: LaneKind::Tcp,
-            rtt: figures.rtt,
+            rtt: if figures.rtt.is_zero() { self.trip } else { figures.rtt },
             min_rtt: figures.min_rtt,
             sent_packets: figures.sent_packets,
             lost_packets: figures.lost_packets,
