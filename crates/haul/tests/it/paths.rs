@@ -152,9 +152,11 @@ fn goes_on_by_tcp_after(try_number: u64) -> Duration {
 
 #[test]
 fn needs_tun_a_copy_goes_on_by_tcp_within_three_seconds_when_udp_is_cut_off() {
-    // It is the program that is asked, and not a machine that is busy with others: the best of three tries counts.
-    let mut tries = (0..3).map(goes_on_by_tcp_after).inspect(|took| println!("{took:.2?}"));
-    assert!(tries.any(|took| took < Duration::from_secs(3)));
+    // It is the program that is asked, and not a machine that is busy with others: two of three must do.
+    let tries: Vec<Duration> = (0..3).map(goes_on_by_tcp_after).collect();
+    println!("{tries:.2?}");
+    let quick = tries.iter().filter(|took| **took < Duration::from_secs(3)).count();
+    assert!(quick >= 2, "{tries:.2?}");
 }
 
 #[test]

@@ -90,6 +90,10 @@ impl Control {
         figures.rtt_mean.max(self.rtt_before) - base > NEARLY_FULL * (self.longest_rtt - base)
     }
 
+    fn is_lossy(&self) -> bool {
+        self.losses.lossy(self.carried * self.base_rtt() / self.mtu)
+    }
+
     /// Whether a queue of ours overflows, which only others make it do, and what to do about it.
     pub(super) fn overflows(&mut self, now: f64, figures: Figures, target: f64) -> bool {
         let packets = f64::from(figures.packets) / (1.0 - figures.loss.min(0.9));
@@ -98,9 +102,9 @@ impl Control {
         }
         let base = self.floor.get().unwrap_or(f64::INFINITY).min(self.base_rtt());
         let long = figures.rtt_min.max(self.rtt_before - self.spread) - base > target;
-        let lossy = self.losses.lossy();
+        let lossy = self.is_lossy();
         if !long || !self.nearly_full(figures) {
-            // As much is lost without a queue.
+            // As much is lost where the queue is not full.
             self.overflows.count -= u32::from(lossy && self.overflows.count > 0);
             return false;
         }
@@ -131,7 +135,7 @@ impl Control {
         let next =
             compete.round(now, self.window, self.mtu, figures.rtt_min, floor + self.spread, excess);
         // Whoever takes loss for a full queue would hold none here.
-        let nobody = compete.deep || self.losses.lossy();
+        let nobody = compete.deep || self.is_lossy();
         match next {
             _ if nobody && self.queue < self.target() => self.alone(now, floor),
             _ if compete.gone > EMPTY => self.alone(now, floor),
@@ -158,5 +162,26 @@ impl Control {
         self.foreign = Foreign::default();
         let rate = self.delivery_rate;
         self.settle(now, rate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_overflows_again_and_again_is_not_only_ours() {
+        let mut overflows = Overflows::default();
+        assert!(!overflows.again(20.0, 2), "once");
+        assert!(!overflows.again(20.3, 2), "too soon to be another time");
+        assert!(overflows.again(21.0, 2));
+        let mut overflows = Overflows::default();
+        assert!(!overflows.again(20.0, 2));
+        assert!(!overflows.again(36.0, 2), "too late to be of the same");
+        assert!(!overflows.again(37.0, 3) && overflows.again(38.0, 3));
+        // One that comes as well without a queue takes one back.
+        let mut overflows = Overflows { count: 2, at: 20.0 };
+        overflows.count -= 1;
+        assert!(!overflows.again(21.0, 3) && overflows.again(22.0, 3));
     }
 }

@@ -179,6 +179,8 @@ pub struct Control {
     learnt_rate: f64,
     /// The highest rate of the last while.
     peak_rate: f64,
+    /// The highest that three rounds ever had on average.
+    carried: f64,
     sent_total: f64,
 }
 
@@ -244,6 +246,7 @@ impl Control {
             trim: 1.0,
             learnt_rate: 0.0,
             peak_rate: 0.0,
+            carried: 0.0,
             sent_total: 0.0,
         }
     }
@@ -551,6 +554,8 @@ impl Control {
         self.delivery_rate = rate;
         self.peak_rate = rate.max(0.998 * self.peak_rate);
         if self.rates.len() >= 3 {
+            let last: f64 = self.rates.iter().rev().take(3).sum();
+            self.carried = self.carried.max(last / 3.0);
             let mut sorted: Vec<f64> = self.rates.iter().copied().collect();
             sorted.sort_by(f64::total_cmp);
             self.learnt_rate = sorted[sorted.len() / 2];

@@ -8,8 +8,11 @@
 /// The most loss that is taken for the path's own.
 const MOST_PATH_LOSS: f64 = 0.2;
 
-/// Where a path loses this by itself, nobody who takes loss for a full queue can hold one.
+/// Whoever takes loss for a full queue has about 1.22 packets / sqrt(loss) under way (Mathis et al., 1997). Where a path
+/// loses at least this by itself and holds so many times as many packets, they hold no queue.
 const LOSSY: f64 = 0.005;
+const LOSS_BOUND: f64 = 1.22;
+const BEYOND: f64 = 3.0;
 
 /// Loss above expectation that is not worth an experiment.
 const SLACK: f64 = 0.02;
@@ -156,8 +159,9 @@ impl Losses {
         self.path.unwrap_or(0.0)
     }
 
-    pub(super) fn lossy(&self) -> bool {
-        self.path() > LOSSY
+    /// Whether nobody who takes loss for a full queue can hold one on a path of so many packets.
+    pub(super) fn lossy(&self, packets: f64) -> bool {
+        self.path() > LOSSY && packets > BEYOND * LOSS_BOUND / self.path().sqrt()
     }
 
     pub(super) fn policed(&self) -> bool {

@@ -20,7 +20,8 @@ const PROBE: f64 = 1.5;
 const ARRIVES: f64 = 1.3;
 
 /// Where the path has carried this many times as much, a probe that brings this many times more, and this share of
-/// the most, has found room too: with others on the queue, so much more would come to a smaller share of it.
+/// what it has carried, has found room too, even if the round trip grows: it is full again then. Beside others, who
+/// fill the queue, a probe that brings so much more ends far below what the path carries for all of them.
 const CARRIED: f64 = 1.15;
 const RISES: f64 = 1.12;
 const REGAINED: f64 = 0.85;
@@ -151,9 +152,9 @@ impl Control {
         self.losses.judge(now, self.window, self.mtu, Queue::Long);
         probe.rounds += 1;
         let rate = figures.delivery_rate;
-        let regained = self.peak_rate > CARRIED * probe.rate
+        let regained = self.carried > CARRIED * probe.rate
             && rate > RISES * probe.rate
-            && rate > REGAINED * self.peak_rate;
+            && rate > REGAINED * self.carried;
         if probe.rounds >= 2 && regained {
             self.found_room(now, self.proof.rtt);
             self.settle(now, rate);

@@ -86,7 +86,8 @@ impl Round {
     pub(super) fn acked(&mut self, now: f64, sent: f64, bytes: f64, shortest: f64) {
         self.acked += bytes;
         self.packets += 1;
-        let rtt = now - sent;
+        // Whoever sends while another reads may be ahead of the time that was read.
+        let rtt = (now - sent).max(1e-6);
         if now != self.moment.time {
             self.lows = self.lows_with_moment();
             self.moments += 1;
