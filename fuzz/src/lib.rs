@@ -11,6 +11,13 @@ pub type Target = fn(&[u8]);
 
 /// Every target under the name of its corpus folder; `README.md` says what each one holds.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("diode_announcement", targets::diode::announcement),
+    ("diode_page", targets::diode::page),
+    ("diode_records", targets::diode::records),
+    ("diode_stream", targets::diode::stream),
+    ("diode_symbols", targets::diode::symbols),
+    ("diode_trust_line", targets::diode::trust_line),
+    ("diode_want_list", targets::diode::want_list),
     ("files_path", targets::files::path),
     ("files_staging_map", targets::files::staging_map),
     ("haul_address", targets::haul::address),

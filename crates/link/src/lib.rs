@@ -46,7 +46,9 @@ pub use known_hosts::{KnownHosts, Lookup};
 pub use lane::{ControlReceiver, ControlSender, Lane, LaneKind, LaneStats, MAX_FRAME, Parcel};
 pub use listen::{Gatekeeper, ListenOptions, Listener};
 pub use memory::{LARGEST_SHARE, SMALLEST_SHARE};
-pub use public_key::{KEY_TYPE, KeyLineError, MAX_LINE_BYTES, PublicKey, SPKI_BYTES};
+pub use public_key::{
+    KEY_TYPE, KeyLineError, MAX_LINE_BYTES, PublicKey, SPKI_BYTES, is_unprintable,
+};
 pub use race::{LinkChoice, NEAR, reach};
 pub use rate::{Bound, Pace, PathMemory};
 pub use socket::Warning;

@@ -135,7 +135,7 @@ pub enum KeyLineError {
 
 /// Whether a character must not reach a file of lines or a terminal as it is: controls, and the marks
 /// that reorder what is shown around them.
-pub(crate) fn is_unprintable(c: char) -> bool {
+pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

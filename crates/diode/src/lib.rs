@@ -1,0 +1,39 @@
+//! One-way replication: what crosses a data diode, and what its two ends make of it.
+//! Nothing is ever sent back, so nothing here waits for an answer. Format: `docs/formats/diode.md`.
+//!
+//! What is here so far is the part that touches no disk and no socket: keys and sessions, frames on a
+//! datagram or in a damaged byte stream, the refusal of replays, blocks with repair symbols, and records.
+
+mod announce;
+mod block;
+mod frame;
+mod intake;
+mod intervals;
+mod key;
+mod manifest;
+mod record;
+mod replay;
+mod resync;
+#[cfg(test)]
+mod rig;
+mod session;
+mod shares;
+mod span;
+mod symbol;
+mod want;
+
+pub use announce::{Announcement, AnnouncementError, MOST_RECEIVERS, announce};
+pub use block::{Added, Assembly, BLOCK, Layout, LayoutError, repair_symbols};
+pub use frame::{Check, Class, HEADER, Header, MARKER, MOST_FRAME, TAG};
+pub use intake::{BlockId, Intake, Taken};
+pub use intervals::Intervals;
+pub use key::{DiodeKey, DiodePublicKey, KeyError, TrustLine};
+pub use manifest::{Change, MOST_PAGE, Page, PageError, Told};
+pub use record::{Carrier, GenerationEnd, Heartbeat, Record, RecordError, Records};
+pub use replay::{Replay, WINDOW};
+pub use resync::{Judge, Resync};
+pub use session::{Opener, SealError, Sealer, SessionId, SessionSecret};
+pub use shares::Shares;
+pub use span::{Spread, span};
+pub use symbol::{MOST_LENGTH, ObjectKind, SYMBOL_HEAD, SymbolError, SymbolHead};
+pub use want::{MOST_RANGES, Range, WantError, WantList, to_ranges};
