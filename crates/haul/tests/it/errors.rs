@@ -373,6 +373,8 @@ fn a_source_that_never_holds_still_is_named_and_the_rest_arrives() {
     Growth::small(60, 20).grow(&source);
     let log = source.join("log");
     write(&log, b"begins");
+    // So long that it cannot be read between two lines, even where the one who writes them has to wait for a core.
+    fs::File::options().write(true).open(&log).unwrap().set_len(128 << 20).unwrap();
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
