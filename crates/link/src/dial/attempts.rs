@@ -61,15 +61,16 @@ impl Attempts<'_> {
         let mut waiting = self.addresses.iter();
         let mut silent: Vec<Silent> = Vec::new();
         let mut failure = None;
-        let mut again = 0;
+        let mut again = 0_u32;
         let mut next_at = Instant::now();
         loop {
             if Instant::now() >= next_at {
                 if let Some(address) = waiting.next() {
                     let running = vec![begin(&mut running, *address)];
                     silent.push(Silent { address: *address, running });
-                } else if let Some(count) = std::num::NonZero::new(silent.len()) {
-                    let of = &mut silent[again as usize % count];
+                } else if again < MOST_AGAIN && !silent.is_empty() {
+                    let turn = again as usize % silent.len();
+                    let of = &mut silent[turn];
                     of.running.push(begin(&mut running, of.address));
                     again += 1;
                 }

@@ -233,3 +233,21 @@ async fn a_lane_over_tcp_knows_its_round_trip_from_the_start() {
     let dialed = dial(&target, &rig.friend, &check, &options).await.unwrap();
     assert!(!dialed.stats().rtt.is_zero());
 }
+
+#[tokio::test(start_paused = true)]
+async fn attempts_that_panic_end_in_an_error_and_not_in_a_loop() {
+    let addresses = [any_port()];
+    let options = DialOptions::default();
+    let began = Instant::now();
+    let deadline = began + options.deadline;
+    let peer = PeerName::new("host:1");
+    let attempts = Attempts { peer: &peer, addresses: &addresses, options: &options, deadline };
+    let begun = std::cell::Cell::new(0);
+    let reached = attempts.first(|_| {
+        begun.set(begun.get() + 1);
+        async { panic!("as planned") as Result<(), LinkError> }
+    });
+    let error = reached.await.unwrap_err();
+    assert!(matches!(error, LinkError::Setup { .. }), "{error:?}");
+    assert!(begun.get() <= 11 && began.elapsed() < options.deadline, "{}", begun.get());
+}
