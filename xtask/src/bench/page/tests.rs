@@ -1,7 +1,8 @@
+use super::rows::verdict;
 use super::*;
-use crate::bench::contender::{Congestion, Contender};
-use crate::bench::grid::GridRow;
-use crate::bench::race::Stopped;
+use crate::bench::contender::{Congestion, Contender, Program};
+use crate::bench::grid::{Aim, AsWhat, GridRow};
+use crate::bench::race::{Entry, Measurement, Stopped};
 
 fn entry(program: Program, walls: &[f64]) -> Entry {
     let mut entry = Entry::new(Contender { program, congestion: Congestion::Own });
