@@ -57,6 +57,11 @@ impl Report {
         self.archive.parts.insert(name.to_owned(), part);
     }
 
+    /// Whether what is measured now has changes that no commit holds.
+    pub fn is_changed(&self) -> bool {
+        self.versions.first().is_some_and(|haul| haul.contains(machine::CHANGED))
+    }
+
     /// One row with what is needed to read it.
     pub fn row(&self, result: &RowResult) -> String {
         let row = &result.row;
@@ -91,7 +96,8 @@ impl Report {
             self.day
         );
         let rows = self.archive.rows();
-        page += &lacking(&rows);
+        page += &changed(&self.archive);
+        page += &lacking(&self.archive);
         if !rows.is_empty() {
             page += &summary(&rows);
             page += &better_rivals(&rows);
@@ -136,14 +142,42 @@ impl Report {
     }
 }
 
-/// Which rows have no figures yet; nothing if all have.
-fn lacking(rows: &[RowResult]) -> String {
+/// What has no figures yet; nothing if all has.
+fn lacking(archive: &Archive) -> String {
+    let rows = archive.rows();
     let measured = |number| rows.iter().any(|result| result.row.number == number);
     let numbers = GRID.iter().map(|row| row.number).filter(|number| !measured(*number));
-    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
-    match numbers.is_empty() {
+    let mut absent: Vec<String> = numbers.map(|number| format!("row {number}")).collect();
+    for (name, is_absent) in
+        [(SCALE, archive.scale().is_none()), (SHARING, archive.sharing().is_none())]
+    {
+        absent.extend(is_absent.then(|| title(name)));
+    }
+    match absent.is_empty() {
         true => String::new(),
-        false => format!("Not measured yet: rows {}.\n\n", numbers.join(", ")),
+        false => format!("Not measured yet: {}.\n\n", absent.join(", ")),
+    }
+}
+
+/// Says of which parts nobody can get the program again; nothing if there are none.
+fn changed(archive: &Archive) -> String {
+    let names: Vec<String> = archive.changed().into_iter().map(title).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(
+            "**Warning: measured with changes that no commit holds, so that nobody can repeat it: {}. \
+             Commit the changes and measure anew.**\n\n",
+            names.join(", ")
+        ),
+    }
+}
+
+/// What a part is called in a sentence.
+fn title(name: &str) -> String {
+    match name {
+        SCALE => "how cost grows".to_owned(),
+        SHARING => "how a link is shared".to_owned(),
+        number => format!("row {number}"),
     }
 }
 

@@ -2,10 +2,19 @@
 
 use super::cells::{align, cpu, memory};
 use super::plots::haul_bar;
+use super::rivals::MEMORY_AIM;
 use super::words::HOW_SCALE;
-use crate::bench::data::grouped;
+use crate::bench::data::{Load, grouped};
 use crate::bench::plot::{Group, Plot, shown as figure};
+use crate::bench::race::Measurement;
 use crate::bench::scale::{Clients, Scale};
+
+/// With fewer files, what a copy costs once is a large part of what each file costs.
+const BASE: u64 = 10_000;
+
+/// A cost per file that grows to no more than so many times that of [`BASE`] files is flat: one run each is
+/// no surer than that.
+const FLAT: f64 = 1.25;
 
 /// The section with both tables.
 pub fn scale_section(scale: &Scale, origin: &str) -> String {
@@ -46,11 +55,67 @@ pub fn scale_section(scale: &Scale, origin: &str) -> String {
             memory(|of| of(cost)),
         ]);
     }
+    let clients = align(&lines);
     format!(
-        "\n## Cost as work grows\n\n{HOW_SCALE}{origin}\n\n{files}\nClients at once against one daemon, each with {}:\n\n{}\n\
-         ![time per file and speed of all clients](plots/scale.svg)\n",
+        "\n## Cost as work grows\n\n{HOW_SCALE}{origin}\n\n{files}\n{}\nClients at once against one daemon, each with {}:\n\n{clients}\n{}\n\
+         ![time per file](plots/scale.svg)\n",
+        file_verdicts(scale),
         Clients::describe(),
-        align(&lines)
+        client_verdicts(scale),
+    )
+}
+
+/// Whether cost is flat as files grow, with the figures.
+fn file_verdicts(scale: &Scale) -> String {
+    let per_file = |of: fn(&Measurement) -> f64| -> Vec<f64> {
+        let cost = |(load, cost): &(Load, Measurement)| of(cost) * 1e6 / load.files() as f64;
+        scale.files.iter().filter(|(load, _)| load.files() >= BASE).map(cost).collect()
+    };
+    let costs = scale.files.iter().map(|(_, cost)| cost);
+    format!(
+        "- Time per file: {}.\n- CPU time per file, both sides: {}.\n- Memory: {}.\n",
+        flat(scale, &per_file(|cost| cost.wall)),
+        flat(scale, &per_file(Measurement::cpu_sum)),
+        bounded(costs),
+    )
+}
+
+/// Whether memory stays within bounds as clients grow, with the figures.
+fn client_verdicts(scale: &Scale) -> String {
+    format!("- Memory: {}.\n", bounded(scale.clients.iter().map(|clients| &clients.cost)))
+}
+
+/// Whether the largest of several figures per file is about the first.
+fn flat(scale: &Scale, per_file: &[f64]) -> String {
+    let most_files = scale.files.iter().map(|(load, _)| load.files()).max().unwrap_or(0);
+    let ([first, rest @ ..], true) = (per_file, most_files > BASE) else {
+        return "not measured".to_owned();
+    };
+    let most = rest.iter().copied().fold(*first, f64::max);
+    let times = most / first;
+    format!(
+        "{}. {} microseconds with {} files, at most {} with up to {}, which is {times:.2} times as much; \
+         up to {FLAT} counts as flat",
+        if times <= FLAT { "met, it is flat" } else { "missed, it is not flat" },
+        figure(*first),
+        grouped(BASE as u32),
+        figure(most),
+        grouped(most_files as u32),
+    )
+}
+
+fn bounded<'a>(costs: impl Iterator<Item = &'a Measurement>) -> String {
+    let all: Vec<(u64, u64)> = costs.map(|cost| cost.memory).collect();
+    let most = |side: fn(&(u64, u64)) -> u64| all.iter().map(side).max();
+    let (Some(near), Some(far)) = (most(|it| it.0), most(|it| it.1)) else {
+        return "not measured".to_owned();
+    };
+    let word = if near.max(far) < MEMORY_AIM { "met" } else { "missed" };
+    format!(
+        "{word}. At most {} MiB near and {} MiB far; the aim is below {} MiB a side",
+        near >> 20,
+        far >> 20,
+        MEMORY_AIM >> 20
     )
 }
 
@@ -62,8 +127,11 @@ pub fn scale_plot(scale: &Scale) -> Plot {
     });
     Plot {
         title: "Time per file as files grow".to_owned(),
-        unit: "microseconds per file of 256 bytes, shorter is better".to_owned(),
+        unit: "microseconds per file of 4096 bytes, shorter is better".to_owned(),
         groups: vec![Group { heading: String::new(), bars: files.collect() }],
         limit: None,
     }
 }
+
+#[cfg(test)]
+mod tests;

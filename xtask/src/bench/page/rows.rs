@@ -52,8 +52,10 @@ pub fn verdict(result: &RowResult, aim: &Aim) -> String {
     let (name, other) = match aim.as_what {
         AsWhat::Limit => ("the limit".to_owned(), result.row.limit_seconds),
         AsWhat::Program(program) => {
+            // In its better way of sending.
             let entry = result.of(program);
-            (program.name().to_owned(), entry.map(|entry| entry.wall().median))
+            let name = entry.map_or(program.name().to_owned(), |entry| entry.contender.name());
+            (name, entry.map(|entry| entry.wall().median))
         }
         AsWhat::BestRival => {
             let entry = result.best_rival();
