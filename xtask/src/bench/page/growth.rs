@@ -12,8 +12,8 @@ use crate::bench::scale::{Clients, Scale};
 /// With fewer files, what a copy costs once is a large part of what each file costs.
 const BASE: u64 = 10_000;
 
-/// A cost per file that grows to no more than so many times that of [`BASE`] files is flat: one run each is
-/// no surer than that.
+/// A cost per file that grows to no more than so many times what it was with fewer files, [`BASE`] at least,
+/// is flat: one run each is no surer than that.
 const FLAT: f64 = 1.25;
 
 /// The section with both tables.
@@ -85,22 +85,28 @@ fn client_verdicts(scale: &Scale) -> String {
     format!("- Memory: {}.\n", bounded(scale.clients.iter().map(|clients| &clients.cost)))
 }
 
-/// Whether the largest of several figures per file is about the first.
+/// Whether a figure per file stays about what it was with fewer files, and the two between which it grows most.
 fn flat(scale: &Scale, per_file: &[f64]) -> String {
     let most_files = scale.files.iter().map(|(load, _)| load.files()).max().unwrap_or(0);
-    let ([first, rest @ ..], true) = (per_file, most_files > BASE) else {
+    let ([first, ..], true) = (per_file, most_files > BASE) else {
         return "not measured".to_owned();
     };
-    let most = rest.iter().copied().fold(*first, f64::max);
-    let times = most / first;
+    let (mut least, mut from, mut to) = (*first, *first, *first);
+    for cost in per_file {
+        least = least.min(*cost);
+        if cost / least > to / from {
+            (from, to) = (least, *cost);
+        }
+    }
+    let times = to / from;
     format!(
-        "{}. {} microseconds with {} files, at most {} with up to {}, which is {times:.2} times as much; \
-         up to {FLAT} counts as flat",
+        "{}. From {} to {} files it grows from {} to {} microseconds, {times:.2} times; up to {FLAT} counts \
+         as flat",
         if times <= FLAT { "met, it is flat" } else { "missed, it is not flat" },
-        figure(*first),
         grouped(BASE as u32),
-        figure(most),
         grouped(most_files as u32),
+        figure(from),
+        figure(to),
     )
 }
 
