@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::Load;
 use super::grid::{GRID, GridRow};
+use super::machine::CHANGED;
 use super::race::{Entry, RowResult};
 use super::scale::Scale;
 use super::sharing::Shared;
@@ -64,19 +65,40 @@ pub enum Figures {
     Sharing(Vec<Shared>),
 }
 
+/// An archive whose parts may be of an older bench.
+#[derive(Debug, Deserialize)]
+struct Stored {
+    machine: Vec<String>,
+    disk: String,
+    parts: BTreeMap<String, serde_json::Value>,
+}
+
 impl Archive {
-    /// What was measured on this machine; nothing if there is no such file.
+    /// What was measured on this machine; nothing if there is no such file. Parts in a form that is no
+    /// longer understood are left out, and told.
     pub fn read(path: &Path, machine: &[String], disk: &str) -> Result<Self> {
         let empty = || Self { machine: machine.to_vec(), disk: disk.to_owned(), ..Self::default() };
         if !path.exists() {
             return Ok(empty());
         }
         let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        let archive: Self =
+        let stored: Stored =
             serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-        if archive.machine != machine || archive.disk != disk {
+        if stored.machine != machine || stored.disk != disk {
             eprintln!("{} is of another machine: its figures are left out", path.display());
             return Ok(empty());
+        }
+        let mut archive = empty();
+        for (name, part) in stored.parts {
+            match serde_json::from_value(part) {
+                Ok(part) => {
+                    archive.parts.insert(name, part);
+                }
+                Err(error) => eprintln!(
+                    "warning: {}: the figures of {name} are of an older bench and left out: {error}",
+                    path.display()
+                ),
+            }
         }
         Ok(archive)
     }
@@ -94,17 +116,19 @@ impl Archive {
 
     fn row(&self, row: &GridRow) -> Option<RowResult> {
         match &self.parts.get(&row.number.to_string())?.figures {
-            Figures::Row { load, entries, unread } if *load == row.load => {
-                Some(RowResult { row: *row, entries: entries.clone(), unread: *unread })
+            Figures::Row { load, entries, unread } => {
+                // With little data the page can be looked at as well.
+                let row = [*row, row.small()].into_iter().find(|row| row.load == *load)?;
+                Some(RowResult { row, entries: entries.clone(), unread: *unread })
             }
             _ => None,
         }
     }
 
-    /// How cost grows.
+    /// How cost grows, with the work that it is measured with today.
     pub fn scale(&self) -> Option<&Scale> {
         match &self.parts.get(SCALE)?.figures {
-            Figures::Scale(scale) => Some(scale),
+            Figures::Scale(scale) if scale.is_of_today() => Some(scale),
             _ => None,
         }
     }
@@ -115,6 +139,12 @@ impl Archive {
             Figures::Sharing(shared) => Some(shared),
             _ => None,
         }
+    }
+
+    /// The parts that were measured with changes that no commit holds.
+    pub fn changed(&self) -> Vec<&str> {
+        let of_it = |part: &Part| part.versions.first().is_some_and(|haul| haul.contains(CHANGED));
+        self.parts.iter().filter(|(_, part)| of_it(part)).map(|(name, _)| name.as_str()).collect()
     }
 
     /// When and with what a part was measured, for people.

@@ -130,7 +130,13 @@ impl Program {
         !self.is_haul() && !matches!(self, Self::BareTls | Self::BareQuic | Self::Cp)
     }
 
-    /// The ways of sending in which it runs on a link that is not clean.
+    /// A rival that encrypts, as haul does.
+    pub fn is_encrypting_rival(self) -> bool {
+        self.is_rival() && !matches!(self, Self::RsyncDaemon | Self::Uftp)
+    }
+
+    /// The ways of sending in which it runs. No row has one alone: the system's own choice may be the
+    /// worse one on a link, as BBR is where nothing gets lost and processors are the limit.
     fn congestions(self) -> &'static [Congestion] {
         match self {
             Self::Scp | Self::ScpAes | Self::RsyncSsh | Self::RsyncDaemon | Self::BareTls => {
@@ -172,11 +178,8 @@ impl Contender {
     pub fn of(row: &GridRow) -> Vec<Self> {
         let mut contenders = Vec::new();
         for program in ALL.into_iter().filter(|program| program.takes_part(row)) {
-            let ways = match row.link {
-                LinkKind::Clean => &[Congestion::Own],
-                _ => program.congestions(),
-            };
-            contenders.extend(ways.iter().map(|way| Self { program, congestion: *way }));
+            let ways = program.congestions().iter();
+            contenders.extend(ways.map(|way| Self { program, congestion: *way }));
         }
         contenders
     }
@@ -189,3 +192,6 @@ impl Contender {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,6 +96,7 @@ pub fn run(bench: &CopyBench) -> Result<ExitCode> {
         everywhere: Vec::new(),
         failed: false,
     };
+    course.warn_of_changes();
     let _allowed = allow_congestion(&warden, &mut course.everywhere)?;
     let track = Bench {
         programs: &programs,
@@ -126,7 +127,10 @@ pub fn run(bench: &CopyBench) -> Result<ExitCode> {
         }
     }
     match &course.page {
-        Some(page) => eprintln!("written: {}", page.display()),
+        Some(page) => {
+            eprintln!("written: {}", page.display());
+            course.warn_of_changes();
+        }
         None => {
             println!("{}", course.report.page());
             eprintln!(
@@ -147,6 +151,16 @@ struct Course {
 }
 
 impl Course {
+    /// Nobody can repeat what no commit holds: it is said before hours are spent, after, and on the page.
+    fn warn_of_changes(&self) {
+        if self.page.is_some() && self.report.is_changed() {
+            eprintln!(
+                "\nWARNING: this tree has changes outside docs/ that are not committed.\n\
+                 WARNING: The page says so in its first lines. Commit, and measure anew.\n"
+            );
+        }
+    }
+
     /// Keeps what was measured at once: a run that is stopped later has not run for nothing.
     fn take(&mut self, name: &str, figures: Figures, mut missing: Vec<String>) -> Result<()> {
         self.failed |= missing.iter().any(|reason| reason.starts_with("haul"));

@@ -72,6 +72,14 @@ impl Load {
         }
     }
 
+    /// How many bytes it takes on a disk that is memory: every file has whole pages, and an inode. So files
+    /// of 256 bytes take as much as those of 4096.
+    pub fn space(self) -> u64 {
+        const PAGE: u64 = 4096;
+        const INODE: u64 = 1024;
+        self.files() * ((self.bytes() / self.files().max(1)).next_multiple_of(PAGE) + INODE)
+    }
+
     /// Writes it into a folder.
     pub fn write(self, folder: &Path) -> Result<()> {
         let path = folder.join(self.name());
@@ -137,12 +145,9 @@ impl Place {
         self.folder.path().join("private")
     }
 
-    /// Whether a load and its copy have room: every file takes a page and an inode at least, and where the
-    /// disk is memory, programs need some beside it.
+    /// Whether a load and its copy have room: where the disk is memory, programs need some beside it.
     pub fn holds(&self, load: Load) -> bool {
-        const PAGE: u64 = 4096;
-        const INODE: u64 = 1024;
-        let wanted = 2 * (load.bytes() + load.files() * (PAGE + INODE)) + (1 << 30);
+        let wanted = 2 * load.space() + (1 << 30);
         let inodes =
             df(self.path(), "iavail").and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
         room(self.path()).min(memory_available()) >= wanted && inodes > 2 * load.files()

@@ -123,6 +123,11 @@ impl LinkKind {
         self.settings()?.profiles[0].rate
     }
 
+    /// Whether haul goes over TCP, as it does below 5 ms (`docs/decisions/lanes.md`); else over QUIC.
+    pub fn is_near(self) -> bool {
+        self.round_trip_ms() < 5
+    }
+
     /// The round trip in milliseconds, as programs are told that want to know.
     pub fn round_trip_ms(self) -> u64 {
         match self.settings() {

@@ -11,6 +11,9 @@ use super::field::Programs;
 use super::warden::sysctl_path;
 use crate::tools;
 
+/// Behind the commit in haul's version when the tree has changes that no commit holds.
+pub const CHANGED: &str = " and changes";
+
 /// Where a program is.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -97,9 +100,10 @@ pub fn versions(programs: &Programs) -> Vec<String> {
     let mut versions = vec![first_line(Command::new(&programs.haul).arg("--version"))];
     let commit = first_line(Command::new("git").args(["rev-parse", "--short", "HEAD"]));
     if !commit.is_empty() {
-        let changed = output(Command::new("git").args(["status", "--porcelain"]));
-        let changed = changed.is_ok_and(|text| !text.is_empty());
-        versions[0] += &format!(" ({commit}{})", if changed { " and changes" } else { "" });
+        let mut status = Command::new("git");
+        status.args(["status", "--porcelain"]).current_dir(crate::steps::root());
+        let changed = output(&mut status).is_ok_and(|text| has_changes(&text));
+        versions[0] += &format!(" ({commit}{})", if changed { CHANGED } else { "" });
     }
     versions.push(first_line(Command::new("rustc").arg("--version")));
     // ssh prints its version to standard error.
@@ -115,6 +119,15 @@ pub fn versions(programs: &Programs) -> Vec<String> {
     versions.push(uftp);
     versions.retain(|version| !version.is_empty());
     versions
+}
+
+/// Whether what `git status --porcelain` says is more than pages of the documentation, which no figure
+/// depends on; the page of this bench is one of them.
+fn has_changes(status: &str) -> bool {
+    let is_page = |path: &str| path.trim().trim_start_matches('"').starts_with("docs/");
+    let mut paths = status.lines().filter_map(|line| Some(line.trim_start().split_once(' ')?.1));
+    // A file that was renamed has two names.
+    paths.any(|path| !path.split(" -> ").all(is_page))
 }
 
 /// The first line of what a program prints; nothing when it is not there.
@@ -133,3 +146,6 @@ fn field(text: &str, name: &str) -> Option<String> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim_start().strip_prefix(':')?.trim().to_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,20 +9,26 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::archive::{Archive, Figures, Part, SCALE, SHARING};
-use super::contender::Program;
-use super::data::grouped;
 use super::field::Programs;
-use super::grid::{Aim, AsWhat, GRID};
+use super::grid::GRID;
 use super::machine;
-use super::plot::{Bar, Group, Kind, Plot, shown as figure};
-use super::race::{Entry, Measurement, RowResult};
-use super::scale::{Clients, Scale};
-use super::sharing::{self, Shared};
-use super::stats::{Spread, mean, percentile};
+use super::plot::Plot;
+use super::race::RowResult;
 
+mod cells;
+mod growth;
+mod plots;
+mod rivals;
+mod rows;
+mod shares;
 mod words;
 
-use words::{HOW, HOW_SCALE, HOW_SHARING, REPEAT};
+use growth::{scale_plot, scale_section};
+use plots::{row_plot, summary_plot};
+use rivals::better_rivals;
+use rows::{section, summary, table};
+use shares::{sharing_plot, sharing_section};
+use words::{HOW, REPEAT};
 
 /// All that this run of the bench, and those before, found out.
 #[derive(Debug)]
@@ -49,6 +55,11 @@ impl Report {
         let (day, versions) = (self.day.clone(), self.versions.clone());
         let part = Part { day, runs: self.runs, versions, missing, figures };
         self.archive.parts.insert(name.to_owned(), part);
+    }
+
+    /// Whether what is measured now has changes that no commit holds.
+    pub fn is_changed(&self) -> bool {
+        self.versions.first().is_some_and(|haul| haul.contains(machine::CHANGED))
     }
 
     /// One row with what is needed to read it.
@@ -85,7 +96,8 @@ impl Report {
             self.day
         );
         let rows = self.archive.rows();
-        page += &lacking(&rows);
+        page += &changed(&self.archive);
+        page += &lacking(&self.archive);
         if !rows.is_empty() {
             page += &summary(&rows);
             page += &better_rivals(&rows);
@@ -130,445 +142,43 @@ impl Report {
     }
 }
 
-/// Which rows have no figures yet; nothing if all have.
-fn lacking(rows: &[RowResult]) -> String {
+/// What has no figures yet; nothing if all has.
+fn lacking(archive: &Archive) -> String {
+    let rows = archive.rows();
     let measured = |number| rows.iter().any(|result| result.row.number == number);
     let numbers = GRID.iter().map(|row| row.number).filter(|number| !measured(*number));
-    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
-    match numbers.is_empty() {
+    let mut absent: Vec<String> = numbers.map(|number| format!("row {number}")).collect();
+    for (name, is_absent) in
+        [(SCALE, archive.scale().is_none()), (SHARING, archive.sharing().is_none())]
+    {
+        absent.extend(is_absent.then(|| title(name)));
+    }
+    match absent.is_empty() {
         true => String::new(),
-        false => format!("Not measured yet: rows {}.\n\n", numbers.join(", ")),
+        false => format!("Not measured yet: {}.\n\n", absent.join(", ")),
     }
 }
 
-fn summary(rows: &[RowResult]) -> String {
-    let head = [
-        "Row",
-        "haul MB/s",
-        "Best rival",
-        "MB/s",
-        "haul / rival",
-        "Limit MB/s",
-        "haul / limit",
-        "Target",
-    ];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
-    for result in rows {
-        let row = &result.row;
-        let (haul, rival) = (result.of(Program::Haul), result.best_rival());
-        let limit = row.limit_rate();
-        let to_limit = haul.zip(limit).map(|(haul, limit)| speed(result, haul) / (limit / 1e6));
-        lines.push(vec![
-            format!("{}. {}", row.number, row.title()),
-            haul.map_or("-".to_owned(), |haul| figure(speed(result, haul))),
-            rival.map_or("-".to_owned(), |rival| rival.contender.name()),
-            rival.map_or("-".to_owned(), |rival| figure(speed(result, rival))),
-            haul.zip(rival).map_or("-".to_owned(), |(haul, rival)| faster(haul, rival)),
-            limit.map_or("-".to_owned(), |limit| figure(limit / 1e6)),
-            to_limit.map_or("-".to_owned(), |ratio| format!("{ratio:.2}")),
-            row.aims.iter().map(|aim| verdict(result, aim)).collect::<Vec<_>>().join("; "),
-        ]);
-    }
-    format!(
-        "## Summary\n\nMB = 10^6 bytes of verified data, from the start of the command to its end. A \
-         ratio above 1 means that haul is faster; brackets hold 95 % of the ratios that the runs \
-         allow.\n\n{}\n![haul and the best rival of each row](plots/summary.svg)\n\n",
-        align(&lines)
-    )
-}
-
-/// Generated from the figures, so that nobody forgets to say it.
-fn better_rivals(rows: &[RowResult]) -> String {
-    let mut text = "## Where a rival is better\n\n".to_owned();
-    let mut any = false;
-    for result in rows {
-        let Some(haul) = result.of(Program::Haul) else {
-            any = true;
-            let row = &result.row;
-            let _ = writeln!(text, "- Row {}, {}: haul has no figures.", row.number, row.title());
-            continue;
-        };
-        let faster_ones = result.entries.iter().filter(|entry| {
-            entry.contender.program.is_rival() && entry.wall().median < haul.wall().median
-        });
-        for entry in faster_ones {
-            any = true;
-            let ratio = Spread::ratio(&haul.walls(), &entry.walls());
-            let _ = writeln!(
-                text,
-                "- Row {}, {}: {} takes {:.2} s, haul {:.2} s, which is {} times as long.",
-                result.row.number,
-                result.row.title(),
-                entry.contender.name(),
-                entry.wall().median,
-                haul.wall().median,
-                ranged(ratio),
-            );
-        }
-    }
-    if !any {
-        text += "Nowhere in these rows: no rival's median is below haul's.\n";
-    }
-    text + "\n"
-}
-
-/// Millions of bytes per second, by the median time.
-fn speed(result: &RowResult, entry: &Entry) -> f64 {
-    result.row.load.bytes() as f64 / 1e6 / entry.wall().median
-}
-
-/// How many times as fast the one is as the other.
-fn faster(one: &Entry, other: &Entry) -> String {
-    ranged(Spread::ratio(&other.walls(), &one.walls()))
-}
-
-fn ranged(ratio: Spread) -> String {
-    if !ratio.median.is_finite() {
-        return "-".to_owned();
-    }
-    format!("{:.2} [{:.2}-{:.2}]", ratio.median, ratio.least, ratio.most)
-}
-
-/// Whether haul reaches an aim, in plain words.
-fn verdict(result: &RowResult, aim: &Aim) -> String {
-    let haul = result.of(aim.program);
-    let (name, other) = match aim.as_what {
-        AsWhat::Limit => ("the limit".to_owned(), result.row.limit_seconds),
-        AsWhat::Program(program) => {
-            let entry = result.of(program);
-            (program.name().to_owned(), entry.map(|entry| entry.wall().median))
-        }
-        AsWhat::BestRival => {
-            let entry = result.best_rival();
-            ("the best rival".to_owned(), entry.map(|entry| entry.wall().median))
-        }
-    };
-    let known = if aim.program == Program::HaulAgain { ", host known" } else { "" };
-    let wanted = format!("{:.2} x {name}{known}", aim.factor);
-    match haul.zip(other) {
-        Some((haul, other)) => {
-            let ratio = other / haul.wall().median;
-            let word = if ratio >= aim.factor { "met" } else { "missed" };
-            format!("{word}: {ratio:.2}, wanted {wanted}")
-        }
-        None => format!("not measured: wanted {wanted}"),
+/// Says of which parts nobody can get the program again; nothing if there are none.
+fn changed(archive: &Archive) -> String {
+    let names: Vec<String> = archive.changed().into_iter().map(title).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(
+            "**Warning: measured with changes that no commit holds, so that nobody can repeat it: {}. \
+             Commit the changes and measure anew.**\n\n",
+            names.join(", ")
+        ),
     }
 }
 
-fn table(result: &RowResult) -> String {
-    let head = [
-        "Program",
-        "Seconds",
-        "MB/s",
-        "Time / haul",
-        "CPU s, near + far",
-        "Memory MiB, near + far",
-        "Runs",
-    ];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
-    let haul = result.of(Program::Haul).map(Entry::walls).unwrap_or_default();
-    for entry in &result.entries {
-        let name = entry.contender.name();
-        if entry.measurements.is_empty() {
-            if let Some(stopped) = entry.stopped {
-                let seconds = format!("> {:.0} ({:.0} %)", stopped.after.floor(), stopped.percent);
-                let mut cells = vec![name, seconds];
-                cells.extend(["-", "-", "-", "-", "1"].map(str::to_owned));
-                lines.push(cells);
-            }
-            continue;
-        }
-        let wall = entry.wall();
-        lines.push(vec![
-            name,
-            format!("{:.2} [{:.2}-{:.2}]", wall.median, wall.least, wall.most),
-            figure(speed(result, entry)),
-            ranged(Spread::ratio(&entry.walls(), &haul)),
-            cpu(|of| entry.spread(of).median),
-            memory(|of| entry.spread(of).median),
-            entry.measurements.len().to_string(),
-        ]);
+/// What a part is called in a sentence.
+fn title(name: &str) -> String {
+    match name {
+        SCALE => "how cost grows".to_owned(),
+        SHARING => "how a link is shared".to_owned(),
+        number => format!("row {number}"),
     }
-    align(&lines)
-}
-
-type Figure = fn(&Measurement) -> f64;
-
-fn cpu(of: impl Fn(Figure) -> f64) -> String {
-    format!("{:.2} + {:.2}", of(|m| m.cpu.0), of(|m| m.cpu.1))
-}
-
-fn memory(of: impl Fn(Figure) -> f64) -> String {
-    let mebibytes = |bytes: f64| bytes / f64::from(1 << 20);
-    let (near, far) = (of(|m| m.memory.0 as f64), of(|m| m.memory.1 as f64));
-    format!("{:.0} + {:.0}", mebibytes(near), mebibytes(far))
-}
-
-fn section(result: &RowResult, origin: &str) -> String {
-    let row = &result.row;
-    let mut text = format!(
-        "\n## {}. {}\n\n{origin} The link: {}.",
-        row.number,
-        row.title(),
-        row.link.describe()
-    );
-    if let Some(limit) = row.limit_rate() {
-        let _ = write!(
-            text,
-            " The payload can be there in {:.2} s at best, {} MB/s.",
-            row.limit_seconds.unwrap_or(f64::NAN),
-            figure(limit / 1e6)
-        );
-    }
-    if let Some(words) = row.link.words() {
-        let options: Vec<String> =
-            words.split_whitespace().map(|word| format!("--{}", word.replace('=', " "))).collect();
-        let _ = write!(text, " It is made as by `badlink {}`.", options.join(" "));
-    }
-    if result.unread > 0 {
-        let _ = write!(
-            text,
-            " The machine was too slow for {} packets of all runs, which were lost beside what the link loses.",
-            result.unread
-        );
-    }
-    let _ = write!(
-        text,
-        "\n\n{}\n![MB/s of each program](plots/row-{}.svg)\n\nCommands:\n\n",
-        table(result),
-        row.number
-    );
-    for entry in &result.entries {
-        if !entry.command.is_empty() {
-            let _ = writeln!(text, "    {}", entry.command);
-        }
-    }
-    text
-}
-
-fn scale_section(scale: &Scale, origin: &str) -> String {
-    let head = [
-        "Files",
-        "Seconds",
-        "Microseconds per file",
-        "CPU s, near + far",
-        "Memory MiB, near + far",
-    ];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
-    for (load, cost) in &scale.files {
-        let files = load.files();
-        lines.push(vec![
-            grouped(files as u32),
-            format!("{:.2}", cost.wall),
-            figure(cost.wall * 1e6 / files as f64),
-            cpu(|of| of(cost)),
-            memory(|of| of(cost)),
-        ]);
-    }
-    let files = align(&lines);
-    let head = [
-        "Clients",
-        "Seconds",
-        "MB/s together",
-        "CPU s, near + far",
-        "Memory MiB, one client + daemon",
-    ];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
-    for clients in &scale.clients {
-        let cost = &clients.cost;
-        lines.push(vec![
-            clients.count.to_string(),
-            format!("{:.2}", cost.wall),
-            figure(clients.bytes() as f64 / 1e6 / cost.wall),
-            cpu(|of| of(cost)),
-            memory(|of| of(cost)),
-        ]);
-    }
-    format!(
-        "\n## Cost as work grows\n\n{HOW_SCALE}{origin}\n\n{files}\nClients at once against one daemon, each with {}:\n\n{}\n\
-         ![time per file and speed of all clients](plots/scale.svg)\n",
-        Clients::describe(),
-        align(&lines)
-    )
-}
-
-fn sharing_section(shared: &[Shared], origin: &str) -> String {
-    let head = [
-        "haul cp",
-        "Transfers MB/s",
-        "TCP MB/s",
-        "Shares %",
-        "Ping idle ms",
-        "Rise, mean",
-        "Rise, 95th percentile",
-        "Pings lost",
-    ];
-    let mut lines = vec![head.map(str::to_owned).to_vec()];
-    for it in shared {
-        let sum = it.sum();
-        let shares = [it.transfers[0], it.transfers[1], it.flow]
-            .map(|rate| format!("{:.0}", 100.0 * rate / sum));
-        let (rise, high) = it.rise();
-        lines.push(vec![
-            it.pace.as_ref().map_or("as it is".to_owned(), |pace| format!("--pace {pace}")),
-            format!("{:.2}, {:.2}", it.transfers[0] / 1e6, it.transfers[1] / 1e6),
-            format!("{:.2}", it.flow / 1e6),
-            shares.join(", "),
-            format!("{:.1} / {:.1}", mean(&it.idle), percentile(&it.idle, 0.95)),
-            format!("{rise:.1} ms"),
-            format!("{high:.1} ms"),
-            format!("{} of {}", it.lost, it.lost + it.busy.len()),
-        ]);
-    }
-    let options: Vec<String> = sharing::WORDS
-        .split_whitespace()
-        .map(|word| format!("--{}", word.replace('=', " ")))
-        .collect();
-    format!(
-        "\n## Sharing a link\n\n{HOW_SHARING}{origin} The link is made as by `badlink {}`.\n\n{}\n\
-         ![rates on the shared link](plots/sharing.svg)\n",
-        options.join(" "),
-        align(&lines)
-    )
-}
-
-fn kind(program: Program) -> Kind {
-    match program {
-        program if program.is_haul() => Kind::Haul,
-        program if program.is_rival() => Kind::Rival,
-        _ => Kind::Yardstick,
-    }
-}
-
-fn row_plot(result: &RowResult) -> Plot {
-    let bytes = result.row.load.bytes() as f64 / 1e6;
-    // A copy without a network would make all other bars short.
-    let drawn = |entry: &&Entry| entry.contender.program != Program::Cp;
-    let bars = result.entries.iter().filter(drawn).filter_map(|entry| {
-        let wall = entry.wall();
-        let (value, range, note) = match entry.stopped {
-            _ if !entry.measurements.is_empty() => {
-                (bytes / wall.median, Some((bytes / wall.most, bytes / wall.least)), None)
-            }
-            Some(stopped) => {
-                let value = bytes * stopped.percent / 100.0 / stopped.after;
-                let note = format!("stopped at {:.0} s", stopped.after);
-                (value, None, Some(note))
-            }
-            None => return None,
-        };
-        let program = entry.contender.program;
-        Some(Bar { label: entry.contender.name(), value, range, note, kind: kind(program) })
-    });
-    let limit = result.row.limit_rate().map(|limit| (limit / 1e6, "limit of the link".to_owned()));
-    Plot {
-        title: format!("{}. {}", result.row.number, result.row.title()),
-        unit: "MB/s, longer is better".to_owned(),
-        groups: vec![Group { heading: String::new(), bars: bars.collect() }],
-        limit,
-    }
-}
-
-/// Each row in percent of its limit, or of a yardstick where the machine is the limit.
-fn summary_plot(rows: &[RowResult]) -> Plot {
-    let groups = rows.iter().map(|result| {
-        let yardstick = result.of(Program::BareTls).or_else(|| result.of(Program::Cp));
-        let (base, name) = match (result.row.limit_seconds, yardstick) {
-            (Some(limit), _) => (limit, String::new()),
-            (None, Some(yardstick)) => {
-                (yardstick.wall().median, format!(" (100 % is {})", yardstick.contender.name()))
-            }
-            (None, None) => (f64::NAN, String::new()),
-        };
-        let bar = |entry: &Entry| {
-            let wall = entry.wall();
-            let percent = |seconds: f64| 100.0 * base / seconds;
-            let program = entry.contender.program;
-            Bar {
-                label: entry.contender.name(),
-                value: percent(wall.median),
-                range: Some((percent(wall.most), percent(wall.least))),
-                note: None,
-                kind: kind(program),
-            }
-        };
-        let wanted = [result.of(Program::Haul), result.of(Program::HaulAgain), result.best_rival()];
-        Group {
-            heading: format!("{}. {}{name}", result.row.number, result.row.title()),
-            bars: wanted.into_iter().flatten().map(bar).collect(),
-        }
-    });
-    Plot {
-        title: "haul and the best rival of each row".to_owned(),
-        unit: "% of what the link can carry, or of a yardstick; longer is better".to_owned(),
-        groups: groups.collect(),
-        limit: Some((100.0, "100 %".to_owned())),
-    }
-}
-
-fn haul_bar(label: String, value: f64) -> Bar {
-    Bar { label, value, range: None, note: None, kind: Kind::Haul }
-}
-
-fn scale_plot(scale: &Scale) -> Plot {
-    let files = scale.files.iter().map(|(load, cost)| {
-        let files = load.files();
-        haul_bar(format!("{} files", grouped(files as u32)), cost.wall * 1e6 / files as f64)
-    });
-    Plot {
-        title: "Time per file as files grow".to_owned(),
-        unit: "microseconds per file of 256 bytes, shorter is better".to_owned(),
-        groups: vec![Group { heading: String::new(), bars: files.collect() }],
-        limit: None,
-    }
-}
-
-fn sharing_plot(shared: &[Shared]) -> Plot {
-    let groups = shared.iter().map(|it| {
-        let heading =
-            it.pace.as_ref().map_or("haul cp".to_owned(), |pace| format!("haul cp --pace {pace}"));
-        let flow =
-            Bar { kind: Kind::Rival, ..haul_bar("TCP flow with CUBIC".to_owned(), it.flow / 1e6) };
-        let transfer = |at: usize| haul_bar(format!("transfer {}", at + 1), it.transfers[at] / 1e6);
-        Group { heading, bars: vec![transfer(0), transfer(1), flow] }
-    });
-    Plot {
-        title: "Two transfers and one TCP flow on 100 Mbit/s, 40 ms round trip".to_owned(),
-        unit: "MB/s".to_owned(),
-        groups: groups.collect(),
-        limit: Some((12.5, "the link".to_owned())),
-    }
-}
-
-/// A Markdown table whose columns are as wide in the source as on the page.
-fn align(lines: &[Vec<String>]) -> String {
-    let columns = lines.first().map_or(0, Vec::len);
-    let width = |column: usize| {
-        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0).max(3)
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for (at, line) in lines.iter().enumerate() {
-        for (column, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            // Figures stand to the right, so that digits of one weight are below each other.
-            let _ = match column {
-                0 => write!(text, "| {cell:<width$} "),
-                _ => write!(text, "| {cell:>width$} "),
-            };
-        }
-        text += "|\n";
-        if at == 0 {
-            for (column, width) in widths.iter().enumerate() {
-                let dashes = "-".repeat(width - 1);
-                let _ = match column {
-                    0 => write!(text, "| {dashes}- "),
-                    _ => write!(text, "| {dashes}: "),
-                };
-            }
-            text += "|\n";
-        }
-    }
-    text
 }
 
 /// A command as one would type it, with the folder of the bench as `$D`, the near namespace as `$A` and

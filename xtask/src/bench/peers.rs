@@ -62,6 +62,8 @@ pub struct UftpServer {
 pub const SSH_PORT: u16 = 2222;
 /// See [`SSH_PORT`].
 pub const RSYNC_PORT: u16 = 8730;
+/// Where uftpd listens unless it is told otherwise.
+const UFTP_PORT: u16 = 1044;
 
 impl HaulServer {
     /// Makes a home for the daemon and `clients` others that it knows and that know it, each with a key
@@ -186,13 +188,14 @@ impl UftpServer {
         let folder = place.fresh("uftp")?;
         let log = folder.join("log");
         let mut command = pair.command(End::B, uftpd);
-        // In the foreground, without asking for the name of the sender.
-        command.args(["-d", "-q", "-I", "link0", "-B", "4194304", "-D"]).arg(place.target());
+        // In the foreground, without asking for the name of the sender, and with no word on each file.
+        command.args(["-d", "-q", "-x", "1", "-I", "link0", "-B", "4194304", "-D"]);
+        command.arg(place.target());
         command.arg("-F").arg(folder.join("status")).arg("-P").arg(folder.join("pid"));
         let mut process = warden.spawn(silent(&mut command, &log)?)?;
-        wait_for(&mut process, &log, || says(&log, "RSA key").or_else(|| says(&log, "EC key")))?;
-        // It says nothing more before it listens.
-        thread::sleep(Duration::from_millis(300));
+        // It does not say when it listens; the kernel does.
+        let sockets = format!("/proc/{}/net/udp", process.id());
+        wait_for(&mut process, &log, || says(Path::new(&sockets), &format!(":{UFTP_PORT:04X} ")))?;
         Ok(Self { process })
     }
 }

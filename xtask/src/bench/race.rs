@@ -98,6 +98,18 @@ pub enum Ended {
     Stopped(Stopped),
 }
 
+impl Measurement {
+    /// Seconds of processor time on both ends.
+    pub fn cpu_sum(&self) -> f64 {
+        self.cpu.0 + self.cpu.1
+    }
+
+    /// Peak resident bytes on both ends.
+    pub fn memory_sum(&self) -> u64 {
+        self.memory.0 + self.memory.1
+    }
+}
+
 impl Entry {
     /// A program that has not run yet.
     pub fn new(contender: Contender) -> Self {
@@ -113,6 +125,11 @@ impl Entry {
     /// One figure of all runs.
     pub fn spread(&self, figure: impl Fn(&Measurement) -> f64) -> Spread {
         Spread::of(self.measurements.iter().map(figure).collect())
+    }
+
+    /// Seconds of processor time of all runs, both ends together.
+    pub fn cpu_sums(&self) -> Vec<f64> {
+        self.measurements.iter().map(Measurement::cpu_sum).collect()
     }
 
     /// The times.

@@ -17,8 +17,8 @@ use super::race::{Bench, Ended, Measurement};
 /// The longest that a million files may take.
 const AT_MOST: Duration = Duration::from_secs(900);
 
-/// The length of each of many files.
-const SMALL: u64 = 256;
+/// The length of each of many files. Shorter ones would take as much of a disk, which has pages of this.
+const SMALL: u64 = 4096;
 
 /// What one of many clients copies: a file of 16 MiB, and a hundred small ones.
 const CLIENT: [Load; 2] =
@@ -31,6 +31,13 @@ pub struct Scale {
     pub files: Vec<(Load, Measurement)>,
     /// By the number of clients at once.
     pub clients: Vec<Clients>,
+}
+
+impl Scale {
+    /// Whether it was measured with the files of today.
+    pub fn is_of_today(&self) -> bool {
+        self.files.iter().all(|(load, _)| load.bytes() == load.files() * SMALL)
+    }
 }
 
 /// What some clients at once cost.

@@ -1,5 +1,5 @@
-//! How haul shares a link: two transfers and one plain TCP flow with CUBIC, each for itself, and what a
-//! ping through the same link feels of it.
+//! How haul shares a link: two transfers, with and without a plain TCP flow with CUBIC, and that flow
+//! alone, each for itself; and what a ping through the same link feels of it.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use std::process::{Command, ExitCode};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use badlink::{Change, End, Pair, PairOptions, Settings};
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +25,9 @@ pub const SINK: &str = "sink";
 /// See [`SINK`].
 pub const POUR: &str = "pour";
 
-/// The link, in the words of `badlink`.
-pub const WORDS: &str = "rate=100mbit delay=20ms queue=500KB";
+/// The link, in the words of `badlink`. The queue holds three bandwidth-delay products, 120 ms: in a
+/// shorter one no ping could rise by as much as is asked for.
+pub const WORDS: &str = "rate=100mbit delay=20ms queue=1.5MB";
 
 /// Where the plain flow goes.
 const PORT: u16 = 5001;
@@ -37,21 +38,73 @@ const TELL_EVERY: Duration = Duration::from_millis(50);
 /// Seconds between two pings.
 const PING_EVERY: f64 = 0.05;
 
-/// What was found out with one pace.
+/// How long all send before bytes are counted, and how long they are counted, in seconds. CUBIC takes about
+/// ten from one loss to the next on this link.
+const LASTS: (f64, f64) = (5.0, 20.0);
+
+/// Seconds for which the idle link is pinged.
+const IDLE: f64 = 2.0;
+
+/// Who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scene {
+    /// The plain flow alone.
+    Cubic,
+    /// Two transfers with `--pace fair`.
+    Fair,
+    /// These and the plain flow.
+    FairAndCubic,
+    /// Two transfers with `--pace background`.
+    Background,
+    /// These and the plain flow.
+    BackgroundAndCubic,
+}
+
+/// What was found out in one scene.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Shared {
-    /// What haul was told; none where it cannot be told.
-    pub pace: Option<String>,
-    /// Bytes per second of each transfer.
-    pub transfers: [f64; 2],
-    /// Bytes per second of the plain flow.
-    pub flow: f64,
+    /// Which.
+    pub scene: Scene,
+    /// Bytes per second of each transfer, if there are any.
+    pub transfers: Vec<f64>,
+    /// Bytes per second of the plain flow, if it is there.
+    pub flow: Option<f64>,
     /// Round trips in milliseconds on the idle link.
     pub idle: Vec<f64>,
-    /// And while all three send.
+    /// And while these send.
     pub busy: Vec<f64>,
-    /// Pings without an answer while all three send.
+    /// Pings without an answer while these send.
     pub lost: usize,
+}
+
+impl Scene {
+    /// All, in the order of the page.
+    pub const ALL: [Self; 5] =
+        [Self::Cubic, Self::Fair, Self::FairAndCubic, Self::Background, Self::BackgroundAndCubic];
+
+    /// What haul is told; none where it does not send.
+    pub fn pace(self) -> Option<&'static str> {
+        match self {
+            Self::Cubic => None,
+            Self::Fair | Self::FairAndCubic => Some("fair"),
+            Self::Background | Self::BackgroundAndCubic => Some("background"),
+        }
+    }
+
+    /// Whether the plain flow sends.
+    pub fn has_flow(self) -> bool {
+        matches!(self, Self::Cubic | Self::FairAndCubic | Self::BackgroundAndCubic)
+    }
+
+    /// What it is, for people.
+    pub fn describe(self) -> String {
+        let flow = if self.has_flow() { " and CUBIC" } else { "" };
+        match self.pace() {
+            None => "CUBIC alone".to_owned(),
+            Some(pace) => format!("two `--pace {pace}`{flow}"),
+        }
+    }
 }
 
 impl Shared {
@@ -61,25 +114,41 @@ impl Shared {
         (mean(&self.busy) - mean(&self.idle), high(&self.busy) - high(&self.idle))
     }
 
-    /// All three together, in bytes per second.
-    pub fn sum(&self) -> f64 {
-        self.transfers.iter().sum::<f64>() + self.flow
+    /// The rates of all that send, the plain flow last, in bytes per second.
+    pub fn rates(&self) -> Vec<f64> {
+        self.transfers.iter().copied().chain(self.flow).collect()
     }
 }
 
-/// Runs it with each pace that haul knows; nothing without ping.
+/// Runs every scene; nothing without ping, or with a haul that does not know how to go slower.
 pub fn run(bench: &Bench<'_>, missing: &mut Vec<String>) -> Result<Option<Vec<Shared>>> {
     if machine::find("ping").is_none() {
         missing.push("ping is not installed, so how the link is shared is not measured".to_owned());
         return Ok(None);
     }
+    if !bench.programs.haul_help.contains("--pace") {
+        missing
+            .push("this haul knows no --pace, so how it shares a link is not measured".to_owned());
+        return Ok(None);
+    }
     eprintln!("\n== sharing a link");
-    let knows = bench.programs.haul_help.contains("--pace");
-    let paces: &[Option<&str>] = if knows { &[Some("fair"), Some("background")] } else { &[None] };
-    paces.iter().map(|pace| share(bench, *pace)).collect::<Result<Vec<_>>>().map(Some)
+    let (settle, seconds) = if bench.quick { (1.0, 3.0) } else { LASTS };
+    // Enough for one transfer alone on the link, and for a ping that waits for its last answer.
+    let load = Load::Large { bytes: (12.5e6 * (settle + seconds + 4.0)) as u64 };
+    load.write(&bench.place.source())?;
+    let source = bench.place.source().join(load.name());
+    let share = |scene| share(bench, scene, &source, (settle, seconds));
+    let shared: Vec<Shared> = Scene::ALL.into_iter().map(share).collect::<Result<_>>()?;
+    bench.place.clear_source()?;
+    Ok(Some(shared))
 }
 
-fn share(bench: &Bench<'_>, pace: Option<&str>) -> Result<Shared> {
+fn share(
+    bench: &Bench<'_>,
+    scene: Scene,
+    source: &Path,
+    (settle, seconds): (f64, f64),
+) -> Result<Shared> {
     let place = bench.place;
     place.clear()?;
     let mut settings = Settings::default();
@@ -89,14 +158,10 @@ fn share(bench: &Bench<'_>, pace: Option<&str>) -> Result<Shared> {
     let pair =
         bench.warden.pair(PairOptions { model: Some(settings), ..PairOptions::default() })?;
     pair.set_sysctl(End::A, "net.ipv4.tcp_congestion_control", "cubic")?;
-    // Enough for one transfer alone on the link for the whole time.
-    let (settle, seconds): (f64, f64) = if bench.quick { (1.0, 3.0) } else { (5.0, 20.0) };
-    let load = Load::Large { bytes: (12.5e6 * (settle + seconds)) as u64 };
-    load.write(&place.source())?;
-    let source = place.source().join(load.name());
-    let idle = ping(&pair, seconds.min(5.0))?.0;
+    let idle = ping(&pair, IDLE)?.0;
 
-    let targets = ["one", "two"].map(|name| place.target().join(name));
+    let names: &[&str] = if scene.pace().is_some() { &["one", "two"] } else { &[] };
+    let targets: Vec<_> = names.iter().map(|name| place.target().join(name)).collect();
     let mut servers = Vec::new();
     for target in &targets {
         fs::create_dir(target).with_context(|| format!("make {}", target.display()))?;
@@ -104,35 +169,43 @@ fn share(bench: &Bench<'_>, pace: Option<&str>) -> Result<Shared> {
         servers.push(HaulServer::start(bench.warden, haul, &pair, place, 1, target)?);
     }
     let log = place.private().join("sink.log");
-    let mut flow = flow(bench, &pair, &log)?;
+    let mut senders = if scene.has_flow() { flow(bench, &pair, &log)? } else { Vec::new() };
+    let client = place.private().join("sharing.log");
     for server in &servers {
         let mut command = pair.command(End::A, &bench.programs.haul);
-        command.args(["cp", "-q"]).arg(&source);
-        command.args(pace.map(|pace| ["--pace", pace]).into_iter().flatten());
+        command.args(["cp", "-q"]).arg(source);
+        command.args(scene.pace().map(|pace| ["--pace", pace]).into_iter().flatten());
         command.arg(format!("{}:target/", server.address)).env("HAUL_HOME", &server.homes[0]);
-        let client = place.private().join("sharing.log");
-        flow.push(bench.warden.spawn(silent(&mut command, &client)?)?);
+        senders.push(bench.warden.spawn(silent(&mut command, &client)?)?);
     }
     thread::sleep(Duration::from_secs_f64(settle));
-    let count = || [allocated(&targets[0]), allocated(&targets[1]), poured(&log)];
+    let count = || -> (Vec<u64>, u64) {
+        (targets.iter().map(|target| allocated(target)).collect(), poured(&log))
+    };
     let (before, began) = (count(), Instant::now());
     let (busy, lost) = ping(&pair, seconds)?;
     let (after, took) = (count(), began.elapsed().as_secs_f64());
-    let rate = |at: usize| after[at].saturating_sub(before[at]) as f64 / took;
+    for sender in &mut senders {
+        // Whoever has ended shares nothing: the figures would be those of fewer.
+        if let Some(status) = sender.ended()? {
+            let said = fs::read_to_string(&client).unwrap_or_default();
+            bail!("who was to send with {} is gone: {status}: {}", scene.describe(), said.trim());
+        }
+    }
+    let rate = |(after, before): (&u64, &u64)| after.saturating_sub(*before) as f64 / took;
     let shared = Shared {
-        pace: pace.map(str::to_owned),
-        transfers: [rate(0), rate(1)],
-        flow: rate(2),
+        scene,
+        transfers: after.0.iter().zip(&before.0).map(rate).collect(),
+        flow: scene.has_flow().then(|| rate((&after.1, &before.1))),
         idle,
         busy,
         lost,
     };
-    drop((flow, servers));
+    drop((senders, servers));
     drop(pair);
     place.clear()?;
-    place.clear_source()?;
-    let megabytes = [shared.transfers[0], shared.transfers[1], shared.flow].map(|rate| rate / 1e6);
-    eprintln!("{}: {megabytes:.2?} MB/s, ping +{:.1} ms", pace.unwrap_or("-"), shared.rise().0);
+    let megabytes: Vec<f64> = shared.rates().iter().map(|rate| rate / 1e6).collect();
+    eprintln!("{}: {megabytes:.2?} MB/s, ping +{:.1} ms", scene.describe(), shared.rise().0);
     Ok(shared)
 }
 
@@ -180,7 +253,7 @@ fn times(said: &str) -> Vec<f64> {
 
 /// The far end of a plain flow: takes one connection and says how many bytes came.
 pub fn sink(words: &[String]) -> Result<ExitCode> {
-    let [address] = words else { anyhow::bail!("sink needs an address") };
+    let [address] = words else { bail!("sink needs an address") };
     let listener = TcpListener::bind(address).with_context(|| format!("listen on {address}"))?;
     let mut output = std::io::stdout();
     writeln!(output, "0")?;
@@ -201,7 +274,7 @@ pub fn sink(words: &[String]) -> Result<ExitCode> {
 
 /// The near end of a plain flow: sends until it is ended.
 pub fn pour(words: &[String]) -> Result<ExitCode> {
-    let [address] = words else { anyhow::bail!("pour needs an address") };
+    let [address] = words else { bail!("pour needs an address") };
     let mut stream =
         TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
     let buffer = vec![0x5a; 1 << 18];

@@ -47,3 +47,18 @@ fn a_row_of_other_work_is_not_shown() {
     archive.parts.insert("1".to_owned(), part);
     assert!(archive.rows().is_empty());
 }
+
+#[test]
+fn figures_in_an_older_form_are_left_out_and_the_others_stay() {
+    let path = std::env::temp_dir().join(format!("haul-xtask-older-{}", std::process::id()));
+    let mut stored = serde_json::to_value(archive()).unwrap();
+    let mut older = stored["parts"]["7"].clone();
+    older["figures"] = serde_json::json!({ "sharing": [{ "pace": "fair", "flow": 1.0 }] });
+    stored["parts"][SHARING] = older;
+    fs::write(&path, stored.to_string()).unwrap();
+    let read = Archive::read(&path, &["two cores".to_owned()], "tmpfs");
+    fs::remove_file(&path).unwrap();
+    let read = read.unwrap();
+    assert!(read.sharing().is_none());
+    assert_eq!(read.rows().len(), 1);
+}

@@ -35,6 +35,15 @@ fn a_missing_an_extra_a_shorter_and_a_changed_file_are_seen() {
 }
 
 #[test]
+fn a_small_file_takes_a_page_and_an_inode() {
+    let many = |bytes| Load::Many { folders: 1000, each: 1000, bytes }.space();
+    assert_eq!(many(4096), 5_120_000_000);
+    assert_eq!(many(256), many(4096));
+    assert_eq!(many(4097), 9_216_000_000);
+    assert_eq!(Load::Large { bytes: 1 << 30 }.space(), (1 << 30) + 1024);
+}
+
+#[test]
 fn numbers_are_grouped() {
     for (number, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
         assert_eq!(grouped(number), text);

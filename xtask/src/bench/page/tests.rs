@@ -1,16 +1,21 @@
+use super::rows::verdict;
 use super::*;
-use crate::bench::contender::{Congestion, Contender};
-use crate::bench::grid::GridRow;
-use crate::bench::race::Stopped;
+use crate::bench::contender::{Congestion, Contender, Program};
+use crate::bench::data::Load;
+use crate::bench::grid::{Aim, AsWhat, GridRow};
+use crate::bench::race::{Entry, Measurement, Stopped};
+use crate::bench::scale::Scale;
 
-fn entry(program: Program, walls: &[f64]) -> Entry {
+/// A program with runs that took so long, and cost the same.
+pub fn entry(program: Program, walls: &[f64]) -> Entry {
     let mut entry = Entry::new(Contender { program, congestion: Congestion::Own });
     let measurement = |wall| Measurement { wall, cpu: (0.5, 0.25), memory: (2 << 20, 3 << 20) };
     entry.measurements = walls.iter().copied().map(measurement).collect();
     entry
 }
 
-fn result(row: GridRow, entries: Vec<Entry>) -> RowResult {
+/// A row of these.
+pub fn result(row: GridRow, entries: Vec<Entry>) -> RowResult {
     RowResult { row, entries, unread: 0 }
 }
 
@@ -40,33 +45,20 @@ fn a_table_has_medians_ratios_and_what_was_stopped() {
 }
 
 #[test]
-fn a_rival_that_is_better_is_named_and_a_yardstick_is_none() {
-    let rows = [result(
-        GRID[0],
-        vec![
-            entry(Program::Haul, &[2.0]),
-            entry(Program::RsyncDaemon, &[1.0]),
-            entry(Program::Scp, &[4.0]),
-            entry(Program::BareTls, &[0.5]),
-        ],
-    )];
-    let text = better_rivals(&rows);
-    assert!(text.contains("rsync daemon, not encrypted takes 1.00 s, haul 2.00 s"), "{text}");
-    assert!(!text.contains("scp") && !text.contains("bare") && !text.contains("Nowhere"), "{text}");
-    let rows = [result(GRID[0], vec![entry(Program::Haul, &[1.0]), entry(Program::Scp, &[4.0])])];
-    assert!(better_rivals(&rows).contains("Nowhere"));
-    // Without figures of haul nothing may look like a victory.
-    let rows = [result(GRID[0], vec![entry(Program::Scp, &[4.0])])];
-    assert!(better_rivals(&rows).contains("haul has no figures"));
-}
-
-#[test]
 fn targets_are_met_missed_or_not_measured() {
     // The limit of this row is 105 MB at 23.7 MB/s, 4.43 s.
     let entries = vec![entry(Program::Haul, &[4.6]), entry(Program::HaulAgain, &[5.0])];
     let row = &result(GRID[6], entries);
     assert_eq!(verdict(row, &row.row.aims[0]), "met: 0.96, wanted 0.90 x the limit");
     assert_eq!(verdict(row, &row.row.aims[1]), "missed: 0.89, wanted 0.95 x the limit, host known");
+    // Of two ways of sending, the better one counts.
+    let mut better = entry(Program::RsyncDaemon, &[2.0]);
+    better.contender.congestion = Congestion::Cubic;
+    let mut worse = entry(Program::RsyncDaemon, &[4.0]);
+    worse.contender.congestion = Congestion::Bbr;
+    let clean = result(GRID[0], vec![entry(Program::Haul, &[2.0]), worse, better]);
+    let said = "missed: 1.00, wanted 1.20 x rsync daemon, not encrypted, CUBIC";
+    assert_eq!(verdict(&clean, &clean.row.aims[0]), said);
     let aim = Aim { as_what: AsWhat::BestRival, ..row.row.aims[0] };
     assert_eq!(verdict(row, &aim), "not measured: wanted 0.90 x the best rival");
 }
@@ -82,9 +74,67 @@ fn commands_are_shown_without_the_folders_of_this_run() {
     assert_eq!(shown(&command, Path::new("/tmp/x-1")), expected);
 }
 
+/// An archive with every part, of which each row has no entries.
+fn archive() -> Archive {
+    let part = |figures| Part {
+        day: "2026-01-01".to_owned(),
+        runs: 5,
+        versions: vec!["haul 1 (abc)".to_owned()],
+        missing: Vec::new(),
+        figures,
+    };
+    let mut archive = Archive::default();
+    for row in GRID {
+        let figures = Figures::Row { load: row.load, entries: Vec::new(), unread: 0 };
+        archive.parts.insert(row.number.to_string(), part(figures));
+    }
+    let scale = Figures::Scale(Scale { files: Vec::new(), clients: Vec::new() });
+    archive.parts.insert(SCALE.to_owned(), part(scale));
+    archive.parts.insert(SHARING.to_owned(), part(Figures::Sharing(Vec::new())));
+    archive
+}
+
 #[test]
-fn rows_without_figures_are_named() {
-    let all: Vec<RowResult> = GRID.iter().map(|row| result(*row, Vec::new())).collect();
-    assert_eq!(lacking(&all), "");
-    assert_eq!(lacking(&all[1..8]), "Not measured yet: rows 1, 9.\n\n");
+fn parts_without_figures_are_named() {
+    let mut archive = archive();
+    assert_eq!(lacking(&archive), "");
+    for name in ["1", "9", SCALE, SHARING] {
+        archive.parts.remove(name);
+    }
+    assert_eq!(
+        lacking(&archive),
+        "Not measured yet: row 1, row 9, how cost grows, how a link is shared.\n\n"
+    );
+}
+
+#[test]
+fn growth_of_other_files_is_not_measured() {
+    let mut archive = archive();
+    let load = Load::Many { folders: 1, each: 1000, bytes: 256 };
+    let cost = Measurement { wall: 1.0, cpu: (0.5, 0.25), memory: (2 << 20, 3 << 20) };
+    let scale = Scale { files: vec![(load, cost)], clients: Vec::new() };
+    archive.parts.get_mut(SCALE).unwrap().figures = Figures::Scale(scale);
+    assert_eq!(lacking(&archive), "Not measured yet: how cost grows.\n\n");
+}
+
+#[test]
+fn parts_that_no_commit_holds_are_named_loudly() {
+    let mut archive = archive();
+    assert_eq!(changed(&archive), "");
+    for name in ["3", SHARING] {
+        archive.parts.get_mut(name).unwrap().versions[0] = "haul 1 (abc and changes)".to_owned();
+    }
+    let said = changed(&archive);
+    assert!(
+        said.starts_with("**Warning") && said.contains("row 3, how a link is shared"),
+        "{said}"
+    );
+    let report =
+        Report { runs: 5, day: String::new(), versions: vec!["haul 1 (abc)".to_owned()], archive };
+    let page = report.page();
+    let (warning, summary) = (page.find("**Warning"), page.find("## Summary"));
+    assert!(warning.is_some() && warning < summary, "{page}");
+    assert!(!report.is_changed());
+    let versions = vec![format!("haul 1 (abc{})", machine::CHANGED)];
+    assert!(Report { versions, ..report }.is_changed());
 }

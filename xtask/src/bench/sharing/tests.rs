@@ -15,25 +15,33 @@ fn pings_are_read_and_lost_ones_are_not() {
 #[test]
 fn a_rise_is_over_the_idle_link() {
     let shared = Shared {
-        pace: None,
-        transfers: [3e6, 4e6],
-        flow: 5e6,
+        scene: Scene::FairAndCubic,
+        transfers: vec![3e6, 4e6],
+        flow: Some(5e6),
         idle: vec![40.0, 40.0],
         busy: vec![50.0, 60.0, 100.0],
         lost: 0,
     };
     assert_eq!(shared.rise(), (30.0, 60.0));
-    assert_eq!(shared.sum(), 12e6);
+    assert_eq!(shared.rates(), [3e6, 4e6, 5e6]);
 }
 
 #[test]
-fn the_words_of_the_link_are_understood() {
+fn the_queue_is_longer_than_what_a_ping_may_rise_by() {
     let mut settings = Settings::default();
     for word in WORDS.split_whitespace() {
         settings.apply(&Change::parse(word).unwrap()).unwrap();
     }
-    // One bandwidth-delay product: 100 Mbit/s for 40 ms.
     let profile = &settings.profiles[0];
-    let product = profile.rate.unwrap() / 8.0 * (2 * profile.delay) as f64 / 1e9;
-    assert_eq!(profile.queue.unwrap() as f64, product);
+    let full = profile.queue.unwrap() as f64 / (profile.rate.unwrap() / 8.0);
+    assert_eq!((full * 1e3, profile.delay * 2), (120.0, 40_000_000));
+}
+
+#[test]
+fn every_scene_has_haul_or_the_plain_flow() {
+    for scene in Scene::ALL {
+        assert!(scene.pace().is_some() || scene.has_flow());
+    }
+    assert_eq!(Scene::BackgroundAndCubic.describe(), "two `--pace background` and CUBIC");
+    assert_eq!(Scene::Fair.describe(), "two `--pace fair`");
 }
