@@ -6,12 +6,12 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 const KNOWN: [(&[&str], &str); 9] = [
     (
         &["-a", "--archive"],
-        "folders, times, permissions and links are always kept; --owner, --xattrs and --setid keep more",
+        "leave it out: folders, times, permissions and links are always kept; --owner, --xattrs and --setid keep more",
     ),
     (&["-z", "-C", "--compress"], "leave it out: haul does not compress"),
     (
         &["-P"],
-        "what has arrived is always kept, and progress is always shown; a port stands behind the host, as in \
+        "leave it out: what has arrived is always kept, and progress is always shown; a port stands behind the host, as in \
          HOST:4285:PATH",
     ),
     (&["--partial"], "leave it out: what has arrived is always kept and used again"),
