@@ -28,7 +28,7 @@ pub struct DirectionStats {
     pub queue_full: u64,
     /// Above what the policer grants.
     pub policed: u64,
-    /// UDP on a link that drops it; a relay has none such.
+    /// Of a protocol that the link drops; a relay drops none.
     pub filtered: u64,
     /// Arrived twice.
     pub duplicated: u64,

@@ -13,6 +13,8 @@ pub struct Settings {
     /// UDP packets vanish, in both directions, as behind a firewall. Only a link that sees whole IP
     /// packets can tell.
     pub drop_udp: bool,
+    /// The same for TCP.
+    pub drop_tcp: bool,
     /// Nothing passes in either direction, and what was under way is lost.
     pub down: bool,
 }
@@ -21,7 +23,7 @@ impl Default for Settings {
     /// A perfect wire. Packets that are held back once `reorder` is set are so for 2 ms.
     fn default() -> Self {
         let profile = Profile { reorder_by: 2_000_000, ..Profile::default() };
-        Self { profiles: [profile.clone(), profile], drop_udp: false, down: false }
+        Self { profiles: [profile.clone(), profile], drop_udp: false, drop_tcp: false, down: false }
     }
 }
 
@@ -30,6 +32,8 @@ impl Default for Settings {
 pub enum Change {
     /// UDP vanishes from now on, or no longer.
     DropUdp(bool),
+    /// TCP vanishes from now on, or no longer.
+    DropTcp(bool),
     /// The link is down from now on, or up again.
     Down(bool),
     /// An option of one or both directions has another value.
@@ -95,6 +99,7 @@ impl Settings {
     pub fn apply(&mut self, change: &Change) -> Result<(), WordsError> {
         match change {
             Change::DropUdp(drop) => self.drop_udp = *drop,
+            Change::DropTcp(drop) => self.drop_tcp = *drop,
             Change::Down(down) => self.down = *down,
             Change::Option { name, value } => self.set(name, value)?,
         }
@@ -103,7 +108,7 @@ impl Settings {
 }
 
 impl Change {
-    /// Reads `udp-drop`, `udp-pass`, `down`, `up`, `blocked` or `OPTION=VALUE`.
+    /// Reads `udp-drop`, `udp-pass`, `tcp-drop`, `tcp-pass`, `down`, `up`, `blocked` or `OPTION=VALUE`.
     ///
     /// # Errors
     /// It is none of these, or would not be understood by [`Settings::apply`].
@@ -111,6 +116,8 @@ impl Change {
         let change = match text {
             "udp-drop" => Self::DropUdp(true),
             "udp-pass" => Self::DropUdp(false),
+            "tcp-drop" => Self::DropTcp(true),
+            "tcp-pass" => Self::DropTcp(false),
             "down" => Self::Down(true),
             "up" => Self::Down(false),
             _ => {

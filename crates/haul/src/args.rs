@@ -9,8 +9,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use link::{LaneKind, LinkChoice, Pace};
 
-use crate::units;
+use crate::units::{self, UnitError};
 
+mod habits;
 mod rules;
 
 pub use rules::Rules;
@@ -56,6 +57,19 @@ pub enum Command {
 }
 
 impl Arguments {
+    /// The command line of this process. For a mistake in it, and for --help, the parser ends the process.
+    pub fn of_process() -> Self {
+        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let words: Vec<OsString> = words.into_iter().collect();
+        Self::try_parse_from(&words).map_err(|error| match words.get(1) {
+            Some(command) if command == "cp" => habits::explain(error),
+            _ => error,
+        })
+    }
+
     /// Whether errors are to be told on standard output too.
     pub fn wants_json(&self) -> bool {
         match &self.command {
@@ -113,8 +127,9 @@ pub struct CopyArguments {
     #[arg(long, value_name = "auto|quic|tcp", default_value = "auto", value_parser = parse_link)]
     pub link: LinkChoice,
     /// How hard to push: fair shares the path with others, background leaves it to them, and a rate
-    /// such as 20MB is kept whatever is lost. For a pull and over TCP a rate is an upper bound, and
-    /// over TCP background is only as modest as the system can be: see the guide.
+    /// such as 20MB, which is bytes per second, is kept whatever is lost: one above what the path has
+    /// takes it from everybody else. For a pull and over TCP a rate is an upper bound, and over TCP
+    /// background is only as modest as the system can be: see the guide.
     #[arg(long, value_name = "fair|background|RATE", default_value = "fair", value_parser = parse_pace)]
     pub pace: Pace,
     /// How long to wait for a link that is down, such as 30s, 2h or 1d. [default: 5m, and 30s for the
@@ -149,8 +164,8 @@ pub struct CopyArguments {
     /// Errors only.
     #[arg(short, long)]
     pub quiet: bool,
-    /// A line for each file, and what the link does.
-    #[arg(short, long, conflicts_with = "quiet")]
+    /// A line for each file, what the link does, and what holds the copy back.
+    #[arg(short, long, conflicts_with = "quiet", overrides_with = "verbose")]
     pub verbose: bool,
 }
 
@@ -280,6 +295,9 @@ pub struct DoctorArguments {
     #[arg(long, value_name = "N", default_value_t = 3,
           value_parser = clap::value_parser!(u64).range(1..=transfer::message::MAX_MEASURE_SECONDS))]
     pub seconds: u64,
+    /// Which kind of link is measured: auto tries both and takes the one that a copy would begin with.
+    #[arg(long, value_name = "auto|quic|tcp", default_value = "auto", value_parser = parse_link)]
+    pub link: LinkChoice,
     /// Measure the disk under this folder too, with a scratch file of 256 MB and some small ones, which
     /// are removed.
     #[arg(long, value_name = "PATH")]
@@ -296,6 +314,7 @@ const DOCTOR_AFTER: &str = "\
 Examples:
   haul doctor HOST
   haul doctor HOST:archive --disk /srv/photos
+  haul doctor HOST --link tcp                       what a copy with the same option would have
 
 Exit codes: 0 everything was measured; 1 something could not be; 2 the command cannot work as given;
 3 refused, a key or a permission; 4 the host was not reached; 130 interrupted.";
@@ -396,8 +415,8 @@ pub struct TryArguments {
     /// Where the chance that loses packets starts.
     #[arg(long, default_value_t = 1, hide = true)]
     pub seed: u64,
-    /// A line for each file, and what the link does.
-    #[arg(short, long)]
+    /// A line for each file, what the link does, and what holds the copy back.
+    #[arg(short, long, overrides_with = "verbose")]
     pub verbose: bool,
 }
 
@@ -414,9 +433,10 @@ fn parse_pace(text: &str) -> Result<Pace, String> {
     match text {
         "fair" => Ok(Pace::Fair),
         "background" => Ok(Pace::Background),
-        _ => units::parse_rate(text)
-            .map(Pace::Fixed)
-            .map_err(|_| "say fair, background, or a rate such as 20MB".to_owned()),
+        _ => units::parse_rate(text).map(Pace::Fixed).map_err(|error| match error {
+            UnitError::Unitless => error.to_string(),
+            _ => "say fair, background, or a rate such as 20MB".to_owned(),
+        }),
     }
 }
 

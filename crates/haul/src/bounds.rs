@@ -40,37 +40,64 @@ pub fn cores(thousandths: u64) -> String {
     format!("{:.1} cores", thousandths as f64 / 1000.0)
 }
 
-/// A few words, to stand behind `by`; nothing while nothing is known.
+/// A few words with the figure, to stand behind `by`; nothing while nothing is known. A figure of zero is one
+/// that is not known.
 pub fn words(bound: Bound, here: Here) -> Option<String> {
+    if bound.kind == BoundKind::Unknown {
+        return None;
+    }
+    if bound.figure == 0 {
+        return Some(kind_words(bound.kind, here));
+    }
     let figure = bound.figure;
     let rate = || units::rate(figure as f64);
+    let kind = kind_words(bound.kind, here);
     Some(match bound.kind {
         BoundKind::Unknown => return None,
-        BoundKind::Walk => "walking the tree".to_owned(),
-        BoundKind::SourceDisk => "the sending disk".to_owned(),
-        BoundKind::SourceCpu => format!("CPU {}", here.source()),
-        BoundKind::TargetDisk => "the receiving disk".to_owned(),
-        BoundKind::TargetCpu => format!("CPU {}", here.target()),
         BoundKind::Limit => format!("the limit of {}", rate()),
-        BoundKind::PathLoss => format!("path loss {}", percent(figure as f64 / 1e6)),
-        BoundKind::Policer => format!("a policer at {}", rate()),
-        BoundKind::Path => "the path".to_owned(),
-        BoundKind::PeerWindow => "the receiver's window".to_owned(),
-        BoundKind::SocketBuffer => "socket buffers".to_owned(),
-        BoundKind::RoundTrips => "waiting for answers".to_owned(),
-        BoundKind::Finishing => "finishing files".to_owned(),
+        BoundKind::PathLoss => format!("{kind} {}", percent(figure as f64 / 1e6)),
+        BoundKind::SourceDisk | BoundKind::TargetDisk | BoundKind::Policer | BoundKind::Path => {
+            format!("{kind} at {}", rate())
+        }
+        BoundKind::Walk => format!("{kind} ({} per second)", entries(figure)),
+        BoundKind::SourceCpu | BoundKind::TargetCpu => format!("{kind} ({})", cores(figure)),
+        BoundKind::PeerWindow | BoundKind::SocketBuffer => {
+            format!("{kind} ({} of the time)", percent(figure as f64 / 1e3))
+        }
+        BoundKind::RoundTrips => format!("{kind} ({} ms each)", millis(figure)),
+        BoundKind::Finishing => format!("{kind} ({figure} left)"),
     })
 }
 
-/// A kind alone, for shares of time.
+/// A kind alone, for shares of time and where there is no room for its figure.
 pub fn kind_words(kind: BoundKind, here: Here) -> String {
     match kind {
-        BoundKind::Unknown => "nothing that is known".to_owned(),
-        BoundKind::Limit => "a limit".to_owned(),
-        BoundKind::PathLoss => "path loss".to_owned(),
-        BoundKind::Policer => "a policer".to_owned(),
-        kind => words(Bound::new(kind, 0), here).unwrap_or_default(),
+        BoundKind::Unknown => "nothing that is known",
+        BoundKind::Walk => "walking the tree",
+        BoundKind::SourceDisk => "the sending disk",
+        BoundKind::SourceCpu => return format!("CPU {}", here.source()),
+        BoundKind::TargetDisk => "the receiving disk",
+        BoundKind::TargetCpu => return format!("CPU {}", here.target()),
+        BoundKind::Limit => "a limit",
+        BoundKind::PathLoss => "path loss",
+        BoundKind::Policer => "a policer",
+        BoundKind::Path => "the path",
+        BoundKind::PeerWindow => "the receiver's window",
+        BoundKind::SocketBuffer => "socket buffers",
+        BoundKind::RoundTrips => "waiting for answers",
+        BoundKind::Finishing => "finishing files",
     }
+    .to_owned()
+}
+
+fn entries(count: u64) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
+}
+
+/// Microseconds as milliseconds, with the digits that say something.
+pub fn millis(micros: u64) -> String {
+    let millis = micros as f64 / 1e3;
+    if millis < 10.0 { format!("{millis:.2}") } else { format!("{millis:.0}") }
 }
 
 /// The name of a kind in JSON.
@@ -120,7 +147,8 @@ pub fn advice(bound: Bound, here: Here) -> Option<String> {
     Some(match bound.kind {
         BoundKind::Unknown => return None,
         BoundKind::Walk => format!(
-            "the walk finds {figure} entries per second {}: only a faster disk there helps, or fewer files",
+            "the walk finds {} per second {}: only a faster disk there helps, or fewer files",
+            entries(figure),
             here.source()
         ),
         BoundKind::SourceDisk => format!(
@@ -167,8 +195,8 @@ pub fn advice(bound: Bound, here: Here) -> Option<String> {
             here.source()
         ),
         BoundKind::RoundTrips => format!(
-            "each answer takes {:.0} ms, and there was nothing to send meanwhile",
-            figure as f64 / 1e3
+            "each answer takes {} ms, and there was nothing to send meanwhile",
+            millis(figure)
         ),
         BoundKind::Finishing => {
             "all had been sent, and the last files were being finished and made durable".to_owned()
@@ -220,17 +248,35 @@ mod tests {
     }
 
     #[test]
-    fn ends_are_named_as_seen_from_here() {
-        let check = |kind, here, expected: &str| {
-            assert_eq!(words(Bound::new(kind, 50_000), here).unwrap(), expected);
+    fn words_hold_the_figure_and_name_ends_as_seen_from_here() {
+        let check = |kind, figure, here, expected: &str| {
+            assert_eq!(words(Bound::new(kind, figure), here).unwrap(), expected);
         };
-        check(BoundKind::SourceCpu, Here::Source, "CPU here");
-        check(BoundKind::SourceCpu, Here::Target, "CPU there");
-        check(BoundKind::TargetCpu, Here::Source, "CPU there");
-        check(BoundKind::TargetCpu, Here::Both, "CPU here");
-        check(BoundKind::TargetDisk, Here::Source, "the receiving disk");
-        check(BoundKind::PathLoss, Here::Source, "path loss 5.0%");
-        check(BoundKind::Limit, Here::Source, "the limit of 50.0 kB/s");
+        let source = |kind, figure, expected| check(kind, figure, Here::Source, expected);
+        source(BoundKind::Walk, 1200, "walking the tree (1200 entries per second)");
+        source(BoundKind::SourceDisk, 258_200_000, "the sending disk at 258.2 MB/s");
+        source(BoundKind::SourceCpu, 1100, "CPU here (1.1 cores)");
+        check(BoundKind::SourceCpu, 1100, Here::Target, "CPU there (1.1 cores)");
+        source(BoundKind::TargetDisk, 20_000_000, "the receiving disk at 20.0 MB/s");
+        source(BoundKind::TargetCpu, 1900, "CPU there (1.9 cores)");
+        check(BoundKind::TargetCpu, 1900, Here::Both, "CPU here (1.9 cores)");
+        source(BoundKind::Limit, 50_000, "the limit of 50.0 kB/s");
+        source(BoundKind::PathLoss, 50_000, "path loss 5.0%");
+        source(BoundKind::Policer, 12_500_000, "a policer at 12.5 MB/s");
+        source(BoundKind::Path, 23_000_000, "the path at 23.0 MB/s");
+        source(BoundKind::PeerWindow, 800, "the receiver's window (80% of the time)");
+        source(BoundKind::SocketBuffer, 60, "socket buffers (6.0% of the time)");
+        source(BoundKind::RoundTrips, 50_400, "waiting for answers (50 ms each)");
+        source(BoundKind::RoundTrips, 800, "waiting for answers (0.80 ms each)");
+        source(BoundKind::Finishing, 7, "finishing files (7 left)");
+    }
+
+    #[test]
+    fn a_figure_that_is_not_known_is_not_shown() {
+        for kind in BOUND_KINDS.into_iter().filter(|kind| *kind != BoundKind::Unknown) {
+            let words = words(Bound::new(kind, 0), Here::Source).unwrap();
+            assert!(!words.contains(|character: char| character.is_ascii_digit()), "{words}");
+        }
     }
 
     #[test]

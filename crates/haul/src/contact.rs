@@ -15,7 +15,7 @@ use transfer::client::{Connect, Way};
 use crate::address::bare;
 use crate::interrupt::Interrupt;
 use crate::keys;
-use crate::report::{Code, Failure, Hinted};
+use crate::report::{self, Code, Failure, Hinted};
 use crate::state::{KNOWN_HOSTS, Places};
 use crate::trust::KnownHostCheck;
 
@@ -171,7 +171,12 @@ pub async fn reach(
                     () = interrupt.wait() => return Err(transfer::TransferError::Cancelled.into()),
                 }
             }
-            _ => return Err(with_our_line(error.into(), &identity)),
+            _ => {
+                return Err(match report::unanswered_hint(&error, choice) {
+                    Some(hint) => Hinted { error: error.into(), hint }.into(),
+                    None => with_our_line(error.into(), &identity),
+                });
+            }
         }
     }
 }

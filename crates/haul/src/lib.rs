@@ -52,12 +52,10 @@ pub use report::Code;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Runs the command line of this process and says how it ended; errors have been printed.
 pub fn main() -> ExitCode {
-    // The parser ends the process itself for --help and for mistakes, which is code 2.
-    let arguments = args::Arguments::parse();
+    // For --help and for mistakes, which is code 2, it does not return.
+    let arguments = args::Arguments::of_process();
     let json = arguments.wants_json();
     match commands::run(arguments) {
         Ok(code) => code.into(),

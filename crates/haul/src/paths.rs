@@ -65,3 +65,6 @@ impl PathStore {
         digest.chars().take(32).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

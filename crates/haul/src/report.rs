@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use files::FilesError;
-use link::{HostRefused, LinkError};
+use link::{HostRefused, LaneKind, LinkChoice, LinkError};
 use transfer::TransferError;
 use transfer::host::Refusal;
 use transfer::message::RefuseCode;
@@ -223,6 +223,30 @@ fn of_refusal(code: RefuseCode) -> (Code, Option<String>) {
     }
 }
 
+/// What to look at where a host did not answer over the kinds of link that were tried; none for other errors.
+pub fn unanswered_hint(error: &LinkError, choice: LinkChoice) -> Option<String> {
+    let (LinkError::NoAnswer { peer, .. }
+    | LinkError::NobodyServes { peer, .. }
+    | LinkError::Unreachable { peer, .. }) = error
+    else {
+        return None;
+    };
+    let (protocols, otherwise) = match choice {
+        LinkChoice::Auto | LinkChoice::PreferQuic => ("UDP or TCP", ""),
+        LinkChoice::Only(LaneKind::Quic) => {
+            ("UDP", "\nWhere that is blocked, --link auto finds another way")
+        }
+        LinkChoice::Only(LaneKind::Tcp) => {
+            ("TCP", "\nWhere that is blocked, --link auto finds another way")
+        }
+    };
+    let address = peer.address();
+    Some(format!(
+        "is `haul serve` running there, and does every firewall on the way let {protocols} through to \
+         {address}?{otherwise}"
+    ))
+}
+
 fn of_link(error: &LinkError) -> (Code, Option<String>) {
     let code = match error {
         LinkError::HostKey { .. } | LinkError::Refused { .. } => Code::Refused,
@@ -230,10 +254,9 @@ fn of_link(error: &LinkError) -> (Code, Option<String>) {
         _ => Code::Link,
     };
     let hint = match error {
-        LinkError::NoAnswer { peer, .. } | LinkError::NobodyServes { peer, .. } => Some(format!(
-            "is `haul serve` running there, and does every firewall on the way let UDP or TCP through to {}?",
-            peer.address()
-        )),
+        LinkError::NoAnswer { .. }
+        | LinkError::NobodyServes { .. }
+        | LinkError::Unreachable { .. } => unanswered_hint(error, LinkChoice::Auto),
         LinkError::Socket { source, local, .. }
             if source.kind() == std::io::ErrorKind::AddrInUse =>
         {

@@ -32,7 +32,8 @@ impl Places {
         Self::from(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
     }
 
-    fn from(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
+    /// From what `variable` says the environment is.
+    pub fn from(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         if let Some(home) = variable("HAUL_HOME") {
             let home = PathBuf::from(home);
             return Ok(Self { config: home.clone(), state: home });

@@ -9,6 +9,12 @@ pub enum UnitError {
     /// Not a number of bytes.
     #[error("write a number of bytes such as 10MB, 500k or 1.5GB")]
     Bytes,
+    /// So small a rate is most likely meant in another unit.
+    #[error(
+        "a rate is in bytes per second, so this is hardly any: write 100k for 100,000 bytes per second (scp's -l \
+         800, in kbit/s, and rsync's --bwlimit=98, in KiB/s), or B behind the number if it is meant"
+    )]
+    Unitless,
     /// Nothing would ever move.
     #[error("it is zero, which would carry nothing")]
     Zero,
@@ -17,10 +23,18 @@ pub enum UnitError {
     Duration,
 }
 
-/// Reads bytes per second: `10MB`, `10MB/s`, `500k`, `1.5G`.
+/// Below this a rate must say its unit. Others that copy count in kbit/s or KiB/s, and a habit would make a copy
+/// a thousand times slower than was meant.
+const LEAST_UNITLESS: u64 = 10_000;
+
+/// Reads bytes per second: `10MB`, `10MB/s`, `500k`, `1.5G`, `800B`.
 pub fn parse_rate(text: &str) -> Result<u64, UnitError> {
-    match parse_bytes(text.strip_suffix("/s").unwrap_or(text))? {
+    let text = text.strip_suffix("/s").unwrap_or(text);
+    match parse_bytes(text)? {
         0 => Err(UnitError::Zero),
+        rate if rate < LEAST_UNITLESS && text.ends_with(|end: char| end.is_ascii_digit()) => {
+            Err(UnitError::Unitless)
+        }
         rate => Ok(rate),
     }
 }

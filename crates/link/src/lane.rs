@@ -10,7 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::memory::Account;
-use crate::{Bound, LinkError, ParcelError, PathMemory, PeerName, Permissions, PublicKey, Warning};
+use crate::{
+    Bound, LinkError, Pace, ParcelError, PathMemory, PeerName, Permissions, PublicKey, Warning,
+};
 
 mod quic;
 pub(crate) mod tcp;
@@ -121,6 +123,10 @@ pub struct LaneStats {
     pub app_limited: bool,
     /// What keeps the rate from being higher.
     pub bound: Option<Bound>,
+    /// How much of the path this end takes. Over TCP it is background or fair, whatever the congestion control.
+    pub pace: Option<Pace>,
+    /// The rate of an earlier lane that this one began with, in bytes per second.
+    pub remembered_rate: u64,
 }
 
 impl Lane {

@@ -46,16 +46,43 @@ pub async fn reach(
     options: &DialOptions,
     choice: LinkChoice,
 ) -> Result<Lane, LinkError> {
-    let began = Instant::now();
     let of = |kind| DialOptions { kind, ..options.clone() };
     let (quic, tcp) = match choice {
         LinkChoice::Only(kind) => return dial(target, identity, check, &of(kind)).await,
         LinkChoice::Auto | LinkChoice::PreferQuic => (of(LaneKind::Quic), of(LaneKind::Tcp)),
     };
-    let mut quic = std::pin::pin!(dial(target, identity, check, &quic));
-    let mut tcp = std::pin::pin!(dial(target, identity, check, &tcp));
+    let quic = dial(target, identity, check, &quic);
+    let tcp = dial(target, identity, check, &tcp);
+    race(target, choice == LinkChoice::Auto, quic, tcp).await
+}
+
+/// What decides between two lanes.
+trait Contestant {
+    fn kind(&self) -> LaneKind;
+    fn rtt(&self) -> Duration;
+}
+
+impl Contestant for Lane {
+    fn kind(&self) -> LaneKind {
+        self.kind()
+    }
+
+    fn rtt(&self) -> Duration {
+        self.stats().rtt
+    }
+}
+
+/// The lane that is taken, where `suits_near` says whether TCP is wanted to a peer that is near.
+async fn race<L: Contestant>(
+    target: &Target,
+    suits_near: bool,
+    quic: impl Future<Output = Result<L, LinkError>>,
+    tcp: impl Future<Output = Result<L, LinkError>>,
+) -> Result<L, LinkError> {
+    let began = Instant::now();
+    let (mut quic, mut tcp) = (std::pin::pin!(quic), std::pin::pin!(tcp));
     let mut failed: Option<LinkError> = None;
-    let mut reached: Option<(Lane, Instant)> = None;
+    let mut reached: Option<(L, Instant)> = None;
     let (mut quic_ended, mut tcp_ended) = (false, false);
     // When QUIC is given up because nobody is there for TCP.
     let mut alone_until: Option<Instant> = None;
@@ -80,8 +107,9 @@ pub async fn reach(
         };
         match (dialled, reached.take()) {
             (Ok(lane), None) => {
-                let near = choice == LinkChoice::Auto && lane.stats().rtt < NEAR;
-                let patience = patience(lane.kind(), near, lane.stats().rtt, began.elapsed());
+                let rtt = lane.rtt();
+                let near = suits_near && rtt < NEAR;
+                let patience = patience(lane.kind(), near, rtt, began.elapsed());
                 if quic_ended && tcp_ended || patience.is_zero() {
                     return Ok(lane);
                 }
@@ -114,11 +142,11 @@ pub(crate) fn is_closed_port(error: &LinkError) -> bool {
     matches!(error, LinkError::Unreachable { source, .. } if source.kind() == refused)
 }
 
-fn settle(
-    reached: Option<(Lane, Instant)>,
+fn settle<L>(
+    reached: Option<(L, Instant)>,
     failed: Option<LinkError>,
     target: &Target,
-) -> Result<Lane, LinkError> {
+) -> Result<L, LinkError> {
     match (reached, failed) {
         (Some((lane, _)), _) => Ok(lane),
         (None, Some(error)) => Err(error),
@@ -160,6 +188,68 @@ mod tests {
         // Whoever is in a hurry is told as soon as before.
         let error = reach_closed(Duration::from_millis(100)).await;
         assert!(!matches!(error, LinkError::NobodyServes { .. }), "{error:?}");
+    }
+
+    /// A lane that is there in name only, over a path with this round trip.
+    struct Named(LaneKind, Duration);
+
+    impl Contestant for Named {
+        fn kind(&self) -> LaneKind {
+            self.0
+        }
+
+        fn rtt(&self) -> Duration {
+            self.1
+        }
+    }
+
+    /// Dials in virtual time: after so long there is a lane, or where nothing gets through an error in the end.
+    async fn dialled(
+        kind: LaneKind,
+        rtt: Duration,
+        after: Option<Duration>,
+    ) -> Result<Named, LinkError> {
+        const DEADLINE: Duration = Duration::from_secs(10);
+        tokio::time::sleep(after.unwrap_or(DEADLINE)).await;
+        let no_answer =
+            || LinkError::NoAnswer { peer: crate::PeerName::new("far"), after: DEADLINE };
+        after.map(|_| Named(kind, rtt)).ok_or_else(no_answer)
+    }
+
+    /// Which kind is taken, and when, if QUIC and TCP are there so many milliseconds after the start.
+    async fn taken(rtt: u64, quic: Option<u64>, tcp: Option<u64>) -> (LaneKind, Duration) {
+        let (rtt, ms) = (Duration::from_millis(rtt), Duration::from_millis);
+        let (target, began) = (Target::new("far", 4285).unwrap(), Instant::now());
+        let quic = dialled(LaneKind::Quic, rtt, quic.map(ms));
+        let tcp = dialled(LaneKind::Tcp, rtt, tcp.map(ms));
+        let lane = race(&target, true, quic, tcp).await.unwrap_or_else(|error| panic!("{error}"));
+        (lane.0, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kind_that_is_blocked_costs_less_than_a_second() {
+        use LaneKind::{Quic, Tcp};
+        // Timers count whole milliseconds.
+        const TICK: Duration = Duration::from_millis(2);
+        for rtt in [1, 6, 50, 200, 800] {
+            // A handshake over QUIC takes a round trip, and one over TCP with TLS two.
+            let (quic, tcp) = (rtt, 2 * rtt);
+            let (kind, took) = taken(rtt, None, Some(tcp)).await;
+            let late = took.saturating_sub(Duration::from_millis(tcp));
+            assert_eq!(kind, Tcp, "UDP is blocked, {rtt} ms");
+            assert!(late <= Duration::from_millis(900) + TICK, "{late:?} later than {tcp} ms");
+            let (kind, took) = taken(rtt, Some(quic), None).await;
+            let late = took.saturating_sub(Duration::from_millis(quic));
+            assert_eq!(kind, Quic, "TCP is blocked, {rtt} ms");
+            assert!(late <= Duration::from_millis(20) + TICK, "{late:?} later than {quic} ms");
+            // Where both get through, TCP is taken near by and QUIC far away, also if its first packet was
+            // lost, but on paths so long that TCP has used up the time.
+            let near = Duration::from_millis(rtt) < NEAR;
+            assert_eq!(taken(rtt, Some(quic), Some(tcp)).await.0, if near { Tcp } else { Quic });
+            if !near && rtt < 400 {
+                assert_eq!(taken(rtt, Some(quic + 300), Some(tcp)).await.0, Quic, "{rtt} ms");
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use events::{Counters, Event, How, Sink};
 use files::{Attributes, Name, RelPath};
-use link::{ControlReceiver, ControlSender, Lane, LaneKind, LinkError, PeerName};
+use link::{ControlReceiver, ControlSender, Lane, LaneKind, LinkError, Pace, PeerName};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -553,6 +553,8 @@ pub(crate) fn report_link(counters: &Counters, lane: &Lane) {
     counters.link.congestion_window.set(stats.congestion_window);
     counters.link.connections.set(stats.connections.into());
     counters.link.is_tcp.set(u64::from(stats.kind == LaneKind::Tcp));
+    counters.link.gives_way.set(u64::from(stats.pace == Some(Pace::Background)));
+    counters.link.remembered_rate.set(stats.remembered_rate);
 }
 
 /// Counts an outcome and tells the event that belongs to it.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use badlink::{Profile, Relay, RelayOptions};
-use events::{BoundKind, Counters, Event, Sink};
+use events::{Counters, Event, Sink};
 use files::{Dir, Name, RelPath};
 use link::{
     Denied, DialOptions, Gatekeeper, HostCheck, HostRefused, Identity, Lane, LaneKind,
@@ -64,14 +64,24 @@ impl HostCheck for Open {
     }
 }
 
-struct Folder(Dir, Arc<Identity>);
+/// The lanes that a daemon was asked over for the beginning of a transfer.
+type Lanes = Arc<Mutex<Vec<Lane>>>;
+
+struct Folder(Dir, Arc<Identity>, Lanes);
 
 impl Host for Folder {
-    fn landing(&self, _: &Lane, order: &Order) -> Result<Landing, Refusal> {
+    fn landing(&self, lane: &Lane, order: &Order) -> Result<Landing, Refusal> {
+        self.2.lock().unwrap().push(lane.clone());
         Ok(landing(&self.0, &order.target))
     }
 
-    fn sources(&self, _: &Lane, paths: &[Vec<u8>], _: &Order) -> Result<Vec<SourceRoot>, Refusal> {
+    fn sources(
+        &self,
+        lane: &Lane,
+        paths: &[Vec<u8>],
+        _: &Order,
+    ) -> Result<Vec<SourceRoot>, Refusal> {
+        self.2.lock().unwrap().push(lane.clone());
         Ok(paths.iter().map(|path| source(&self.0, path)).collect())
     }
 
@@ -111,6 +121,7 @@ struct Rig {
     listener: Arc<Listener>,
     serving: tokio::task::JoinHandle<()>,
     identity: Arc<Identity>,
+    lanes: Lanes,
 }
 
 impl Rig {
@@ -128,14 +139,16 @@ impl Rig {
         let mut options = RelayOptions::new(listener.local_addr());
         (options.to_target, options.to_client, options.seed) = (profile.clone(), profile, seed);
         let relay = Relay::start(options).unwrap();
-        let server = Server::new(Arc::new(Folder(far, identity.clone())), Sink::default());
+        let lanes = Lanes::default();
+        let folder = Folder(far, identity.clone(), lanes.clone());
+        let server = Server::new(Arc::new(folder), Sink::default());
         let accepting = listener.clone();
         let serving = tokio::spawn(async move {
             while let Ok(lane) = accepting.accept().await {
                 tokio::spawn(server.clone().serve(lane, || {}));
             }
         });
-        Self { kind: LaneKind::Quic, relay, listener, serving, identity }
+        Self { kind: LaneKind::Quic, relay, listener, serving, identity, lanes }
     }
 
     fn connect(&self) -> Connect {
@@ -217,11 +230,12 @@ macro_rules! both_kinds {
     };
 }
 
+mod pace;
+
 both_kinds! {
     a_tree_goes_there_and_back
     a_listing_of_nothing_is_empty
     a_measurement_is_over_when_its_time_is
-    a_pull_asks_for_a_pace
     checksum_deletion_and_existing
     names_are_offered_as_asked
 }
@@ -472,50 +486,6 @@ fn goes_on_over_tcp(name: &str, is_pull: bool) {
         assert!(again <= 8 << 20, "{again} bytes were sent again");
         let (from, to) = (scratch.path(from).join("tree"), scratch.path(to).join("tree"));
         assert_same(&Dir::open_ambient(&from).unwrap(), &Dir::open_ambient(&to).unwrap());
-        rig.close().await;
-    });
-}
-
-/// What held a copy of 6 MB back with this pace, as far as a rate did.
-async fn rates_that_held(rig: &Rig, scratch: &Scratch, pace: Pace, pulls: bool) -> Vec<u64> {
-    let heard: Arc<Mutex<Vec<u64>>> = Arc::default();
-    let told = heard.clone();
-    let sink = Sink::new(move |event| match event {
-        Event::Bounded { bound } if bound.kind == BoundKind::Limit => {
-            told.lock().unwrap().push(bound.figure);
-        }
-        _ => {}
-    });
-    let (options, order) = (JobOptions { sink, pace, ..options() }, Order::default());
-    let (connect, near) = (rig.connect(), scratch.dir("near"));
-    let report = if pulls {
-        let (landing, paths) = (landing(&near, b""), vec![b"there".to_vec()]);
-        get(connect, paths, landing, order, rig.identity.clone(), options).await
-    } else {
-        put(connect, vec![source(&near, b"here")], order, options).await
-    };
-    assert_eq!(report.unwrap().totals.copied, 1);
-    heard.lock().unwrap().clone()
-}
-
-fn a_pull_asks_for_a_pace(kind: LaneKind) {
-    let scratch = Scratch::new(&format!("pace-{kind}"));
-    let (near, far) = (scratch.dir("near"), scratch.dir("far"));
-    std::fs::write(scratch.path("far/there"), vec![1; 6_000_000]).unwrap();
-    std::fs::write(scratch.path("near/here"), vec![2; 6_000_000]).unwrap();
-    drop(near);
-    runtime().block_on(async {
-        let rig = Rig::of(kind, far);
-        let pace = Pace::Fixed(2_000_000);
-        let rates = rates_that_held(&rig, &scratch, pace, true).await;
-        assert_eq!(rates.first(), Some(&2_000_000), "{rates:?}");
-        let rates = rates_that_held(&rig, &scratch, pace, false).await;
-        // Over QUIC the rate control keeps it.
-        let expected = (kind == LaneKind::Tcp).then_some(&2_000_000);
-        assert_eq!(rates.first(), expected, "{rates:?}");
-        std::fs::remove_file(scratch.path("near/there")).unwrap();
-        let rates = rates_that_held(&rig, &scratch, Pace::Background, true).await;
-        assert!(rates.is_empty(), "{rates:?}");
         rig.close().await;
     });
 }

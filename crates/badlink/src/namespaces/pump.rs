@@ -23,8 +23,9 @@ const NAP: Nanos = 10_000_000;
 const TELL_EVERY: Nanos = 5_000_000;
 /// Bytes that may be under way in each direction: a second at 2 Gbit/s.
 const UNDER_WAY_BYTES: usize = 256 << 20;
-/// The protocol number of UDP.
-const UDP: u8 = 17;
+/// The protocol numbers of TCP and UDP.
+pub(super) const TCP: u8 = 6;
+pub(super) const UDP: u8 = 17;
 
 /// What both threads share with the owner of the link.
 #[derive(Debug)]
@@ -87,7 +88,8 @@ pub(super) struct Direction {
     control: Arc<Control>,
     /// The change that it goes by.
     number: u64,
-    drop_udp: bool,
+    /// Protocols that vanish.
+    dropped: Vec<u8>,
     down: bool,
     wire: Wire<()>,
     stats: PumpStats,
@@ -103,7 +105,7 @@ impl Direction {
             at,
             control: Arc::clone(control),
             number: 0,
-            drop_udp: settings.drop_udp,
+            dropped: dropped(&settings),
             down: settings.down,
             wire: Wire::new(settings.profiles[at].clone(), seed, UNDER_WAY_BYTES),
             stats: PumpStats::default(),
@@ -143,7 +145,7 @@ impl Direction {
         }
         let settings = lock(&self.control.settings).clone();
         self.wire.set_profile(settings.profiles[self.at].clone());
-        (self.drop_udp, self.down) = (settings.drop_udp, settings.down);
+        (self.dropped, self.down) = (dropped(&settings), settings.down);
         if self.down {
             self.wire.cut();
         }
@@ -180,7 +182,7 @@ impl Direction {
                 self.wire.stats.blocked += 1;
                 continue;
             }
-            if self.drop_udp && is_udp(packet) {
+            if protocol(packet).is_some_and(|protocol| self.dropped.contains(&protocol)) {
                 self.wire.stats.filtered += 1;
                 continue;
             }
@@ -201,17 +203,23 @@ impl Direction {
     }
 }
 
-/// Whether an IP packet carries UDP (RFC 791, RFC 8200). Fragments count too; other headers of IPv6
-/// between are not looked behind.
-pub(super) fn is_udp(packet: &[u8]) -> bool {
+/// The protocols that vanish on such a link.
+fn dropped(settings: &Settings) -> Vec<u8> {
+    let all = [(settings.drop_tcp, TCP), (settings.drop_udp, UDP)];
+    all.into_iter().filter(|(drop, _)| *drop).map(|(_, protocol)| protocol).collect()
+}
+
+/// What an IP packet carries (RFC 791, RFC 8200). Fragments count too; other headers of IPv6 between are
+/// not looked behind.
+pub(super) fn protocol(packet: &[u8]) -> Option<u8> {
     const FRAGMENT: u8 = 44;
-    match packet.first().map(|first| first >> 4) {
-        Some(4) => packet.get(9) == Some(&UDP),
-        Some(6) => match packet.get(6) {
-            Some(&FRAGMENT) => packet.get(40) == Some(&UDP),
-            next => next == Some(&UDP),
+    match packet.first()? >> 4 {
+        4 => packet.get(9).copied(),
+        6 => match *packet.get(6)? {
+            FRAGMENT => packet.get(40).copied(),
+            next => Some(next),
         },
-        _ => false,
+        _ => None,
     }
 }
 

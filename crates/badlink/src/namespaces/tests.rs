@@ -53,22 +53,23 @@ fn an_absurd_mtu_is_refused() {
 }
 
 #[test]
-fn udp_is_recognised() {
+fn protocols_are_recognised() {
     let packet = |len: usize, at: usize, bytes: &[(usize, u8)]| {
         let mut packet = vec![0; len];
         packet[0] = if at == 9 { 0x45 } else { 0x60 };
         for (at, byte) in bytes {
             packet[*at] = *byte;
         }
-        pump::is_udp(&packet)
+        pump::protocol(&packet)
     };
-    assert!(packet(28, 9, &[(9, 17)]));
-    assert!(!packet(40, 9, &[(9, 6)]));
-    assert!(packet(48, 6, &[(6, 17)]));
-    assert!(packet(56, 6, &[(6, 44), (40, 17)]));
-    assert!(!packet(60, 6, &[(6, 6)]));
-    assert!(!pump::is_udp(&[]));
-    assert!(!pump::is_udp(&[0x45]));
+    assert_eq!(packet(28, 9, &[(9, 17)]), Some(pump::UDP));
+    assert_eq!(packet(40, 9, &[(9, 6)]), Some(pump::TCP));
+    assert_eq!(packet(48, 6, &[(6, 17)]), Some(pump::UDP));
+    assert_eq!(packet(56, 6, &[(6, 44), (40, 17)]), Some(pump::UDP));
+    assert_eq!(packet(60, 6, &[(6, 6)]), Some(pump::TCP));
+    for short in [&[][..], &[0x45], &[0x60], &[0x60, 0, 0, 0, 0, 0, 44], &[0x15; 60]] {
+        assert_eq!(pump::protocol(short), None, "{short:?}");
+    }
 }
 
 #[test]
@@ -121,6 +122,24 @@ fn needs_tun_changes_hold_from_the_moment_they_return() {
         // What was dropped does not come later.
         assert_eq!(to.recv(&mut buffer).unwrap(), 5, "{words}");
     }
+}
+
+#[test]
+fn needs_tun_one_protocol_alone_is_dropped() {
+    let mut pair = pair(Settings::default());
+    let (from, to) = udp(&pair);
+    pair.change(&Change::DropTcp(true)).unwrap();
+    let address = (pair.address(End::B), 7000).into();
+    let connecting = || Ok(TcpStream::connect_timeout(&address, Duration::from_millis(300)));
+    // What arrives where nobody listens is refused at once.
+    let error = inside(&pair, End::A, connecting).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    until(&pair, |stats| stats.link.filtered >= 1);
+    from.send(b"passes").unwrap();
+    assert_eq!(to.recv(&mut [0; 100]).unwrap(), 6);
+    pair.change(&Change::DropTcp(false)).unwrap();
+    let error = inside(&pair, End::A, connecting).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
 }
 
 #[test]

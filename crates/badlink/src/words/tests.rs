@@ -50,6 +50,8 @@ fn bad_words_are_refused_and_change_nothing() {
 #[test]
 fn changes_and_their_times() {
     assert_eq!(Change::parse_at("2s:udp-drop"), Ok((2_000_000_000, Change::DropUdp(true))));
+    assert_eq!(Change::parse("tcp-drop"), Ok(Change::DropTcp(true)));
+    assert_eq!(Change::parse("tcp-pass"), Ok(Change::DropTcp(false)));
     assert_eq!(Change::parse_at("500ms:down"), Ok((500_000_000, Change::Down(true))));
     let (at, change) = Change::parse_at("3s:ab-rate=30mbit").unwrap();
     let mut settings = Settings::default();

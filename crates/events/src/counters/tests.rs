@@ -36,10 +36,14 @@ fn current_file_and_link_figures() {
     counters.link.rtt_micros.set(1500);
     counters.link.packets_sent.set(200);
     counters.link.packets_lost.set(3);
+    counters.link.gives_way.set(1);
+    counters.link.remembered_rate.set(5);
     let snapshot = counters.snapshot();
     assert_eq!(snapshot.current.as_deref(), Some(&b"a\xff"[..]));
     assert_eq!(snapshot.link.rtt, Duration::from_micros(1500));
     assert_eq!(snapshot.link.loss(), 0.015);
+    assert!(snapshot.link.gives_way);
+    assert_eq!(snapshot.link.remembered_rate, 5);
     assert_eq!(LinkSnapshot::default().loss(), 0.0);
     counters.set_current(None);
     assert_eq!(counters.snapshot().current, None);

@@ -26,6 +26,45 @@ fn rules_keep_their_order() {
 }
 
 #[test]
+fn what_others_have_is_answered_with_what_there_is_here() {
+    let said = |words: &str| {
+        let words = ["haul"].into_iter().chain(words.split_whitespace()).map(OsString::from);
+        Arguments::read(words).unwrap_err().to_string()
+    };
+    for (words, advice) in [
+        ("cp -a a host:b", "times, permissions and links are always kept"),
+        ("cp -rav a host:b", "times, permissions and links are always kept"),
+        ("cp -avz a host:b", "times, permissions and links are always kept"),
+        ("cp -z a host:b", "haul does not compress"),
+        ("cp -rC a host:b", "haul does not compress"),
+        ("cp -P 22 a host:b", "HOST:4285:PATH"),
+        ("cp --bwlimit=1000 a host:b", "--limit 1000KiB"),
+        ("cp --bwlimit 1000 a host:b", "--limit 1000KiB"),
+        ("cp -l 800 a host:b", "--limit 1MB"),
+        ("cp --delete a host:b", "--delete-extra"),
+        ("cp --limit 800 a host:b", "bytes per second"),
+        ("cp --pace 800 a host:b", "bytes per second"),
+        ("key allow --max-rate 800 line", "bytes per second"),
+    ] {
+        let text = said(words);
+        assert!(text.contains(advice), "{words}: {text}");
+    }
+    let other = said("cp --delet-extra a host:b");
+    assert!(other.contains("--delete-extra") && !other.contains("removes from"), "{other}");
+    assert!(!said("ls -a host:").contains("always kept"));
+}
+
+#[test]
+fn verbosity_may_be_repeated() {
+    for words in ["-vv a b", "-v -v a b", "-vvv a b", "--verbose -v a b"] {
+        assert!(copy(words).unwrap().verbose, "{words}");
+    }
+    assert!(!copy("a b").unwrap().verbose);
+    assert!(copy("-vv -q a b").is_err());
+    assert!(Arguments::try_parse_from(["haul", "try", "-vv"]).is_ok());
+}
+
+#[test]
 fn options_are_read_as_scp_users_type_them() {
     let found = copy("-rp a host:b").unwrap();
     assert!(found.recursive && found.preserve);

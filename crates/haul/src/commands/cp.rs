@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use events::{BoundKind, Counters, Event};
+use events::{BoundKind, Counters, Event, LinkSnapshot};
 use files::Name;
 use link::{Identity, LinkChoice, Pace, Target, TransportOptions};
 use tokio::task::spawn_blocking;
@@ -332,17 +332,8 @@ impl Copy {
 
     /// What the link did, and what held the copy back.
     fn tell_link(&self, here: Here, report: &JobReport, elapsed: Duration) {
-        let snapshot = self.counters.snapshot();
-        let link = snapshot.link;
-        render::tell(&format!(
-            "link: {}, {}; {} sent at {}; loss {}, round trip {:.1} ms",
-            if link.is_tcp { "TCP" } else { "QUIC" },
-            units::count(link.connections, "connection"),
-            units::bytes(report.bytes_sent),
-            units::rate(report.bytes_sent as f64 / elapsed.as_secs_f64().max(0.001)),
-            bounds::percent(link.loss()),
-            link.rtt.as_secs_f64() * 1000.0,
-        ));
+        let link = self.counters.snapshot().link;
+        render::tell(&link_words(&link, here, report.bytes_sent, elapsed));
         let times = self.counters.bound.times();
         let Some(shares) = bounds::shares(&times, here) else { return };
         render::tell(&format!("bound by: {shares}"));
@@ -444,6 +435,32 @@ fn receipt_name(transfer: &str, ended: u64) -> String {
     );
     let id: String = transfer.chars().filter(char::is_ascii_hexdigit).take(8).collect();
     format!("{date}-{id}.json")
+}
+
+/// What the link did.
+fn link_words(link: &LinkSnapshot, here: Here, sent: u64, elapsed: Duration) -> String {
+    let mut text = format!(
+        "link: {}, {}",
+        if link.is_tcp { "TCP" } else { "QUIC" },
+        units::count(link.connections, "connection"),
+    );
+    // How the other end sends is not known here.
+    let sends = here != Here::Target;
+    if sends && link.gives_way {
+        text.push_str(", giving way to others");
+    }
+    text.push_str(&format!(
+        "; {} sent at {}; loss {}, round trip {:.1} ms",
+        units::bytes(sent),
+        units::rate(sent as f64 / elapsed.as_secs_f64().max(0.001)),
+        bounds::percent(link.loss()),
+        link.rtt.as_secs_f64() * 1000.0,
+    ));
+    if sends && link.remembered_rate > 0 {
+        let rate = units::rate(link.remembered_rate as f64);
+        text.push_str(&format!("; begun with the {rate} of an earlier copy"));
+    }
+    text
 }
 
 /// The last line of a copy.

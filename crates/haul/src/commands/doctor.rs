@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
-use link::{Lane, LaneKind, LinkError, close_code};
+use link::{Lane, LaneKind, LinkChoice, LinkError, close_code};
 use transfer::client::{self, Connect, Way};
 use transfer::measure::measure;
 
@@ -26,7 +26,7 @@ use facts::{Direction, Facts, LaneFacts};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the last words may take.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// The kinds of lanes that are tried, one after the other.
+/// The kinds of lanes, which are tried one after the other.
 const KINDS: [LaneKind; 2] = [LaneKind::Quic, LaneKind::Tcp];
 
 /// Carries the command out.
@@ -41,7 +41,8 @@ pub fn run(arguments: DoctorArguments) -> Result<Code> {
         let mut facts = Facts { host: host.to_string(), ..Facts::default() };
         facts.addresses = look_up(&host).await;
         told.tell(&facts);
-        let links = Links::default();
+        let choice = arguments.link;
+        let links = Links { choice, ..Links::default() };
         let options =
             ContactOptions { accept_new: arguments.accept_new, patience: PATIENCE, links };
         let reaching =
@@ -57,7 +58,12 @@ pub fn run(arguments: DoctorArguments) -> Result<Code> {
             facts.access = Some(access(&lane, &path).await);
             part(&lane).await;
             told.tell(&facts);
-            for kind in KINDS {
+            // Where the user wants one kind alone, the other is not touched.
+            let wanted = |kind: &LaneKind| match choice {
+                LinkChoice::Only(only) => *kind == only,
+                LinkChoice::Auto | LinkChoice::PreferQuic => true,
+            };
+            for kind in KINDS.into_iter().filter(wanted) {
                 facts.lanes.push(try_kind(kind, &connect).await);
             }
             told.tell(&facts);

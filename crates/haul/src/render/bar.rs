@@ -58,13 +58,21 @@ pub fn line(figures: &Figures, here: Here, width: usize) -> String {
         let rtt = snapshot.link.rtt.as_secs_f64() * 1000.0;
         text.push_str(&format!("  loss {loss:.1}% rtt {rtt:.0} ms"));
     }
-    if let Some(words) = bounds::words(snapshot.bound, here) {
-        text.push_str(&format!("  bound by {words}"));
-    }
-    if snapshot.files_failed > 0 {
-        text.push_str(&format!("  {} failed", snapshot.files_failed));
-    }
     let room = width.saturating_sub(1);
+    let failed = match snapshot.files_failed {
+        0 => String::new(),
+        failed => format!("  {failed} failed"),
+    };
+    if let Some(mut words) = bounds::words(snapshot.bound, here) {
+        const BEFORE: &str = "  bound by ";
+        // A figure that is cut off would say something else.
+        if columns(&text) + columns(BEFORE) + columns(&words) + columns(&failed) > room {
+            words = bounds::kind_words(snapshot.bound.kind, here);
+        }
+        text.push_str(BEFORE);
+        text.push_str(&words);
+    }
+    text.push_str(&failed);
     let used = columns(&text);
     if let Some(current) = &snapshot.current
         && used + 2 + LEAST_NAME <= room

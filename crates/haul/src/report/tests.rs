@@ -51,6 +51,32 @@ fn errors_become_codes_and_hints() {
 }
 
 #[test]
+fn who_does_not_answer_is_looked_for_behind_what_was_tried() {
+    let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    let errors = [
+        LinkError::NoAnswer { peer: peer(), after: Duration::from_secs(10) },
+        LinkError::NobodyServes { peer: peer(), after: Duration::from_secs(4) },
+        LinkError::Unreachable { peer: peer(), source: refused },
+    ];
+    let check = |choice, named: &[&str], unnamed: &[&str]| {
+        for error in &errors {
+            let hint = unanswered_hint(error, choice).unwrap();
+            assert!(hint.contains("through to host:4285?"), "{hint}");
+            assert!(named.iter().all(|word| hint.contains(word)), "{hint}");
+            assert!(!unnamed.iter().any(|word| hint.contains(word)), "{hint}");
+        }
+    };
+    check(LinkChoice::Auto, &["UDP or TCP"], &["--link"]);
+    check(LinkChoice::PreferQuic, &["UDP or TCP"], &["--link"]);
+    check(LinkChoice::Only(LaneKind::Quic), &["let UDP through", "--link auto"], &["TCP"]);
+    check(LinkChoice::Only(LaneKind::Tcp), &["let TCP through", "--link auto"], &["UDP"]);
+    assert_eq!(unanswered_hint(&busy_port(), LinkChoice::Auto), None);
+    for error in errors {
+        assert!(explain(&error.into()).hint.unwrap().contains("UDP or TCP"));
+    }
+}
+
+#[test]
 fn causes_are_told_once() {
     let error = anyhow::Error::from(TransferError::Link(busy_port())).context("cannot copy");
     let line = explain(&error).line();

@@ -12,7 +12,13 @@ fn rates_are_read() {
     check("500k", Ok(500_000));
     check("1.5G", Ok(1_500_000_000));
     check("4KiB", Ok(4096));
-    check("7", Ok(7));
+    check("7B", Ok(7));
+    check("800 B", Ok(800));
+    check("10000", Ok(10_000));
+    check("5kB", Ok(5000));
+    for unitless in ["7", "800", "9999", "9999/s", "12.5"] {
+        check(unitless, Err(UnitError::Unitless));
+    }
     check("0", Err(UnitError::Zero));
     check("0.1", Err(UnitError::Zero));
     for wrong in ["", "fast", "10 apples", "-1", "1e400", "99999999999999999999999", "1..2MB"] {

@@ -77,28 +77,67 @@ fn a_path_that_loses_is_named_with_its_loss() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut options = RelayOptions::new(pair.daemon.address());
-    let profile = Profile { delay: 10_000_000, loss: 0.06, ..Profile::default() };
+    // So slow that no processor is busy with it, and so long that the queue of the rate control is short
+    // against it: a longer one would say that the path is full.
+    let profile = Profile {
+        delay: 30_000_000,
+        loss: 0.06,
+        rate: Some(32e6),
+        queue: Some(1_000_000),
+        ..Profile::default()
+    };
     (options.to_target, options.to_client) = (profile.clone(), profile);
     let relay = runtime.block_on(async { Relay::start(options) }).unwrap();
     pair.near.trust(&pair.far, relay.local_addr());
-    let line = json(&pair, &host(relay.local_addr()));
-    for direction in ["to_there", "from_there"] {
-        let loss = line[direction]["loss"].as_f64().unwrap();
-        assert!((0.02..0.5).contains(&loss), "{direction}: {line}");
-        let idle = line[direction]["idle_rtt_ms"].as_f64().unwrap();
-        assert!(idle >= 10.0, "{direction}: {line}");
-    }
-    for (topic, direction) in [("to there", "to_there"), ("from there", "from_there")] {
-        let by = line[direction]["bound"]["by"].as_str().unwrap();
-        let found =
-            line["findings"].as_array().unwrap().iter().find(|found| found["topic"] == topic);
-        let advice = found.unwrap()["advice"].to_string();
-        // Where others leave no processor time, packets are lost for want of it too.
-        let is_cpu = by == "source_cpu" || by == "target_cpu";
-        assert!(is_cpu || by == "path_loss" || by == "path", "{direction}: {line}");
-        assert!(is_cpu || advice.contains("of the packets"), "{direction}: {line}");
-    }
+    // A machine that others keep busy all the time has no time for this either: one of three must do.
+    let wrong: Vec<String> = (0..3)
+        .map_while(|_| names_the_loss(&json(&pair, &host(relay.local_addr()))).err())
+        .collect();
+    assert!(wrong.len() < 3, "{wrong:#?}");
     runtime.block_on(relay.close());
+}
+
+/// Whether both directions are said to be bound by what the path loses, and with how much; what else is said if
+/// not.
+fn names_the_loss(line: &Value) -> Result<(), String> {
+    for (topic, direction) in [("to there", "to_there"), ("from there", "from_there")] {
+        let seen = &line[direction];
+        let of_topic = |topic: &str, part: &str| {
+            let found = line["findings"].as_array().unwrap().iter();
+            let mut of_topic = found.filter(|found| found["topic"] == topic);
+            of_topic.any(|found| found["text"].to_string().contains(part))
+        };
+        let (loss, idle) = (seen["loss"].as_f64().unwrap(), seen["idle_rtt_ms"].as_f64().unwrap());
+        let advice = line["findings"].as_array().unwrap().iter();
+        let advice = advice.filter(|found| found["topic"] == topic).map(|found| &found["advice"]);
+        let named = advice.clone().any(|advice| advice.to_string().contains("of the packets"));
+        let is_so = seen["bound"]["by"] == "path_loss"
+            && (0.03..0.12).contains(&loss)
+            && idle >= 60.0
+            && named
+            && of_topic("bound", &format!("a copy {topic} is bound by path loss "));
+        if !is_so {
+            return Err(format!("{direction}: {line}"));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn one_kind_of_link_alone_is_measured_where_that_is_wanted() {
+    let pair = Pair::new("doctor-link");
+    for kind in ["quic", "tcp"] {
+        let place = host(pair.daemon.address());
+        let words = ["doctor", &place, "--seconds", "1", "--json", "--link", kind];
+        let ended = pair.near.run(words).expect_code(0);
+        let line: Value = serde_json::from_str(&ended.last_line()).unwrap();
+        let links: Vec<_> = line["links"].as_array().unwrap().iter().collect();
+        assert_eq!(links.len(), 1, "{line}");
+        assert_eq!((&links[0]["kind"], &links[0]["reached"]), (&kind.into(), &true.into()));
+        for direction in ["to_there", "from_there"] {
+            assert_eq!(line[direction]["kind"], kind, "{line}");
+        }
+    }
 }
 
 #[test]
@@ -121,6 +160,12 @@ fn a_host_that_does_not_let_us_in_and_one_that_is_not_there() {
         .run(["doctor", &place, "--json"])
         .expect_code(4)
         .expect_says(&["UDP or TCP through to"]);
+    let words = ["doctor", &place, "--link", "tcp"];
+    let ended = pair.near.run(words).expect_code(4);
+    ended.expect_says(&["let TCP through to", "--link auto"]);
+    let words = ["doctor", &place, "--link", "quic"];
+    let ended = pair.near.run(words).expect_code(4);
+    ended.expect_says(&["let UDP through to", "--link auto"]);
 }
 
 #[test]

@@ -215,6 +215,45 @@ fn an_address_that_changes_in_the_middle() {
     }
 }
 
+/// Copies with `-v`, and gives the line about the link.
+fn link_line(far: &Far, source: &Path, name: &str) -> String {
+    let target = at(far.relay.local_addr(), format!("data/{name}"));
+    let ended = far.pair.copy(&["-v".into(), source.into(), target]).expect_code(0);
+    let line = ended.errors.lines().find(|line| line.starts_with("link: QUIC"));
+    line.unwrap_or_else(|| panic!("{}", ended.told())).to_owned()
+}
+
+/// The rate that is remembered of the one host that there is.
+fn remembered(far: &Far) -> f64 {
+    let files: Vec<_> = std::fs::read_dir(far.pair.near.home().join("paths")).unwrap().collect();
+    assert_eq!(files.len(), 1);
+    let text = std::fs::read_to_string(files[0].as_ref().unwrap().path()).unwrap();
+    let (_, rest) = text.split_once("rate_bytes_per_s=").unwrap_or_else(|| panic!("{text}"));
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_second_copy_begins_with_the_rate_of_the_first() {
+    let profile = Profile { delay: 20_000_000, rate: Some(40e6), ..Profile::default() };
+    let far = Far::new("learnt", profile, 62);
+    let source = far.pair.local("file");
+    std::fs::write(&source, testkit::tree::Random::new(62).bytes(8 << 20)).unwrap();
+    let first = link_line(&far, &source, "first");
+    assert!(!first.contains("earlier copy"), "{first}");
+    // What is remembered counts where the path is as it was. A machine that others keep busy answers late
+    // and makes another path of it, so one of five must do.
+    let tries = (0..5).map(|number| {
+        let rate = remembered(&far);
+        assert!((1e6..6e6).contains(&rate), "{rate}, where the path carries 5 MB/s");
+        let expected = format!("begun with the {:.1} MB/s of an earlier copy", rate / 1e6);
+        let line = link_line(&far, &source, &format!("again-{number}"));
+        line.ends_with(&expected).then_some(()).ok_or(format!("{line}, not {expected}"))
+    });
+    let failed: Vec<_> = tries.map_while(Result::err).collect();
+    assert!(failed.len() < 5, "{failed:#?}");
+    far.end();
+}
+
 #[test]
 fn a_link_that_stays_away_is_given_up_and_what_arrived_is_kept() {
     let profile = Profile { rate: Some(64e6), ..lossy(0.0) };

@@ -12,5 +12,6 @@ mod keys;
 mod links;
 mod names;
 mod options;
+mod pace;
 mod pair;
 mod paths;

@@ -100,7 +100,8 @@ impl QuicLane {
 
     pub(super) fn stats(&self) -> LaneStats {
         let stats = self.connection().stats();
-        let view = control_of(self.connection().congestion_state()).map(|control| control.view());
+        let control = control_of(self.connection().congestion_state());
+        let view = control.as_ref().map(|control| control.view());
         LaneStats {
             kind: LaneKind::Quic,
             rtt: stats.path.rtt,
@@ -126,6 +127,8 @@ impl QuicLane {
             policed: view.is_some_and(|view| view.policed),
             app_limited: view.is_some_and(|view| view.app_limited),
             bound: view.map(|view| view.bound),
+            pace: control.as_ref().map(|control| control.pace()),
+            remembered_rate: control.and_then(|control| control.began_with()).unwrap_or(0),
         }
     }
 

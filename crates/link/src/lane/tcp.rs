@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{LaneKind, LaneStats};
-use crate::LinkError;
 use crate::error::close_code;
+use crate::{LinkError, Pace};
 
 #[cfg(target_os = "linux")]
 mod congestion;
@@ -109,6 +109,8 @@ impl TcpLane {
             policed: false,
             app_limited: false,
             bound: None,
+            pace: Some(if self.session.gives_way() { Pace::Background } else { Pace::Fair }),
+            remembered_rate: 0,
         }
     }
 

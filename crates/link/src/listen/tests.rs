@@ -7,7 +7,7 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::*;
 use crate::rig::{Expect, PATIENCE, Raw, Rig, any_port, both_kinds, target};
-use crate::{AuthorizedKeys, DialOptions, Fault, HostRefused, LaneKind, Outcome, dial};
+use crate::{AuthorizedKeys, DialOptions, Fault, HostRefused, LaneKind, Outcome, Pace, dial};
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("the test hangs")
@@ -454,6 +454,8 @@ async fn first_window(rig: &Rig, gives_way: bool) -> u64 {
     let reading = async { dialed.accept_parcel().await.unwrap().read(1, 1000).await.unwrap() };
     let (sent, read) = within(async { tokio::join!(sending, reading) }).await;
     assert!(sent.is_ok() && read.1 == [2; 1000]);
+    let expected = if gives_way { Pace::Background } else { Pace::Fair };
+    assert_eq!(admitted.stats().pace, Some(expected));
     admitted.stats().congestion_window
 }
 
@@ -470,7 +472,9 @@ async fn a_lane_over_quic_gives_way_when_it_is_told_to() {
 async fn a_lane_over_tcp_gives_way_when_it_is_told_to() {
     let rig = Rig::of(LaneKind::Tcp, ListenOptions::default());
     let (dialed, admitted) = within(rig.pair()).await;
+    assert_eq!(admitted.stats().pace, Some(Pace::Fair));
     admitted.give_way();
+    assert_eq!(admitted.stats().pace, Some(Pace::Background));
     let sending = admitted.send_parcel(vec![1].into(), vec![2; 1000].into(), 0);
     let reading = async { dialed.accept_parcel().await.unwrap().read(1, 1000).await.unwrap() };
     let (sent, read) = within(async { tokio::join!(sending, reading) }).await;

@@ -4,12 +4,25 @@
 use super::*;
 
 impl Control {
+    /// How much of the path is taken.
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// The remembered rate that it began with, in bytes per second: None before the first round-trip time is
+    /// known, and where the path turned out to be another than the one that is remembered.
+    pub fn began_with(&self) -> Option<u64> {
+        let began = !matches!(self.phase, Phase::Blind);
+        self.known.filter(|_| began).map(|known| known.rate_bytes_per_s)
+    }
+
     /// The first round-trip time is known.
     pub(super) fn begin(&mut self, now: f64, rtt: f64) {
         self.round = Round::new(now);
         self.proof.last = now;
         self.rtt = rtt;
         if let Pace::Fixed(rate) = self.pace {
+            self.known = None;
             self.window = rate as f64 * rtt;
             self.phase = Phase::Follow;
             return;
@@ -18,7 +31,8 @@ impl Control {
             let base = known.base_rtt.as_secs_f64();
             rtt > 0.5 * base && rtt < 1.3 * base + 0.005
         };
-        if let Some(known) = self.known.filter(near) {
+        self.known = self.known.filter(near);
+        if let Some(known) = self.known {
             self.losses = Losses::expecting(known.loss);
             self.delivery_rate = known.rate_bytes_per_s as f64;
             let base = known.base_rtt.as_secs_f64();

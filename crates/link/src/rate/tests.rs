@@ -247,6 +247,7 @@ fn a_remembered_rate_is_there_in_the_first_round_trip() {
         sim
     };
     let sim = run(known(200.0, 100));
+    assert_eq!(sim.flows[0].control().began_with(), Some(25_000_000));
     // A tenth of a second for the handshake and half of one under way.
     assert!(shares(&sim, 200.0, 0, 1)[0] > 0.75, "{:?}", shares(&sim, 200.0, 0, 1));
     assert!(sim.wait(1.0, 0, 3 * SECOND) < 60.0, "{}", sim.wait(1.0, 0, 3 * SECOND));
@@ -256,6 +257,7 @@ fn a_remembered_rate_is_there_in_the_first_round_trip() {
     assert!(shares(&sim, 200.0, 1, 3)[0] > 0.85);
     // Another path's memory is not used.
     let sim = run(known(1000.0, 20));
+    assert_eq!(sim.flows[0].control().began_with(), None);
     assert!(sim.wait(1.0, 0, SECOND / 4) < 10.0);
 }
 

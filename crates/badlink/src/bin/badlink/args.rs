@@ -27,7 +27,7 @@ Link options; with the prefix ab- or ba- (--ab-loss 1%) they set one direction o
   --blocked             nothing passes
 Others:
   --at TIME:CHANGE      TIME after the start: udp-drop (UDP vanishes both ways), udp-pass,
-                        down, up, or a link option (--at 3s:rate=30mbit --at 5s:ab-loss=2%);
+                        the same with tcp, down, up, or a link option (--at 3s:rate=30mbit --at 5s:ab-loss=2%);
                         may be given several times
   --one-way             data diode: same as --ba-blocked
   --clean               a plain pair of virtual devices, without any of the above

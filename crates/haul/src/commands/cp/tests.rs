@@ -17,6 +17,34 @@ fn the_summary_names_what_happened() {
 }
 
 #[test]
+fn the_link_is_told_as_it_was_used() {
+    let link = LinkSnapshot {
+        rtt: Duration::from_micros(41_200),
+        packets_sent: 1000,
+        packets_lost: 20,
+        connections: 1,
+        ..LinkSnapshot::default()
+    };
+    let check = |link: LinkSnapshot, here, expected: &str| {
+        assert_eq!(link_words(&link, here, 3_000_000, Duration::from_secs(2)), expected);
+    };
+    let plain = "link: QUIC, 1 connection; 3.0 MB sent at 1.5 MB/s; loss 2.0%, round trip 41.2 ms";
+    check(link, Here::Source, plain);
+    let polite = LinkSnapshot { gives_way: true, is_tcp: true, connections: 2, ..link };
+    check(
+        polite,
+        Here::Source,
+        "link: TCP, 2 connections, giving way to others; 3.0 MB sent at 1.5 MB/s; loss 2.0%, round \
+         trip 41.2 ms",
+    );
+    let known = LinkSnapshot { remembered_rate: 11_300_000, ..link };
+    check(known, Here::Source, &format!("{plain}; begun with the 11.3 MB/s of an earlier copy"));
+    // What this end would do if it sent says nothing of the one that does.
+    let pulled = LinkSnapshot { gives_way: true, remembered_rate: 11_300_000, ..link };
+    check(pulled, Here::Target, plain);
+}
+
+#[test]
 fn receipts_are_named_by_time_and_transfer() {
     assert_eq!(receipt_name("0123abcd4567", 0), "1970-01-01T000000Z-0123abcd.json");
     assert_eq!(receipt_name("../..", u64::MAX), format!("{}-.json", u64::MAX));

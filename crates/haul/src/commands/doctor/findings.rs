@@ -10,7 +10,7 @@ use transfer::bound::is_standing_queue;
 use transfer::message::Measured;
 
 use super::facts::{Direction, Facts, LaneFacts};
-use crate::bounds::{self, Here};
+use crate::bounds::{self, Here, millis};
 use crate::render::{clean, json as events_json};
 use crate::units;
 
@@ -150,12 +150,6 @@ fn cpu(seen: &Measured) -> String {
     format!("{:.1} of {}", seen.cpu as f64 / 1e3, units::count(seen.cores, "core"))
 }
 
-/// Milliseconds, with the digits that say something.
-fn millis(micros: u64) -> String {
-    let value = micros as f64 / 1e3;
-    if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") }
-}
-
 /// How long packets wait on the way under load.
 fn queue_micros(sender: &Measured) -> u64 {
     sender.rtt_micros.saturating_sub(sender.idle_rtt_micros)
@@ -264,7 +258,12 @@ fn verdict(facts: &Facts, up: bool) -> Option<Finding> {
         let text = format!("{way} makes {}; what bounds it did not show", units::rate(rate));
         return Some(Finding::new("bound", text));
     };
-    let text = format!("{way} is bound by {words}, at {} ({unmeasured})", units::rate(rate));
+    let makes = match bound.kind {
+        // It is the figure itself.
+        BoundKind::SourceDisk | BoundKind::TargetDisk => String::new(),
+        _ => format!(", and makes {}", units::rate(rate)),
+    };
+    let text = format!("{way} is bound by {words}{makes} ({unmeasured})");
     let finding = Finding::new("bound", text);
     let mut advice: Vec<String> = bounds::advice(bound, here).into_iter().collect();
     if bound.kind == BoundKind::SourceCpu {

@@ -31,6 +31,16 @@ fn the_line_shows_what_matters() {
     bounded.snapshot.bound = Bound::new(BoundKind::PathLoss, 12_000);
     let text = line(&bounded, Here::Source, 120);
     assert!(text.ends_with("rtt 21 ms  bound by path loss 1.2%  a/b.txt"), "{text}");
+    // A figure is there whole or not at all.
+    bounded.snapshot.bound = Bound::new(BoundKind::Path, 23_400_000);
+    bounded.snapshot.files_failed = 3;
+    let before = " 25%  500.0 kB of 2.0 MB  250.0 kB/s  6.0 s left  loss 1.2% rtt 21 ms";
+    let whole = format!("{before}  bound by the path at 23.4 MB/s  3 failed");
+    assert_eq!(line(&bounded, Here::Source, whole.len() + 1), whole);
+    let short = format!("{before}  bound by the path  3 failed");
+    for width in short.len() + 1..short.len() + 10 {
+        assert_eq!(line(&bounded, Here::Source, width), short);
+    }
     let mut walking = figures(b"x");
     walking.snapshot.walk_finished = false;
     walking.left = None;

@@ -345,6 +345,11 @@ impl Session {
         self.sockets.give_way();
     }
 
+    /// Whether that was asked for.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.sockets.gives_way()
+    }
+
     /// Whether the data connection that asks is the first of the lane.
     pub(crate) fn claim_first(&self) -> bool {
         !self.claimed.swap(true, Ordering::Relaxed)

@@ -80,7 +80,7 @@ fn each_fact_has_its_sentence() {
     says(&facts, "to there", &["40 ms idle, 45 ms under load", "CPU 2.0 of 4 cores here, 0.1"]);
     says(&facts, "from there", &["CPU 0.1 of 4 cores here, 2.0 of 4 cores there"]);
     says(&facts, "disk", &["not measured"]);
-    says(&facts, "bound", &["a copy to there is bound by path loss 5.0%, at 30.0 MB/s"]);
+    says(&facts, "bound", &["a copy to there is bound by path loss 5.0%, and makes 30.0 MB/s"]);
     says(
         &facts,
         "to there",
@@ -103,8 +103,32 @@ fn a_slower_disk_bounds_its_direction_alone() {
     let disk = Disk { path: "/d".to_owned(), write: 20e6, read: 400e6, files: 9e3 };
     let facts = Facts { disk: Some(Ok(disk)), ..whole() };
     says(&facts, "bound", &["to there is bound by path loss", "the disk there was not measured"]);
-    says(&facts, "bound", &["from there is bound by the receiving disk, at 20.0 MB/s"]);
+    says(&facts, "bound", &["from there is bound by the receiving disk at 20.0 MB/s (the"]);
     says(&facts, "bound", &["the disk here takes 20.0 MB/s: write to a faster one"]);
+}
+
+#[test]
+fn each_bound_of_the_link_has_its_figure_and_its_advice() {
+    let check = |kind, figure, words: &str, advice: &str| {
+        let facts = Facts { up: Some(Ok(toward(true, measured(kind, figure), idle()))), ..whole() };
+        let words = format!("a copy to there is bound by {words}, and makes 30.0 MB/s");
+        says(&facts, "bound", &[&words, advice]);
+    };
+    check(BoundKind::Policer, 12_500_000, "a policer at 12.5 MB/s", "as with --pace 11875kB");
+    check(
+        BoundKind::PeerWindow,
+        800,
+        "the receiver's window (80% of the time)",
+        "data waited 80% of the time for the window",
+    );
+    check(
+        BoundKind::SocketBuffer,
+        600,
+        "socket buffers (60% of the time)",
+        "sysctl -w net.core.wmem_max=8388608",
+    );
+    check(BoundKind::Path, 30_000_000, "the path at 30.0 MB/s", "only a faster link");
+    check(BoundKind::Limit, 2_000_000, "the limit of 2.0 MB/s", "raise --limit");
 }
 
 #[test]
