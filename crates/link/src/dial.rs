@@ -158,11 +158,16 @@ async fn dial_quic(
     options: &DialOptions,
 ) -> Result<Lane, LinkError> {
     let config = client_config(identity)?;
-    let transport = &options.transport;
     let attempts = Attempts { peer: &host.peer, addresses, options, deadline: host.deadline };
+    // A host's part of the handshake fits one packet: it is silent until that is there, and then we are done.
     let reached = attempts
-        .first(|address| attempt(host.peer.clone(), address, config.clone(), options.clone()));
-    let Reached { endpoint, connection, warnings } = reached.await?;
+        .first(|address, _| attempt(host.peer.clone(), address, config.clone(), options.clone()));
+    quic_lane(&host, reached.await?, options)
+}
+
+/// The lane over a finished handshake, if the key of the host is accepted.
+fn quic_lane(host: &Host<'_>, reached: Reached, options: &DialOptions) -> Result<Lane, LinkError> {
+    let Reached { endpoint, connection, warnings } = reached;
     let (peer, key) = host.accept(peer_key(&connection)).inspect_err(|error| {
         if matches!(error, LinkError::HostKey { .. }) {
             let code = VarInt::from_u32(close_code::HOST_KEY);
@@ -171,7 +176,7 @@ async fn dial_quic(
     })?;
     let account = Account::new(options.receive_window);
     let welcome = Welcome::await_on(connection.clone(), host.deadline, options.deadline);
-    let socket_buffer_bytes = transport.socket_buffer_bytes;
+    let socket_buffer_bytes = options.transport.socket_buffer_bytes;
     let quic = QuicLane::dialed(
         connection,
         peer.clone(),

@@ -46,6 +46,11 @@ pub(crate) fn target(address: SocketAddr) -> Target {
     Target::new(&address.ip().to_string(), address.port()).unwrap()
 }
 
+/// How a test dials: one that stalls is to have one lane all the same.
+pub(crate) fn dial_options() -> DialOptions {
+    DialOptions { again_after: PATIENCE, ..DialOptions::default() }
+}
+
 /// Admits the keys it was told, and counts how often it was asked.
 #[derive(Debug, Default)]
 pub(crate) struct Doorkeeper {
@@ -113,9 +118,7 @@ impl Rig {
         address: SocketAddr,
         options: &DialOptions,
     ) -> Result<Lane, LinkError> {
-        // A test that stalls is to have one lane all the same.
-        let again_after = PATIENCE;
-        let options = DialOptions { kind: self.kind, again_after, ..options.clone() };
+        let options = DialOptions { kind: self.kind, ..options.clone() };
         let expected = Expect(self.host.public_key());
         let lane = dial(&target(address), &self.friend, &expected, &options).await?;
         lane.welcomed().await?;
@@ -124,7 +127,7 @@ impl Rig {
 
     /// Both ends of a lane: the dialer's first.
     pub(crate) async fn pair(&self) -> (Lane, Lane) {
-        let dialed = self.dial(&DialOptions::default()).await.unwrap();
+        let dialed = self.dial(&dial_options()).await.unwrap();
         (dialed, self.listener.accept().await.unwrap())
     }
 

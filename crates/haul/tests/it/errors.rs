@@ -372,9 +372,8 @@ fn a_source_that_never_holds_still_is_named_and_the_rest_arrives() {
     let source = pair.local("tree");
     Growth::small(60, 20).grow(&source);
     let log = source.join("log");
-    write(&log, b"begins");
-    // So long that it cannot be read between two lines, even where the one who writes them has to wait for a core.
-    fs::File::options().write(true).open(&log).unwrap().set_len(128 << 20).unwrap();
+    // Under such a limit no reading of it ends within a second, however long the one who writes waits for a core.
+    write(&log, &Random::new(48).bytes(12 << 20));
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -384,7 +383,8 @@ fn a_source_that_never_holds_still_is_named_and_the_rest_arrives() {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        let words = [source.clone().into_os_string(), pair.at("data")];
+        let words =
+            ["--limit".into(), "6MB".into(), source.clone().into_os_string(), pair.at("data")];
         let ended = Running::start(pair.near.command(copy_words(&words))).wait();
         is_over.store(true, Ordering::Relaxed);
         ended.expect_code(1).expect_says(&["tree/log", "it changed each time that it was read"]);

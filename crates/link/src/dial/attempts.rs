@@ -2,9 +2,12 @@
 //!
 //! A library that lost its first packets waits twice as long before each repetition, so that three lost in a row cost
 //! two seconds, and five more than the user has patience for. Loss comes in bursts, and what comes a quarter of a
-//! second later is mostly out of it: so a further attempt is begun beside those that wait.
+//! second later is mostly out of it: so a further attempt is begun beside those that wait, as long as the address is
+//! silent. One that has answered is slow, and waited for.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::task::{AbortHandle, JoinSet};
@@ -32,21 +35,67 @@ pub(super) struct Attempts<'a> {
     pub(super) deadline: Instant,
 }
 
-/// An address that has not answered, and what waits for it.
-struct Silent {
+/// Whether an address has answered an attempt at it, which may not be finished for long: then it is there, and
+/// asking again would only cost it more.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress(Arc<AtomicBool>);
+
+impl Progress {
+    /// The address has answered. Says whether this is the first of its answers.
+    pub(super) fn made(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+
+    fn is_made(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// An address that was tried.
+struct Tried {
     address: SocketAddr,
-    running: Vec<AbortHandle>,
+    progress: Progress,
+    /// What was begun there.
+    begun: Vec<AbortHandle>,
+    /// An attempt there has ended in an error.
+    has_failed: bool,
+    /// An error has ended all of them.
+    is_over: bool,
+}
+
+impl Tried {
+    fn new(address: SocketAddr) -> Self {
+        let (progress, begun) = (Progress::default(), Vec::new());
+        Self { address, progress, begun, has_failed: false, is_over: false }
+    }
+
+    fn is_silent(&self) -> bool {
+        !self.has_failed && !self.progress.is_made()
+    }
+
+    /// Takes in how an attempt ended, and ends the others if it is for good. Says whether that is worth telling.
+    fn failed(&mut self, error: &LinkError) -> bool {
+        self.has_failed = true;
+        // One of our own says nothing of a peer that others still wait for.
+        let of_peer = error.peer().is_some();
+        if self.is_over || !of_peer && !self.begun.iter().all(AbortHandle::is_finished) {
+            return false;
+        }
+        self.is_over = of_peer && !error.fault().is_transient() || is_closed_port(error);
+        self.begun.iter().filter(|_| self.is_over).for_each(AbortHandle::abort);
+        true
+    }
 }
 
 impl Attempts<'_> {
     /// Tries the addresses one after another, the next one beside those that stay silent (as RFC 8305 does for
     /// TCP), then the silent ones again, and gives the first that finishes a handshake. The others are dropped.
-    /// An address that answered with an error is not tried again, and says more than the silence of another. What
-    /// else runs there goes on, unless the error is one that waiting does not mend: a host that is too busy for the
-    /// second attempt may have begun to answer the first.
+    /// An address that has answered, also with an error, is not tried again, and an error says more than the silence
+    /// of another. What else runs there goes on, unless the peer gave an error that waiting does not mend: a host
+    /// that is too busy for the second attempt may have begun to answer the first.
     pub(super) async fn first<R: Send + 'static, A>(
         &self,
-        attempt: impl Fn(SocketAddr) -> A,
+        attempt: impl Fn(SocketAddr, Progress) -> A,
     ) -> Result<R, LinkError>
     where
         A: Future<Output = Result<R, LinkError>> + Send + 'static,
@@ -54,35 +103,35 @@ impl Attempts<'_> {
         let silence =
             || LinkError::NoAnswer { peer: self.peer.clone(), after: self.options.deadline };
         let mut running = JoinSet::new();
-        let begin = |running: &mut JoinSet<_>, address: SocketAddr| {
-            let trying = attempt(address);
-            running.spawn(async move { (address, trying.await) })
+        let begin = |running: &mut JoinSet<_>, at: usize, of: &mut Tried| {
+            let trying = attempt(of.address, of.progress.clone());
+            of.begun.push(running.spawn(async move { (at, trying.await) }));
         };
         let mut waiting = self.addresses.iter();
-        let mut silent: Vec<Silent> = Vec::new();
+        let mut tried: Vec<Tried> = Vec::new();
         let mut failure = None;
         let mut again = 0_u32;
         let mut next_at = Instant::now();
         loop {
             if Instant::now() >= next_at {
+                let silent = tried.iter_mut().enumerate().filter(|(_, of)| of.is_silent());
                 if let Some(address) = waiting.next() {
-                    let running = vec![begin(&mut running, *address)];
-                    silent.push(Silent { address: *address, running });
-                } else if again < MOST_AGAIN && !silent.is_empty() {
-                    let turn = again as usize % silent.len();
-                    let of = &mut silent[turn];
-                    of.running.push(begin(&mut running, of.address));
+                    let mut of = Tried::new(*address);
+                    begin(&mut running, tried.len(), &mut of);
+                    tried.push(of);
+                } else if again < MOST_AGAIN
+                    && let Some((at, of)) = silent.min_by_key(|(_, of)| of.begun.len())
+                {
+                    begin(&mut running, at, of);
                     again += 1;
                 }
                 next_at = Instant::now() + self.patience(waiting.len(), again);
             }
             match timeout_at(next_at.min(self.deadline), running.join_next()).await {
                 Ok(Some(Ok((_, Ok(reached))))) => return Ok(reached),
-                Ok(Some(Ok((address, Err(error))))) => {
-                    let is_final = !error.fault().is_transient() || is_closed_port(&error);
-                    failure = Some(error);
-                    for of in silent.extract_if(.., |of| of.address == address) {
-                        of.running.iter().filter(|_| is_final).for_each(AbortHandle::abort);
+                Ok(Some(Ok((at, Err(error))))) => {
+                    if tried[at].failed(&error) {
+                        failure = Some(error);
                     }
                     if waiting.len() > 0 {
                         next_at = Instant::now();

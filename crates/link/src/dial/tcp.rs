@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{Attempts, HOST_KEY_REASON, Host};
+use super::attempts::{Attempts, Progress};
+use super::{HOST_KEY_REASON, Host};
 use crate::error::close_code;
 use crate::lane::tcp::frame::{Frame, Hello};
 use crate::lane::tcp::handshake::{self, HandshakeError, Secured};
@@ -72,7 +73,7 @@ pub(super) async fn dial(
         .fill(&mut lane)
         .map_err(|_| LinkError::Setup { detail: "no random numbers".to_owned() })?;
     let attempts = Attempts { peer: &host.peer, addresses, options, deadline: host.deadline };
-    let reaching = attempts.first(|address| way.clone().reach(address));
+    let reaching = attempts.first(|address, progress| way.clone().reach(address, progress));
     let Reached { address, trip, mut control, data } = reaching.await?;
     let (peer, key) = match host.accept(control.key) {
         Ok(accepted) => accepted,
@@ -117,7 +118,7 @@ pub(super) async fn dial(
         opening.shutdown().await;
         drop(over);
     });
-    let tcp = TcpLane::new(session, address, trip, ended);
+    let tcp = TcpLane::new(session, address, Some(trip), ended);
     Ok(Lane::new(Path::Tcp(tcp), peer, key, None, account, Vec::new()))
 }
 
@@ -131,21 +132,33 @@ async fn say_no(control: &mut Secured, lane: [u8; 16]) -> Result<(), stream::Str
 }
 
 impl Way {
-    /// Connects to one address, and begins further connections once it has answered.
-    async fn reach(self, address: SocketAddr) -> Result<Reached, LinkError> {
+    /// Connects to one address, and begins further connections once it has answered. If it has done so before, they
+    /// wait for the handshake, so that no host pays for those of an attempt that will lose.
+    async fn reach(self, address: SocketAddr, progress: Progress) -> Result<Reached, LinkError> {
         let began = Instant::now();
         let socket = self.connect(address).await?;
         let trip = began.elapsed();
-        let data = (0..growth::first(trip)).map(|_| {
+        let wanted = growth::first(trip);
+        let mut data = Vec::new();
+        if progress.made() {
+            data = self.begin(address, wanted);
+        }
+        let control = self.secure(socket).await?;
+        if data.is_empty() {
+            data = self.begin(address, wanted);
+        }
+        Ok(Reached { address, trip, control, data })
+    }
+
+    fn begin(&self, address: SocketAddr, connections: u16) -> Vec<Pending> {
+        let one = || {
             let way = self.clone();
             Pending(tokio::spawn(async move {
                 let socket = way.connect(address).await?;
                 way.secure(socket).await
             }))
-        });
-        let data = data.collect();
-        let control = self.secure(socket).await?;
-        Ok(Reached { address, trip, control, data })
+        };
+        (0..connections).map(|_| one()).collect()
     }
 
     async fn connect(&self, address: SocketAddr) -> Result<TcpStream, LinkError> {
@@ -320,6 +333,28 @@ mod tests {
         let joining = further.join_first(number, pending, session.clone(), deadline, after);
         timeout(PATIENCE, joining).await.expect("it waits beyond the deadline");
         session.end()
+    }
+
+    /// Whether a host that finishes no handshake gets another connection within so long.
+    async fn is_asked_for_more(progress: &Progress, within: Duration) -> bool {
+        let silent = tokio::net::TcpListener::bind(any_port()).await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let identity = Identity::generate().unwrap();
+        let config = Arc::new(tls::tcp_client_config(&identity).unwrap());
+        let peer = PeerName::new(address);
+        let way = Way { peer, config, transport: TransportOptions::default() };
+        let reaching = tokio::spawn(way.reach(address, progress.clone()));
+        let _control = timeout(PATIENCE, silent.accept()).await.expect("it is asked").unwrap();
+        let more = timeout(within, silent.accept()).await.is_ok();
+        reaching.abort();
+        more
+    }
+
+    #[tokio::test]
+    async fn only_the_first_answer_begins_data_connections_before_its_handshake() {
+        let progress = Progress::default();
+        assert!(is_asked_for_more(&progress, PATIENCE).await);
+        assert!(!is_asked_for_more(&progress, Duration::from_millis(200)).await);
     }
 
     fn never() -> Pending {

@@ -55,8 +55,9 @@ pub(crate) fn first_connections(control: &handshake::Secured) -> u16 {
 pub(crate) struct TcpLane {
     session: Arc<Session>,
     remote: SocketAddr,
-    /// How long the peer took to answer a connection: its round trip until the kernel has measured one.
-    trip: Duration,
+    /// How long the peer took to answer a connection: its round trip until the kernel has measured one. None
+    /// where it was the peer that connected.
+    trip: Option<Duration>,
     /// Closed once the session's tasks have ended.
     over: watch::Receiver<()>,
 }
@@ -72,7 +73,7 @@ impl TcpLane {
     pub(crate) fn new(
         session: Arc<Session>,
         remote: SocketAddr,
-        trip: Duration,
+        trip: Option<Duration>,
         over: watch::Receiver<()>,
     ) -> Self {
         Self { session, remote, trip, over }
@@ -84,10 +85,16 @@ impl TcpLane {
 
     pub(super) fn stats(&self) -> LaneStats {
         let figures = self.session.figures();
+        // Until a data connection is there nothing is measured.
+        let known = |time: Duration| match self.trip {
+            Some(trip) if time.is_zero() => trip,
+            _ => time,
+        };
+        let (rtt, min_rtt) = (known(figures.rtt), known(figures.min_rtt));
         LaneStats {
             kind: LaneKind::Tcp,
-            rtt: if figures.rtt.is_zero() { self.trip } else { figures.rtt },
-            min_rtt: figures.min_rtt,
+            rtt,
+            min_rtt,
             sent_packets: figures.sent_packets,
             lost_packets: figures.lost_packets,
             lost_bytes: figures.lost_bytes,
@@ -104,7 +111,7 @@ impl TcpLane {
             buffer_limited: figures.buffer_limited,
             busy: figures.busy,
             pacing_rate: 0,
-            queue_delay: figures.rtt.saturating_sub(figures.min_rtt),
+            queue_delay: rtt.saturating_sub(min_rtt),
             path_loss: 0.0,
             policed: false,
             app_limited: false,

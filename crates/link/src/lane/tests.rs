@@ -6,7 +6,7 @@ use bytes::Bytes;
 use quinn::VarInt;
 
 use super::*;
-use crate::rig::{PATIENCE, Random, Relay, Rig, both_kinds};
+use crate::rig::{PATIENCE, Random, Relay, Rig, both_kinds, dial_options};
 use crate::{DialOptions, Fault, ListenOptions, ParcelError, TransportOptions};
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -248,7 +248,7 @@ async fn a_share_of_one_parcel_still_carries_many(kind: LaneKind) {
 async fn parcels_survive_loss() {
     let rig = Rig::new(ListenOptions::default());
     let relay = Relay::new(rig.listener.local_addr(), 10, Duration::from_millis(5), 5).await;
-    let dialed = within(rig.dial_at(relay.address, &DialOptions::default())).await.unwrap();
+    let dialed = within(rig.dial_at(relay.address, &dial_options())).await.unwrap();
     let admitted = within(rig.listener.accept()).await.unwrap();
     exchange(&dialed, &admitted, 40, 200_000, 6, || {}).await;
     assert!(dialed.stats().lost_packets > 0);
@@ -268,7 +268,7 @@ async fn a_lane_moves_to_a_fresh_socket_in_mid_transfer() {
 async fn a_path_that_shrinks_does_not_end_the_lane() {
     let rig = Rig::new(ListenOptions::default());
     let relay = Relay::new(rig.listener.local_addr(), 0, Duration::from_millis(1), 8).await;
-    let dialed = within(rig.dial_at(relay.address, &DialOptions::default())).await.unwrap();
+    let dialed = within(rig.dial_at(relay.address, &dial_options())).await.unwrap();
     let admitted = within(rig.listener.accept()).await.unwrap();
     within(async {
         while dialed.stats().mtu <= 1452 {
@@ -295,7 +295,7 @@ async fn a_silent_peer_is_given_up() {
     };
     let rig = Rig::new(ListenOptions { transport: transport.clone(), ..ListenOptions::default() });
     let relay = Relay::new(rig.listener.local_addr(), 0, Duration::ZERO, 10).await;
-    let options = DialOptions { transport, ..DialOptions::default() };
+    let options = DialOptions { transport, ..dial_options() };
     let dialed = within(rig.dial_at(relay.address, &options)).await.unwrap();
     let admitted = within(rig.listener.accept()).await.unwrap();
     relay.silent.store(true, Ordering::SeqCst);

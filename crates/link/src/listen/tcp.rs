@@ -149,7 +149,7 @@ impl TcpDoor {
         };
         let _place = self.door.budget.join(session.clone(), account.clone());
         let (_over, ended) = watch::channel(());
-        let path = Path::Tcp(TcpLane::new(session.clone(), remote, Duration::ZERO, ended));
+        let path = Path::Tcp(TcpLane::new(session.clone(), remote, None, ended));
         let ready = Lane::new(path, name, key, Some(permissions), account, Vec::new());
         let first = first_connections(&secured);
         let running = session.run(secured, joining, first, None);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 
 use super::*;
-use crate::rig::{Expect, PATIENCE, Raw, Rig, any_port, both_kinds, target};
+use crate::rig::{Expect, PATIENCE, Raw, Rig, any_port, both_kinds, dial_options, target};
 use crate::{AuthorizedKeys, DialOptions, Fault, HostRefused, LaneKind, Outcome, Pace, dial};
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -45,7 +45,7 @@ async fn a_key_that_is_not_admitted_is_told_so(kind: LaneKind) {
     let rig = Rig::of(kind, ListenOptions::default());
     let stranger = Identity::generate().unwrap();
     let host = Expect(rig.host.public_key());
-    let options = DialOptions { kind, ..DialOptions::default() };
+    let options = DialOptions { kind, ..dial_options() };
     let target = target(rig.listener.local_addr());
     let lane = within(dial(&target, &stranger, &host, &options)).await.unwrap();
     // Whatever is done on the lane says the same.
@@ -70,7 +70,7 @@ async fn a_changed_host_key_stops_the_dialer(kind: LaneKind) {
     let rig = Rig::of(kind, ListenOptions::default());
     let expected = Identity::generate().unwrap().public_key();
     let target = target(rig.listener.local_addr());
-    let options = DialOptions { kind, ..DialOptions::default() };
+    let options = DialOptions { kind, ..dial_options() };
     let check = Expect(expected);
     let dialing = dial(&target, &rig.friend, &check, &options);
     let error = within(dialing).await.unwrap_err();
@@ -160,7 +160,7 @@ async fn every_connection_is_asked_for() {
         assert_eq!(tickets.kept.load(Ordering::SeqCst), 0, "and stays empty");
     }
     rig.doorkeeper.admitted.lock().unwrap().clear();
-    let error = within(rig.dial(&DialOptions::default())).await.unwrap_err();
+    let error = within(rig.dial(&dial_options())).await.unwrap_err();
     assert!(matches!(error, LinkError::Refused { .. }), "{error:?}");
     assert_eq!(rig.doorkeeper.asked(), 3);
 }
@@ -319,14 +319,14 @@ async fn a_stranger_signs_for_no_other_key() {
 async fn a_full_listener_says_that_it_is_busy(kind: LaneKind) {
     let rig = Rig::of(kind, ListenOptions { max_connections: 1, ..ListenOptions::default() });
     let (first, _admitted) = within(rig.pair()).await;
-    let error = within(rig.dial(&DialOptions::default())).await.unwrap_err();
+    let error = within(rig.dial(&dial_options())).await.unwrap_err();
     assert!(matches!(error, LinkError::Busy { .. }), "{error:?}");
     assert_eq!(error.fault(), Fault::Transient);
     drop(first);
     // The place is free once the listener has heard of the end.
     let lane = within(async {
         loop {
-            match rig.dial(&DialOptions::default()).await {
+            match rig.dial(&dial_options()).await {
                 Err(LinkError::Busy { .. }) => tokio::time::sleep(Duration::from_millis(5)).await,
                 other => return other,
             }
@@ -346,7 +346,7 @@ async fn newcomers_prove_their_address_when_many_knock() {
 #[tokio::test]
 async fn a_silent_handshake_is_given_up() {
     let silent = tokio::net::UdpSocket::bind(any_port()).await.unwrap();
-    let options = DialOptions { deadline: Duration::from_millis(200), ..DialOptions::default() };
+    let options = DialOptions { deadline: Duration::from_millis(200), ..dial_options() };
     let me = Identity::generate().unwrap();
     let expected = Expect(me.public_key());
     let error = within(dial(&target(silent.local_addr().unwrap()), &me, &expected, &options))
@@ -379,7 +379,7 @@ async fn authorized_keys_decide_at_the_door(kind: LaneKind) {
             Listener::bind(any_port(), &host, Arc::new(Keys(keys)), ListenOptions::default())
                 .unwrap();
         let target = target(listener.local_addr());
-        let options_of_dial = DialOptions { kind, ..DialOptions::default() };
+        let options_of_dial = DialOptions { kind, ..dial_options() };
         let expected = Expect(host.public_key());
         let lane = within(dial(&target, &me, &expected, &options_of_dial)).await.unwrap();
         match within(lane.welcomed()).await {

@@ -38,6 +38,11 @@ impl Overflows {
         self.at = now;
         self.count >= enough
     }
+
+    /// As much was lost where the queue was not full: that takes one of them back.
+    fn take_back(&mut self) {
+        self.count = self.count.saturating_sub(1);
+    }
 }
 
 impl Control {
@@ -104,8 +109,9 @@ impl Control {
         let long = figures.rtt_min.max(self.rtt_before - self.spread) - base > target;
         let lossy = self.is_lossy();
         if !long || !self.nearly_full(figures) {
-            // As much is lost where the queue is not full.
-            self.overflows.count -= u32::from(lossy && self.overflows.count > 0);
+            if lossy {
+                self.overflows.take_back();
+            }
             return false;
         }
         if !self.overflows.again(now, if lossy { OVERFLOWS_LOSSY } else { OVERFLOWS }) {
@@ -172,16 +178,26 @@ mod tests {
     #[test]
     fn a_queue_that_overflows_again_and_again_is_not_only_ours() {
         let mut overflows = Overflows::default();
-        assert!(!overflows.again(20.0, 2), "once");
-        assert!(!overflows.again(20.3, 2), "too soon to be another time");
-        assert!(overflows.again(21.0, 2));
+        assert!(!overflows.again(20.0, OVERFLOWS), "once");
+        assert!(!overflows.again(20.3, OVERFLOWS), "too soon to be another time");
+        assert!(overflows.again(21.0, OVERFLOWS));
         let mut overflows = Overflows::default();
-        assert!(!overflows.again(20.0, 2));
-        assert!(!overflows.again(36.0, 2), "too late to be of the same");
-        assert!(!overflows.again(37.0, 3) && overflows.again(38.0, 3));
-        // One that comes as well without a queue takes one back.
-        let mut overflows = Overflows { count: 2, at: 20.0 };
-        overflows.count -= 1;
-        assert!(!overflows.again(21.0, 3) && overflows.again(22.0, 3));
+        assert!(!overflows.again(20.0, OVERFLOWS));
+        assert!(!overflows.again(36.0, OVERFLOWS), "too late to be of the same");
+        assert!(overflows.again(37.0, OVERFLOWS));
+    }
+
+    #[test]
+    fn where_much_is_lost_an_excess_without_a_queue_takes_an_overflow_back() {
+        let enough = OVERFLOWS_LOSSY;
+        let mut overflows = Overflows::default();
+        assert!(!overflows.again(20.0, enough) && !overflows.again(21.0, enough));
+        assert!(overflows.clone().again(22.0, enough));
+        overflows.take_back();
+        assert!(!overflows.again(22.0, enough) && overflows.again(23.0, enough));
+        let mut overflows = Overflows::default();
+        overflows.take_back();
+        assert!(!overflows.again(20.0, enough), "there was none to take back");
+        assert!(!overflows.again(21.0, enough) && overflows.again(22.0, enough));
     }
 }

@@ -275,6 +275,7 @@ impl Control {
         if app_limited {
             self.last_limited = now;
         }
+        // Whoever sends while another reads may be ahead of the time that was read.
         let rtt = (now - sent).max(1e-6);
         self.first_rtt = self.first_rtt.min(rtt);
         if matches!(self.phase, Phase::Blind) {
@@ -282,7 +283,7 @@ impl Control {
         }
         self.in_flight = (self.in_flight - bytes).max(0.0);
         let shortest = if self.starting() { 0.25 * SHORTEST_ROUND } else { SHORTEST_ROUND };
-        self.round.acked(now, sent, bytes, shortest);
+        self.round.acked(now, sent, rtt, bytes, shortest);
         self.losses.acked(sent, bytes);
         self.recent.add(now, bytes, (self.base_rtt() / 4.0).max(0.002));
         if matches!(self.phase, Phase::Start { .. }) && self.used() {
@@ -302,6 +303,7 @@ impl Control {
             self.round = Round::new(now);
             self.round.under_way(self.in_flight);
             self.end_round(now, figures);
+            debug_assert!(self.window.is_finite() && self.window >= 0.0, "{}", self.window);
         }
     }
 

@@ -356,3 +356,21 @@ impl Losses {
         self.path = Some((path + step * (loss - path)).min(MOST_PATH_LOSS));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_lossy_where_who_takes_loss_for_a_full_queue_has_a_third_of_what_it_holds() {
+        // What it loses by itself, and 3 x 1.22 / sqrt(loss) packets.
+        for (path, bound) in [(0.0051, 51.2), (0.01, 36.6), (0.02, 25.9), (0.2, 8.18)] {
+            let losses = Losses::expecting(path);
+            assert!(losses.lossy(1.01 * bound), "{path}, {bound} packets");
+            assert!(!losses.lossy(0.99 * bound), "{path}, {bound} packets");
+        }
+        for little in [Losses::default(), Losses::expecting(0.0), Losses::expecting(LOSSY)] {
+            assert!(!little.lossy(1e9), "{little:?}");
+        }
+    }
+}

@@ -19,9 +19,9 @@ const TRUST: (f64, f64) = (1.0, 16.0);
 const PROBE: f64 = 1.5;
 const ARRIVES: f64 = 1.3;
 
-/// Where the path has carried this many times as much, a probe that brings this many times more, and this share of
-/// what it has carried, has found room too, even if the round trip grows: it is full again then. Beside others, who
-/// fill the queue, a probe that brings so much more ends far below what the path carries for all of them.
+/// Where the lane has had this many times as much, a probe that brings this many times more, and this share of
+/// what it had, has found room too, even if the round trip grows: the path is full again then. What it had may have
+/// been its part beside others, of which a probe brings as much back: then their queue passes for the path's length.
 const CARRIED: f64 = 1.15;
 const RISES: f64 = 1.12;
 const REGAINED: f64 = 0.85;

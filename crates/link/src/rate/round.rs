@@ -83,11 +83,10 @@ impl Round {
         Self { start, moment, lows: [f64::INFINITY; 3], ..Self::default() }
     }
 
-    pub(super) fn acked(&mut self, now: f64, sent: f64, bytes: f64, shortest: f64) {
+    /// A packet of `sent` was acknowledged at `now`, which makes `rtt`. The round takes `shortest` at least.
+    pub(super) fn acked(&mut self, now: f64, sent: f64, rtt: f64, bytes: f64, shortest: f64) {
         self.acked += bytes;
         self.packets += 1;
-        // Whoever sends while another reads may be ahead of the time that was read.
-        let rtt = (now - sent).max(1e-6);
         if now != self.moment.time {
             self.lows = self.lows_with_moment();
             self.moments += 1;

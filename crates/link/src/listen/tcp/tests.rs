@@ -6,7 +6,7 @@ use super::super::slots::MOST_TCP_HANDSHAKES;
 use super::*;
 use crate::lane::MAX_FRAME;
 use crate::lane::tcp::frame::{FrameError, Frames, PARCEL_START_BYTES, ParcelStart};
-use crate::rig::{PATIENCE, Rig};
+use crate::rig::{PATIENCE, Rig, dial_options};
 use crate::{DialOptions, LaneKind, ListenOptions, ParcelError};
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -100,7 +100,7 @@ async fn garbage_and_silence_hold_no_place() {
     // Their places are free, or will be in a moment.
     let lane = within(async {
         loop {
-            match rig.dial(&DialOptions::default()).await {
+            match rig.dial(&dial_options()).await {
                 Ok(lane) => return lane,
                 Err(LinkError::Busy { .. } | LinkError::Reset { .. }) => {}
                 Err(error) => panic!("{error:?}"),
@@ -322,7 +322,7 @@ async fn whoever_is_silent_longest_makes_room() {
     for _ in 0..MOST_TCP_HANDSHAKES {
         silent.push(within(TcpStream::connect(rig.listener.local_addr())).await.unwrap());
     }
-    let _lane = within(rig.dial(&DialOptions::default())).await.unwrap();
+    let _lane = within(rig.dial(&dial_options())).await.unwrap();
     let mut gone = [0; 1];
     assert!(!matches!(within(silent[0].read(&mut gone)).await, Ok(1..)), "the oldest is gone");
 }
@@ -349,7 +349,7 @@ async fn whoever_is_turned_away_makes_room() {
         }
     })
     .await;
-    let lane = within(rig.dial(&DialOptions::default())).await.unwrap();
+    let lane = within(rig.dial(&dial_options())).await.unwrap();
     within(lane.welcomed()).await.unwrap();
 }
 
@@ -389,7 +389,7 @@ async fn a_silent_peer_is_given_up_and_a_vanished_one_at_once() {
         idle_timeout: Duration::from_millis(400),
         ..TransportOptions::default()
     };
-    let options = DialOptions { transport: quiet, ..DialOptions::default() };
+    let options = DialOptions { transport: quiet, ..dial_options() };
     let (dialed, admitted) = (within(rig.dial(&options)).await.unwrap(), rig.listener.accept());
     let _admitted = within(admitted).await.unwrap();
     let ended = tokio::time::timeout(Duration::from_millis(1200), dialed.closed()).await;

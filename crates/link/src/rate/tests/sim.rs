@@ -37,6 +37,8 @@ pub(super) struct Flow {
     stop: Nanos,
     /// Sends for so long, then pauses for so long.
     bursts: Option<(Nanos, Nanos)>,
+    /// Between two times one of so many of its packets is lost.
+    pub(super) trouble: Option<(Nanos, Nanos, u64)>,
     first_pn: u64,
     sent: VecDeque<Option<Nanos>>,
     in_flight: u64,
@@ -71,6 +73,7 @@ impl Flow {
             start,
             stop,
             bursts: None,
+            trouble: None,
             first_pn: 0,
             sent: VecDeque::new(),
             in_flight: 0,
@@ -435,7 +438,9 @@ impl Sim {
         if let Governor::Ours(control) = &mut flow.governor {
             control.on_sent(Duration::from_nanos(now), PAYLOAD);
         }
-        let passes = self.policer.as_mut().is_none_or(|policer| policer.passes(now, WIRE));
+        let lost = |(from, to, every)| (from..to).contains(&now) && pn.is_multiple_of(every);
+        let passes = !flow.trouble.is_some_and(lost)
+            && self.policer.as_mut().is_none_or(|policer| policer.passes(now, WIRE));
         let fate = if passes { self.forward.admit(now, WIRE) } else { Fate::QueueFull };
         if let Fate::Delivered { at, .. } = fate {
             let wait = at.saturating_sub(now + self.profile.delay);
