@@ -198,4 +198,4 @@ pub(crate) fn time(reader: &mut Reader<'_>) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

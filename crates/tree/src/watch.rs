@@ -206,7 +206,7 @@ impl Watch {
     fn begin(&mut self) -> Result<(), WatchError> {
         let watch = self.add_watch(&self.root)?;
         self.folders.set_root(watch);
-        self.add_below(watch);
+        self.add_below(watch, false);
         Ok(())
     }
 
@@ -216,8 +216,9 @@ impl Watch {
         add_watch(&self.inotify, format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()), FLAGS)
     }
 
-    /// Watches all folders below one that is watched.
-    fn add_below(&mut self, watch: i32) {
+    /// Watches all folders below one that is watched. Those below a new folder are hinted at: it may have
+    /// the inode of one that a snapshot knows, and then a scan of what it is in would not look into it.
+    fn add_below(&mut self, watch: i32, is_new: bool) {
         let mut pending = vec![watch];
         while let Some(above) = pending.pop() {
             let Some(path) = self.folders.path(above) else { continue };
@@ -238,6 +239,9 @@ impl Watch {
                 let Ok(name) = entry.name() else { continue };
                 if let Some(new) = self.add(above, &name) {
                     pending.push(new);
+                    if is_new {
+                        self.touch(Some(new));
+                    }
                 }
             }
         }
@@ -354,7 +358,8 @@ impl Watch {
         self.touch(Some(event.watch));
         if is_dir && event.what.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
             if let Some(new) = self.add(event.watch, name) {
-                self.add_below(new);
+                self.touch(Some(new));
+                self.add_below(new, true);
             }
         } else if is_dir && event.what.contains(ReadFlags::MOVED_FROM) && !comes_back {
             self.moved_out(event.watch, name);

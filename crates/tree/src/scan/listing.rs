@@ -346,3 +346,21 @@ impl Listed {
         Found { path, stamp: self.stamp, link_target: self.link_target.clone() }
     }
 }
+
+/// A listing of these entries below the root, of which all is known.
+#[cfg(test)]
+pub(super) fn made_by_hand(scratch: &Dir, entries: &[(RelPath, Stamp, Children)]) -> Sorted {
+    let mut sorter = Sorter::new(scratch, 1 << 20);
+    sorter.push(b"", &[START]).unwrap();
+    for (path, stamp, children) in entries {
+        let mut value = vec![ENTRY];
+        encode(stamp, None, &mut value);
+        sorter.push(&key::of(path), &value).unwrap();
+        match children {
+            Children::Unknown => {}
+            Children::Partly => sorter.push(&key::of(path), &[PARTLY_LISTED]).unwrap(),
+            Children::Wholly => sorter.push(&key::of(path), &[LISTED]).unwrap(),
+        }
+    }
+    sorter.finish().unwrap()
+}

@@ -102,8 +102,10 @@ where
         for name in pair.to.names() {
             let Ok(next) = path.join(&name) else { return Ok(Need::Impossible) };
             path = next;
-            let Some(origin) = self.origin(&path) else { break };
-            let Some(kind) = (self.look)(&origin)? else { break };
+            // Where there is nothing, something below may have been put there all the same: the folder is
+            // a new one, that comes later.
+            let Some(origin) = self.origin(&path) else { continue };
+            let Some(kind) = (self.look)(&origin)? else { continue };
             if let Some(&other) = self.by_from.get(&origin)
                 && matches!(self.states[other], State::Waiting | State::Begun)
             {
