@@ -39,7 +39,8 @@ pub const MOST_UNSETTLED_FOLDERS: usize = 1000;
 pub struct ScanOptions {
     /// What is left out. What the snapshot has of it counts as gone.
     pub walk: WalkOptions,
-    /// A file waits until it was left alone for so long; zero waits for none.
+    /// A file waits until it was left alone for so long. Zero waits for none, and a second change of the
+    /// same length is then missed if it falls into the same tick of the kernel's clock as the first.
     pub settle: Duration,
     /// Bytes that are sorted in memory at a time; a scan takes about twice as many.
     pub memory: usize,

@@ -13,7 +13,7 @@ use crate::scratch::Random;
 use crate::settle::unfinished_names;
 use rig::{Rig, path};
 
-const STOP: AtomicBool = AtomicBool::new(false);
+static STOP: AtomicBool = AtomicBool::new(false);
 
 /// Names whose order as bytes is not that of the paths that they are in.
 const NAMES: [&[u8]; 9] =

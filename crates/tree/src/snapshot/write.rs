@@ -12,6 +12,9 @@ use crate::stamp::Known;
 /// Entries that a rename holds in memory at a time.
 const PAGE: usize = 1024;
 
+/// Key and value of an entry.
+type Stored = (Vec<u8>, Vec<u8>);
+
 /// Changes that take effect together. Dropped without [`SnapshotWrite::commit`], they never were.
 pub struct SnapshotWrite {
     transaction: WriteTransaction,
@@ -141,7 +144,7 @@ impl SnapshotTable<'_> {
     }
 
     /// The first entries of a subtree, its top included, as they are stored.
-    fn first_below(&self, key: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, SnapshotError> {
+    fn first_below(&self, key: &[u8]) -> Result<Vec<Stored>, SnapshotError> {
         let after = key::after(key);
         let keys = (Bound::Included(key), Bound::Excluded(after.as_slice()));
         let fail = |error| self.snapshot.fail(error);
