@@ -12,7 +12,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use files::{Dir, Fault, FilesError, Follow, Kind, Name, RelPath, is_reserved};
+use files::{Dir, Fault, FilesError, Follow, Kind, MAX_DEPTH, Name, RelPath, is_reserved};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{
     CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch,
@@ -44,6 +44,9 @@ const FLAGS: WatchFlags = WatchFlags::ATTRIB
     .union(WatchFlags::MODIFY)
     .union(WatchFlags::MOVE)
     .union(WatchFlags::ONLYDIR);
+
+/// Either half of a move.
+const MOVED: ReadFlags = ReadFlags::MOVED_FROM.union(ReadFlags::MOVED_TO);
 
 /// Where something may have changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +103,11 @@ pub struct Watch {
     since: Option<(Instant, Instant)>,
     /// Folders that have moved out since the last hint.
     moved_out: usize,
+    /// A folder has moved since the last hint, so what was told of what is in it, or at its new path, may
+    /// have been looked for where something else is.
+    has_moved: bool,
+    /// Folders in which another one was looked for since the last hint.
+    to_look_again: HashSet<i32>,
     buffer: Vec<MaybeUninit<u8>>,
 }
 
@@ -130,6 +138,8 @@ impl Watch {
             is_everything: false,
             since: None,
             moved_out: 0,
+            has_moved: false,
+            to_look_again: HashSet::new(),
             buffer: vec![MaybeUninit::uninit(); BUFFER],
         };
         watch.begin()?;
@@ -157,21 +167,23 @@ impl Watch {
     pub fn wait(&mut self, timeout: Duration) -> Result<Hint, WatchError> {
         let deadline = Instant::now() + timeout;
         loop {
-            let now = Instant::now();
             let quiet = |(first, last): (Instant, Instant)| (last + QUIET).min(first + MOST_QUIET);
             let until = self.since.map_or(deadline, |since| deadline.min(quiet(since)));
-            if now >= until {
-                return self.hint();
-            }
-            let left = until - now;
+            let left = until.saturating_duration_since(Instant::now());
             let left = Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
             };
+            // Also where no time is left, for something may have happened before.
             match poll(&mut [PollFd::new(&self.inotify, PollFlags::IN)], Some(&left)) {
-                Ok(0) | Err(Errno::INTR) => {}
+                Ok(0) => return self.hint(),
                 Ok(_) => self.read()?,
+                Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
+            }
+            let is_late = self.since.is_some_and(|(first, _)| first.elapsed() > MOST_QUIET);
+            if is_late || Instant::now() >= deadline {
+                return self.hint();
             }
         }
     }
@@ -180,6 +192,7 @@ impl Watch {
     fn hint(&mut self) -> Result<Hint, WatchError> {
         self.since = None;
         self.moved_out = 0;
+        self.look_again();
         let touched = std::mem::take(&mut self.touched);
         if std::mem::take(&mut self.is_everything) {
             self.renew()?;
@@ -193,6 +206,25 @@ impl Watch {
             1..=MOST_HINTS => Hint::Folders(paths.into_iter().collect()),
             _ => Hint::Everything,
         })
+    }
+
+    /// Looks once more for the folders that were told of, where that may have gone by wrong paths.
+    fn look_again(&mut self) {
+        let mut again = std::mem::take(&mut self.to_look_again);
+        if !std::mem::take(&mut self.has_moved) {
+            return;
+        }
+        // A folder that is found may be the one in which another is to be looked for.
+        for _ in 0..MAX_DEPTH {
+            let before = self.folders.changes();
+            for &watch in &again {
+                self.add_below(watch, true);
+            }
+            if self.folders.changes() == before {
+                break;
+            }
+            again.extend(self.to_look_again.drain());
+        }
     }
 
     /// Drops all watches and makes them anew, for what is there now.
@@ -221,9 +253,8 @@ impl Watch {
     fn add_below(&mut self, watch: i32, is_new: bool) {
         let mut pending = vec![watch];
         while let Some(above) = pending.pop() {
-            let Some(path) = self.folders.path(above) else { continue };
-            let listed = self.root.open_dir(&path, Follow::Never).and_then(|dir| dir.entries());
-            let Ok(entries) = listed else {
+            let Some((dir, path)) = self.open(above) else { continue };
+            let Ok(entries) = dir.entries() else {
                 self.is_whole = false;
                 continue;
             };
@@ -237,7 +268,7 @@ impl Watch {
                     continue;
                 }
                 let Ok(name) = entry.name() else { continue };
-                if let Some(new) = self.add(above, &name) {
+                if let Some(new) = self.add((above, &dir, &path), &name) {
                     pending.push(new);
                     if is_new {
                         self.touch(Some(new));
@@ -247,23 +278,37 @@ impl Watch {
         }
     }
 
+    /// Opens a watched folder, if it is where it is thought to be; otherwise it is looked for again when
+    /// all that has happened is known.
+    fn open(&mut self, watch: i32) -> Option<(Dir, RelPath)> {
+        let Some(path) = self.folders.path(watch) else {
+            self.to_look_again.insert(watch);
+            return None;
+        };
+        let opened = self.root.open_dir(&path, Follow::Never);
+        let dir = opened.map_err(|error| self.missed(watch, &error)).ok()?;
+        match self.add_watch(&dir) {
+            Ok(found) if found == watch => return Some((dir, path)),
+            // Another folder is there now.
+            Ok(found) => {
+                self.to_look_again.insert(watch);
+                if !self.folders.contains(found) {
+                    self.forget(found);
+                }
+            }
+            Err(_) => self.is_whole = false,
+        }
+        None
+    }
+
     /// Watches the folder of that name in a watched one, or follows it to there if it was watched; its
     /// watch if it is new and has to be looked into.
-    fn add(&mut self, above: i32, name: &Name) -> Option<i32> {
-        let path = self.path_in(above, name)?;
-        if self.is_left_out(&path, name, true) {
+    fn add(&mut self, (above, dir, path): (i32, &Dir, &RelPath), name: &Name) -> Option<i32> {
+        if self.is_left_out(&path.join(name).ok()?, name, true) {
             return None;
         }
-        let dir = match self.root.open_dir(&path, Follow::Never) {
-            Ok(dir) => dir,
-            // Gone again, or never a folder.
-            Err(error) if error.is_not_found() || error.is_not_a_directory() => return None,
-            Err(error) if error.is_symlink_refused() => return None,
-            Err(_) => {
-                self.is_whole = false;
-                return None;
-            }
-        };
+        let opened = dir.open_dir(&RelPath::from(name), Follow::Never);
+        let dir = opened.map_err(|error| self.missed(above, &error)).ok()?;
         let Ok(watch) = self.add_watch(&dir) else {
             self.is_whole = false;
             return None;
@@ -276,6 +321,16 @@ impl Watch {
         }
         self.folders.set(watch, above, name);
         is_new.then_some(watch)
+    }
+
+    /// Takes note that something in a folder, or the folder, could not be opened.
+    fn missed(&mut self, above: i32, error: &FilesError) {
+        if error.is_not_found() || error.is_not_a_directory() || error.is_symlink_refused() {
+            // Gone again, or never a folder, unless it has moved.
+            self.to_look_again.insert(above);
+        } else {
+            self.is_whole = false;
+        }
     }
 
     /// Reads what events there are.
@@ -356,8 +411,12 @@ impl Watch {
             return;
         }
         self.touch(Some(event.watch));
+        self.has_moved |= is_dir && event.what.intersects(MOVED);
         if is_dir && event.what.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
-            if let Some(new) = self.add(event.watch, name) {
+            self.to_look_again.insert(event.watch);
+            if let Some((dir, path)) = self.open(event.watch)
+                && let Some(new) = self.add((event.watch, &dir, &path), name)
+            {
                 self.touch(Some(new));
                 self.add_below(new, true);
             }

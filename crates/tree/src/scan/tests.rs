@@ -11,6 +11,7 @@ use super::*;
 use crate::filter::{Filter, Rule};
 use crate::scratch::Random;
 use crate::settle::unfinished_names;
+use crate::watch::{Hint, Watch};
 use rig::{Rig, path};
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -20,8 +21,8 @@ const NAMES: [&[u8]; 9] =
     [b"a", b"a-", b"a.b", b"\x01", b"b", "\u{e9}".as_bytes(), b"ab", b"\xff", b"z"];
 
 /// Changes a tree at random, and says in which folders something may be other than it was, as a watch
-/// would.
-fn disturb(rig: &mut Rig, random: &mut Random, touched: &mut BTreeSet<RelPath>) {
+/// would. With `links` it also gives files second names, of whose changes a watch does not know.
+fn disturb(rig: &mut Rig, random: &mut Random, touched: &mut BTreeSet<RelPath>, links: bool) {
     let folders = rig.paths(|kind| kind == Kind::Directory);
     let all = rig.paths(|_| true);
     let folder = random.pick(&[folders, vec![RelPath::root()]].concat()).clone();
@@ -54,6 +55,9 @@ fn disturb(rig: &mut Rig, random: &mut Random, touched: &mut BTreeSet<RelPath>) 
             touch(&old);
             rig.chmod(&old, 0o700 | random.below(0o100) as u32);
         }
+        (9, Some(old)) if links && is_free && rig.kind(&old) == Some(Kind::File) => {
+            rig.hard_link(&old, &new);
+        }
         (_, Some(old)) if !new.starts_with(&old) && !old.starts_with(&new) => {
             let is_file = rig.kind(&old) == Some(Kind::File);
             // Over a file that is there, or to a free place.
@@ -71,19 +75,34 @@ fn disturb(rig: &mut Rig, random: &mut Random, touched: &mut BTreeSet<RelPath>) 
     }
 }
 
+/// Where a scan is told to look.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Everywhere,
+    WhereSomethingWasDone,
+    ByAWatch,
+}
+
 /// Disturbs a tree, scans it and carries the changes out, many times over.
-fn check_random(seed: u64, by_folders: bool) -> usize {
+fn check_random(seed: u64, told: Told) -> usize {
     let mut rig = Rig::new();
+    let mut watch = Watch::new(&rig.tree(), &Filter::default(), 1000).unwrap();
     let mut random = Random(seed);
     let mut moved = 0;
     for _ in 0..12 {
         let mut touched = BTreeSet::new();
         for _ in 0..random.below(25) {
-            disturb(&mut rig, &mut random, &mut touched);
+            disturb(&mut rig, &mut random, &mut touched, told == Told::Everywhere);
         }
-        let extent = match by_folders {
-            true => Extent::Folders(touched.into_iter().collect()),
-            false => Extent::All,
+        let extent = match told {
+            Told::Everywhere => Extent::All,
+            Told::WhereSomethingWasDone => Extent::Folders(touched.into_iter().collect()),
+            // All of it is there to be read.
+            Told::ByAWatch => match watch.wait(Duration::ZERO).unwrap() {
+                Hint::Nothing => Extent::Folders(Vec::new()),
+                Hint::Folders(folders) => Extent::Folders(folders),
+                Hint::Everything => panic!("seed {seed}: so little happened"),
+            },
         };
         // In so little memory everything is sorted on disk.
         let options = ScanOptions { memory: 1 << (8 + 12 * random.below(2)), ..rig::at_once() };
@@ -91,7 +110,7 @@ fn check_random(seed: u64, by_folders: bool) -> usize {
         moved += rig.carry_out(&scan, 1 + random.below(30));
         assert_eq!(scan.summary().problem_count, 0);
         rig.check(&format!("seed {seed}"));
-        let again = rig.scan(&extent, &options);
+        let again = rig.scan(&Extent::All, &options);
         assert!(again.changes().unwrap().next().is_none(), "seed {seed}: changes for ever");
         assert!(again.moves(&STOP).unwrap().is_empty(), "seed {seed}: moves for ever");
     }
@@ -100,13 +119,19 @@ fn check_random(seed: u64, by_folders: bool) -> usize {
 
 #[test]
 fn what_is_carried_out_makes_the_same_tree() {
-    let moved: usize = (0..30).map(|seed| check_random(seed, false)).sum();
+    let moved: usize = (0..30).map(|seed| check_random(seed, Told::Everywhere)).sum();
     assert!(moved > 100, "only {moved} moves");
 }
 
 #[test]
 fn folders_that_were_hinted_at_are_enough() {
-    let moved: usize = (100..130).map(|seed| check_random(seed, true)).sum();
+    let moved: usize = (100..130).map(|seed| check_random(seed, Told::WhereSomethingWasDone)).sum();
+    assert!(moved > 100, "only {moved} moves");
+}
+
+#[test]
+fn a_watch_says_where_to_look() {
+    let moved: usize = (200..1500).map(|seed| check_random(seed, Told::ByAWatch)).sum();
     assert!(moved > 100, "only {moved} moves");
 }
 

@@ -11,6 +11,7 @@ pub(super) struct Folders {
     root: Option<i32>,
     /// What each folder but the root is in, and its name there.
     places: HashMap<i32, (i32, Name)>,
+    changes: u64,
 }
 
 impl Folders {
@@ -24,9 +25,16 @@ impl Folders {
 
     /// Says where a folder is, a new one or one that has moved. The root stays where it is.
     pub(super) fn set(&mut self, watch: i32, above: i32, name: &Name) {
-        if !self.is_root(watch) {
-            self.places.insert(watch, (above, name.clone()));
+        let place = (above, name.clone());
+        if !self.is_root(watch) && self.places.get(&watch) != Some(&place) {
+            self.places.insert(watch, place);
+            self.changes += 1;
         }
+    }
+
+    /// How often a folder was put somewhere where it had not been.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(super) fn contains(&self, watch: i32) -> bool {

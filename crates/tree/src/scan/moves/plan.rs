@@ -2,8 +2,9 @@
 //! Pure: what the snapshot has at a path is asked of the caller.
 //!
 //! A move goes to where the entry is in the end, so it waits until what is still in the way there, at the
-//! path itself or at a folder above it, has moved on. From then on nothing above it moves any more, and it
-//! stays where it was put. A move that waits for itself is left out.
+//! path itself or at a folder above it, has moved on, and until the folders above that move there have
+//! come. From then on nothing above it moves any more, and it stays where it was put. A move that waits
+//! for itself is left out.
 
 use std::collections::HashMap;
 
@@ -44,7 +45,7 @@ struct Planner<'a, L> {
     states: Vec<State>,
     /// By where they were.
     by_from: HashMap<&'a RelPath, usize>,
-    /// Those that are done, by where they are.
+    /// By where they are in the end.
     by_to: HashMap<&'a RelPath, usize>,
     look: L,
     moves: Vec<Moved>,
@@ -62,7 +63,7 @@ pub(super) fn plan<E>(
         pairs: &pairs,
         states: vec![State::Waiting; pairs.len()],
         by_from: pairs.iter().enumerate().map(|(index, pair)| (&pair.from, index)).collect(),
-        by_to: HashMap::new(),
+        by_to: pairs.iter().enumerate().map(|(index, pair)| (&pair.to, index)).collect(),
         look,
         moves: Vec::new(),
     };
@@ -102,16 +103,22 @@ where
         for name in pair.to.names() {
             let Ok(next) = path.join(&name) else { return Ok(Need::Impossible) };
             path = next;
+            let is_last = path == pair.to;
+            if let Some(&other) = self.by_to.get(&path)
+                && !is_last
+                && self.is_pending(other)
+            {
+                return Ok(Need::Move(other));
+            }
             // Where there is nothing, something below may have been put there all the same: the folder is
             // a new one, that comes later.
             let Some(origin) = self.origin(&path) else { continue };
             let Some(kind) = (self.look)(&origin)? else { continue };
             if let Some(&other) = self.by_from.get(&origin)
-                && matches!(self.states[other], State::Waiting | State::Begun)
+                && self.is_pending(other)
             {
                 return Ok(Need::Move(other));
             }
-            let is_last = path == pair.to;
             match (is_last, kind) {
                 (false, Kind::Directory) => {}
                 (true, Kind::File | Kind::Symlink) if pair.kind == Kind::File => {
@@ -128,16 +135,23 @@ where
         self.states[index] = State::LeftOut;
         if let Some(from) = self.place(&pair.from) {
             self.states[index] = State::Done;
-            self.by_to.insert(&pair.to, index);
             self.moves.push(Moved { from, to: pair.to.clone(), kind: pair.kind, replaces });
         }
+    }
+
+    fn is_pending(&self, index: usize) -> bool {
+        matches!(self.states[index], State::Waiting | State::Begun)
+    }
+
+    fn is_done(&self, index: &usize) -> bool {
+        self.states[*index] == State::Done
     }
 
     /// Where an entry is now that was at `origin`. A move that is done has brought it to where it stays,
     /// so the innermost one decides.
     fn place(&self, origin: &RelPath) -> Option<RelPath> {
-        let moved = |index: &usize| self.states[*index] == State::Done;
-        match innermost(origin, |path| self.by_from.get(path).copied().filter(moved)) {
+        let done = |path: &RelPath| self.by_from.get(path).copied().filter(|i| self.is_done(i));
+        match innermost(origin, done) {
             Some((index, rest)) => self.pairs[index].to.join_path(&rest).ok(),
             None => Some(origin.clone()),
         }
@@ -145,7 +159,8 @@ where
 
     /// Where an entry was that would now be at `path`; `None` if what was there has moved on.
     fn origin(&self, path: &RelPath) -> Option<RelPath> {
-        let origin = match innermost(path, |path| self.by_to.get(path).copied()) {
+        let done = |path: &RelPath| self.by_to.get(path).copied().filter(|i| self.is_done(i));
+        let origin = match innermost(path, done) {
             Some((index, rest)) => self.pairs[index].from.join_path(&rest).ok()?,
             None => path.clone(),
         };

@@ -88,6 +88,11 @@ fn folders_and_what_is_in_them() {
             &[("a", "new/a"), ("z", "new/z"), ("a/b/c", "new/a/d")],
             &["a > new/a", "new/a/b/c > new/a/d !", "z > new/z"],
         ),
+        // A file goes into a folder that is still to come, and another one takes its place.
+        (
+            &[("a/d", "new/d/e"), ("a/b/c", "a/d"), ("z", "new/d")],
+            &["z > new/d", "a/d > new/d/e", "a/b/c > a/d"],
+        ),
         // The name is used again, by something that was in it.
         (&[("a", "e"), ("a/b", "a")], &["a > e", "e/b > a"]),
     ] {
