@@ -239,7 +239,8 @@ impl File {
             .map_err(|error| FilesError::Sync { path: self.path.clone(), source: error.into() })
     }
 
-    pub(crate) fn write_all_at(&self, data: &[u8], offset: u64) -> Result<()> {
+    /// Writes all of `data` at an offset, of a file that was opened for writing.
+    pub fn write_all_at(&self, data: &[u8], offset: u64) -> Result<()> {
         self.file.write_all_at(data, offset).map_err(|error| self.error(Action::Write, error))
     }
 
@@ -281,6 +282,13 @@ impl File {
 
     pub(crate) fn error(&self, action: Action, source: impl Into<io::Error>) -> FilesError {
         FilesError::io(action, &self.path, source)
+    }
+}
+
+impl From<File> for std::fs::File {
+    /// For libraries that work on an open file; what they do with it names no path in its errors.
+    fn from(file: File) -> std::fs::File {
+        file.file
     }
 }
 

@@ -110,7 +110,11 @@ pub fn tree_digest_as(
     place: &RelPath,
     options: &MeasureOptions,
 ) -> Result<Measured, FilesError> {
-    let names_of_start = usize::from(matches!(start, WalkRoot::Entry(_)));
+    let names_of_start = match &start {
+        WalkRoot::Inside(_) => 0,
+        WalkRoot::Beneath(path) => path.depth(),
+        WalkRoot::Entry(_) => 1,
+    };
     let walk = Walk::new(dir.clone(), start, options.walk.clone())?;
     let dir = walk.root().clone();
     let mut measured = Measured::default();

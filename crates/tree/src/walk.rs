@@ -23,6 +23,9 @@ pub enum WalkRoot {
     /// In the directory at this path. Paths are relative to it; its own is the root path. Links on
     /// the way to it are followed as long as they stay beneath the given directory.
     Inside(RelPath),
+    /// In the directory at this path, whose own path and those of all in it stay relative to the given
+    /// one, as the filter's rules do. No link on the way to it is followed.
+    Beneath(RelPath),
     /// At one entry of the given directory: a file, a link (not followed), or a directory with what
     /// it holds. Paths begin with its name. The filter is not asked about it.
     Entry(Name),
@@ -126,6 +129,10 @@ impl Walk {
                 let root = root.open_dir(&path, Follow::Beneath)?;
                 let attributes = root.attributes()?;
                 (root, Entry { path: RelPath::root(), attributes, link_target: None })
+            }
+            WalkRoot::Beneath(path) => {
+                let attributes = root.open_dir(&path, Follow::Never)?.attributes()?;
+                (root, Entry { path, attributes, link_target: None })
             }
             WalkRoot::Entry(name) => {
                 let path = RelPath::from(&name);

@@ -1,5 +1,6 @@
-//! Small files that a program keeps for itself: keys, lists of known peers, resume notes. They are
-//! read whole under a cap, replaced in one durable step, and readable by their owner alone.
+//! Files that a program keeps for itself: keys, lists of known peers, resume notes, databases. They are
+//! readable by their owner alone; the small ones are read whole under a cap and replaced in one durable
+//! step.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -56,6 +57,12 @@ impl Dir {
         append(&file, &[margin, line, b"\n"].concat())?;
         file.sync()?;
         if size == 0 { self.sync() } else { Ok(()) }
+    }
+
+    /// Opens a regular file of this directory for reading and writing, for a library that keeps a
+    /// database in it; made with mode 0600 if missing. No link is followed.
+    pub fn open_private(&self, name: &Name) -> Result<File> {
+        self.create_file(name, OFlags::empty(), 0o600)
     }
 
     /// Makes or opens a directory of mode 0700; the mode of one that exists is set

@@ -1,12 +1,13 @@
-//! Files under a passing name. One is made exclusively, filled, and renamed into place; dropped
+//! Files under a passing name, or none. One is made exclusively, filled, and renamed into place; dropped
 //! before that, it is removed. What a killed process leaves behind bears a reserved name.
 
 use std::hash::{BuildHasher, RandomState};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Dir, Replace};
@@ -27,6 +28,9 @@ const OWN: OFlags = OFlags::RDWR
     .union(OFlags::CLOEXEC);
 /// The same, and never one that exists.
 const NEW: OFlags = OWN.union(OFlags::EXCL);
+
+/// A file that never had a name.
+const UNNAMED: OFlags = OFlags::RDWR.union(OFlags::TMPFILE).union(OFlags::CLOEXEC);
 
 /// How often a taken name is tried again under another one.
 const TRIES: usize = 16;
@@ -100,5 +104,27 @@ impl Dir {
         let fd = rustix::fs::openat(self, name.as_os_str(), OWN | more, metadata::mode(mode))
             .map_err(|error| self.error_in(Action::Create, name, error))?;
         self.regular(fd, &RelPath::from(name))
+    }
+
+    /// An empty file for reading and writing that has no name and is readable by its owner alone. Its
+    /// space is free again once its last handle is closed, also when the process is killed.
+    pub fn scratch_file(&self) -> Result<File> {
+        let mode = Mode::RUSR | Mode::WUSR;
+        match rustix::fs::openat(self, c".", UNNAMED, mode) {
+            Ok(fd) => Ok(File::made(fd, self.path().to_owned())),
+            // Filesystems that cannot make one say so in several ways.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
+                self.unlinked_file()
+            }
+            Err(error) => Err(self.error(Action::Create, error)),
+        }
+    }
+
+    /// The same by way of a name that is taken away at once.
+    pub(super) fn unlinked_file(&self) -> Result<File> {
+        let named = Temporary::new(self, TEMPORARY_PREFIX, "", 0o600, self.path().to_owned())?;
+        let handle = named.file().as_fd().try_clone_to_owned();
+        let fd = handle.map_err(|error| self.error(Action::Create, error))?;
+        Ok(File::made(fd, self.path().to_owned()))
     }
 }

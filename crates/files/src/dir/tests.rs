@@ -194,6 +194,28 @@ fn state_files_are_private_whole_and_capped() {
 }
 
 #[test]
+fn files_to_work_in() {
+    let scratch = Scratch::new();
+    let dir = scratch.dir();
+    let base = name("base");
+    dir.open_private(&base).unwrap().write_all_at(b"12345", 0).unwrap();
+    let again = std::fs::File::from(dir.open_private(&base).unwrap());
+    assert_eq!(again.metadata().unwrap().len(), 5);
+    assert_eq!(dir.attributes_of(&path("base")).unwrap().mode, 0o600);
+    std::os::unix::fs::symlink("base", scratch.path().join("link")).unwrap();
+    assert!(dir.open_private(&name("link")).is_err());
+    // Both ways to a file without a name.
+    for file in [dir.scratch_file().unwrap(), dir.unlinked_file().unwrap()] {
+        file.write_all_at(b"some", 4096).unwrap();
+        let mut bytes = [0; 4];
+        file.read_exact_at(&mut bytes, 4096).unwrap();
+        assert_eq!(&bytes, b"some");
+        assert_eq!(file.attributes().unwrap().links, 0);
+        check_entries(&dir, &[("base", Kind::File), ("link", Kind::Symlink)]);
+    }
+}
+
+#[test]
 fn files_read_by_chunk_and_hash() {
     let scratch = Scratch::new();
     let bytes = Random(3).bytes((1 << 20) + 5);
