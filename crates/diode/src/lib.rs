@@ -6,6 +6,7 @@
 
 mod announce;
 mod block;
+mod event;
 mod frame;
 mod intake;
 mod intervals;
@@ -23,9 +24,10 @@ mod symbol;
 mod want;
 
 pub use announce::{Announcement, AnnouncementError, MOST_RECEIVERS, announce};
-pub use block::{Added, Assembly, BLOCK, Layout, LayoutError, repair_symbols};
+pub use block::{Added, Assembly, BLOCK, Layout, LayoutError, Restorer, repair_symbols};
+pub use event::{DiodeEvent, OnEvent, Refusal, Tally};
 pub use frame::{Check, Class, HEADER, Header, MARKER, MOST_FRAME, TAG};
-pub use intake::{BlockId, Intake, Taken};
+pub use intake::{BlockId, Intake, Spilled, Taken};
 pub use intervals::Intervals;
 pub use key::{DiodeKey, DiodePublicKey, KeyError, TrustLine};
 pub use manifest::{Change, MOST_PAGE, Page, PageError, Told};
