@@ -173,6 +173,11 @@ impl Assembly {
         self.layout
     }
 
+    /// Whether repair symbols stand in for some that have not come.
+    pub fn needs_repair(&self) -> bool {
+        !self.repairs.is_empty()
+    }
+
     /// How many symbols are still needed.
     pub fn missing(&self) -> usize {
         self.layout.source - self.count

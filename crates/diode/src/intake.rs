@@ -245,6 +245,39 @@ impl Intake {
         }
     }
 
+    /// These blocks of an object are done: ranges of the first and last.
+    pub fn has(&mut self, object: u64, length: u64, present: &[(u64, u64)]) {
+        if self.done.contains(object) {
+            return;
+        }
+        let kind = ObjectKind::Content;
+        let new = || Object { length, kind, blocks: Intervals::default() };
+        let known = self.objects.entry(object).or_insert_with(new);
+        for (first, last) in present {
+            known.blocks.insert_range(*first, *last);
+        }
+        if known.blocks.has_all_to(last_block(length)) {
+            self.forget(object);
+            return;
+        }
+        let blocks = &self.objects[&object].blocks;
+        let is_done = |id: &BlockId| id.object == object && blocks.contains(id.block.into());
+        let done: Vec<BlockId> = self.slots.keys().filter(|id| is_done(id)).copied().collect();
+        self.away.retain(|id| !is_done(id));
+        for id in done {
+            self.drop_slot(id);
+        }
+    }
+
+    /// Begins anew, with these objects done: what was put together and not kept is lost.
+    pub fn reset(&mut self, done: Intervals) {
+        self.slots.clear();
+        self.objects.clear();
+        self.memory = 0;
+        self.away.retain(|id| !done.contains(id.object));
+        self.done = done;
+    }
+
     /// A block that was done was lost on its way to where it is kept: it is taken again.
     pub fn undo(&mut self, id: BlockId, length: u64, kind: ObjectKind) {
         let last = last_block(length);

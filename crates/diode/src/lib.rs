@@ -12,6 +12,7 @@ mod intake;
 mod intervals;
 mod key;
 mod manifest;
+mod receive;
 mod record;
 mod replay;
 mod resync;
@@ -31,6 +32,10 @@ pub use intake::{BlockId, Intake, Spilled, Taken};
 pub use intervals::Intervals;
 pub use key::{DiodeKey, DiodePublicKey, KeyError, TrustLine};
 pub use manifest::{Change, MOST_PAGE, Page, PageError, Told};
+pub use receive::{
+    ChannelSink, Deletes, JournalError, LinkStatus, Quarantine, ReceiveError, ReceiveOptions,
+    ReceiveStatus, Receiver, Requests, StatusHandle, TreeStatus, receiver_key,
+};
 pub use record::{Carrier, GenerationEnd, Heartbeat, Record, RecordError, Records};
 pub use replay::{Replay, WINDOW};
 pub use resync::{Judge, Resync};
