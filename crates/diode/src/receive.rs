@@ -165,6 +165,9 @@ pub struct Receiver {
 /// How long everything may take to reach the disk.
 const FLUSH_WITHIN: Duration = Duration::from_secs(600);
 
+/// So many bytes may wait for the disk in any case: a few blocks.
+const LEAST_WAITING: usize = 4 << 20;
+
 /// How often what the threads give each other goes back and forth.
 const ROUNDS: usize = 4;
 
@@ -233,7 +236,7 @@ impl Receiver {
             feedback: taken_feedback,
             shared: shared.clone(),
             sink: None,
-            most_waiting: most / 4,
+            most_waiting: (most / 4).max(LEAST_WAITING),
             link: LinkStatus::default(),
             clock: Clock::new(Instant::now()),
         };

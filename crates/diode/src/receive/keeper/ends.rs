@@ -118,10 +118,11 @@ impl Keeper {
         let generation = self.place.whole;
         self.is_dirty = true;
         self.link_waiting()?;
-        self.place.complete = generation;
-        self.remove_doomed()?;
+        self.remove_doomed(generation)?;
         self.finish_folders()?;
         self.settle_passed()?;
+        // Only now: what is committed before this is done once more if we are killed.
+        self.place.complete = generation;
         if let Some(report) = self.reports.get_mut(&generation) {
             (report.is_complete, report.is_due) = (true, true);
         }

@@ -108,10 +108,11 @@ impl Keeper {
         let what = What::Folder { told: told.clone() };
         let before = self.replace(path, what.clone(), false)?;
         if self.ground.is_folder(path) {
-            if before.is_none_or(|before| before.what != what) {
+            if before.as_ref().is_none_or(|before| before.what != what) {
                 self.tx().touch(path)?;
             }
-            return Ok(());
+            // It may have been made by us, who were killed then.
+            return if before.is_none() { self.touch_parent(path) } else { Ok(()) };
         }
         self.make_way(path, Kind::Directory)?;
         if let Err(error) = self.ground.make_folder(path) {
@@ -129,7 +130,7 @@ impl Keeper {
             if let Err(error) = self.ground.time_link(path, mtime) {
                 self.failed(path, &error);
             }
-            return Ok(());
+            return self.touch_parent(path);
         }
         self.make_way(path, Kind::Symlink)?;
         if let Err(error) = self.ground.symlink(path, target, mtime) {
@@ -302,8 +303,8 @@ impl Keeper {
                 self.failed(path, &error);
                 return Ok(());
             }
-            self.touch_parent(path)?;
         }
+        self.touch_parent(path)?;
         self.tx().remove_link(path)?;
         let entry = Entry { what: What::HardLink { file }, is_wanted: false, seen };
         Ok(self.tx().put_entry(path, &entry)?)

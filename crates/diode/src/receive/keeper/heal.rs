@@ -29,7 +29,7 @@ impl Keeper {
         self.forget_unkept()?;
         self.recognise_wanted()?;
         self.publish_claimed()?;
-        self.remove_doomed()?;
+        self.remove_doomed(self.place.complete)?;
         // What cannot be swept now is swept another time.
         let _ = self.context.staging.sweep(SWEPT_AFTER);
         self.advance()

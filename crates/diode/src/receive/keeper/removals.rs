@@ -51,11 +51,11 @@ impl Keeper {
         Ok(id)
     }
 
-    /// Removes what is to go by the generations that are complete, and are not held back.
-    pub(super) fn remove_doomed(&mut self) -> Result {
-        self.pull_brake()?;
+    /// Removes what is to go by the generations up to this one, which is complete, but for those that are held back.
+    pub(super) fn remove_doomed(&mut self, upto: u64) -> Result {
+        self.pull_brake(upto)?;
         let is_ready = |keeper: &Self, generation: u64| {
-            generation <= keeper.place.complete && !keeper.held_back.contains(&generation)
+            generation <= upto && !keeper.held_back.contains(&generation)
         };
         if !self.doomed.keys().any(|generation| is_ready(self, *generation)) {
             return Ok(());
@@ -85,11 +85,11 @@ impl Keeper {
         }
     }
 
-    fn pull_brake(&mut self) -> Result {
+    fn pull_brake(&mut self, upto: u64) -> Result {
         let options = self.context.options.clone();
         let entries = self.tx().entries()?;
         let all: u64 = entries + self.doomed.values().sum::<u64>();
-        let ready = self.doomed.range(..=self.place.complete);
+        let ready = self.doomed.range(..=upto);
         let is_too_much =
             |count: u64| count > options.brake_least && count as f64 > all as f64 * options.brake;
         let pulled: Vec<(u64, u64)> = ready
@@ -115,7 +115,7 @@ impl Keeper {
         for generation in &released {
             self.tell(&DiodeEvent::BrakeReleased { generation: *generation });
         }
-        self.remove_doomed()?;
+        self.remove_doomed(self.place.complete)?;
         self.released.clear();
         self.finish_folders()?;
         self.commit()?;
@@ -131,6 +131,7 @@ impl Keeper {
         let deletes = self.context.options.deletes;
         let mut ids = Vec::new();
         for (path, generation) in gone {
+            self.touch_parent(path)?;
             let is_there = self.ground.found(path).ok().flatten().is_some();
             let is_kept = is_there && matches!(deletes, Deletes::After(_));
             ids.push(if is_kept { Some(self.quarantine_row(path, *generation)?) } else { None });
@@ -159,7 +160,7 @@ impl Keeper {
                 if id.is_some() {
                     self.tell(&DiodeEvent::Quarantined { path: path.clone() });
                 }
-                self.touch_parent(path)
+                Ok(())
             }
             Err(error) => {
                 if let Some(id) = id {

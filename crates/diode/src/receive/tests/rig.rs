@@ -457,6 +457,13 @@ impl Rig {
         self.pass(Duration::from_millis(100));
     }
 
+    /// The same; whether the keeper lives.
+    pub(super) fn try_settle(&mut self) -> bool {
+        let has_settled = self.receiver.as_mut().unwrap().flush().is_ok();
+        self.pass(Duration::from_millis(100));
+        has_settled && !self.is_killed()
+    }
+
     /// Waits for an event, which other threads may have to say.
     pub(super) fn wait_for(&self, is_it: impl Fn(&DiodeEvent) -> bool) -> DiodeEvent {
         let until = Instant::now() + Duration::from_secs(60);
