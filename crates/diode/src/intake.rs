@@ -16,6 +16,9 @@ const SLOT: usize = 256;
 const MOST_OBJECTS: usize = 1 << 20;
 const MOST_AWAY: usize = 1 << 16;
 
+/// A story about an object that was not told for so long gives way to another one.
+const STORY_MS: u64 = 1000;
+
 /// How many buffers wait to be used again.
 const MOST_SPARE: usize = 64;
 
@@ -72,6 +75,7 @@ struct Object {
     length: u64,
     kind: ObjectKind,
     blocks: Intervals,
+    told_ms: u64,
 }
 
 /// A block that is to be kept elsewhere.
@@ -103,7 +107,7 @@ impl Intake {
             return self.begin(id, head, layout, symbol);
         };
         if (slot.length, slot.kind) != (head.length, head.kind) {
-            return Taken::Known;
+            return self.begin(id, head, layout, symbol);
         }
         if slot.assembly.layout() != layout {
             // The sender cuts it anew; what came of it in the other way does not fit.
@@ -134,13 +138,21 @@ impl Intake {
         if !room && !self.objects.contains_key(&id.object) {
             return Taken::Known;
         }
-        let (length, kind) = (head.length, head.kind);
-        let new = || Object { length, kind, blocks: Intervals::default() };
+        let (length, kind, told_ms) = (head.length, head.kind, self.now_ms);
+        let new = || Object { length, kind, blocks: Intervals::default(), told_ms };
         let object = self.objects.entry(id.object).or_insert_with(new);
-        if (object.length, object.kind) != (length, kind) || object.blocks.contains(id.block.into())
-        {
+        if (object.length, object.kind) != (length, kind) {
+            let touched_ms = self.slots.get(&id).map_or(0, |slot| slot.touched_ms);
+            if object.told_ms.max(touched_ms) + STORY_MS > told_ms {
+                return Taken::Known;
+            }
+            self.clear(id.object);
+            return self.begin(id, head, layout, symbol);
+        }
+        if object.blocks.contains(id.block.into()) {
             return Taken::Known;
         }
+        object.told_ms = told_ms;
         if self.away.remove(&id) {
             self.recalls.push(id);
         }
@@ -237,7 +249,8 @@ impl Intake {
             self.forget(id.object);
             return;
         }
-        let new = || Object { length, kind, blocks: Intervals::default() };
+        let told_ms = self.now_ms;
+        let new = || Object { length, kind, blocks: Intervals::default(), told_ms };
         let object = self.objects.entry(id.object).or_insert_with(new);
         object.blocks.insert(id.block.into());
         if object.blocks.has_all_to(last_block(length)) {
@@ -251,7 +264,8 @@ impl Intake {
             return;
         }
         let kind = ObjectKind::Content;
-        let new = || Object { length, kind, blocks: Intervals::default() };
+        let told_ms = self.now_ms;
+        let new = || Object { length, kind, blocks: Intervals::default(), told_ms };
         let known = self.objects.entry(object).or_insert_with(new);
         for (first, last) in present {
             known.blocks.insert_range(*first, *last);
@@ -282,8 +296,8 @@ impl Intake {
     pub fn undo(&mut self, id: BlockId, length: u64, kind: ObjectKind) {
         let last = last_block(length);
         if self.done.remove(id.object) {
-            let blocks = Intervals::from_range(0, last);
-            self.objects.insert(id.object, Object { length, kind, blocks });
+            let (blocks, told_ms) = (Intervals::from_range(0, last), self.now_ms);
+            self.objects.insert(id.object, Object { length, kind, blocks, told_ms });
         }
         if let Some(object) = self.objects.get_mut(&id.object) {
             object.blocks.remove(id.block.into());
@@ -343,6 +357,9 @@ impl Intake {
             self.spare.push(memory);
         }
     }
+
+    /// A story about an object that was not told for so long gives way to another one.
+    const STORY_MS: u64 = 1000;
 
     /// How many buffers lie ready.
     pub fn spare(&self) -> usize {

@@ -179,6 +179,12 @@ fn what_does_not_agree_is_not_taken_until_the_object_begins_anew() {
     assert!(intake.merge(id, &late).is_none() && intake.slots.is_empty());
     intake.again(3);
     assert!(!intake.is_whole(3));
+    // What is not told any more gives way.
+    assert!(matches!(take(&mut intake, 0, 3 * BLOCK as u64), Taken::Block(_)));
+    intake.at(999);
+    assert!(matches!(take(&mut intake, 0, 5000), Taken::Known));
+    intake.at(1000);
+    assert!(matches!(take(&mut intake, 0, 5000), Taken::Block(_)));
 }
 
 #[test]

@@ -349,21 +349,24 @@ impl Tx {
         self.count(QUARANTINE)
     }
 
-    // Pages that cannot be applied yet, each with the base that it builds on, and ends of generations.
+    // Pages that cannot be applied yet, each with the base that it builds on and its object, and ends of generations.
 
     pub(super) fn put_page(
         &self,
-        generation: u64,
-        page: u32,
+        at: (u64, u32),
         base: u64,
+        object: u64,
         bytes: &[u8],
     ) -> Result<()> {
-        self.put(PAGES, &page_key(generation, page), &[&base.to_be_bytes(), bytes].concat())
+        let row = [&base.to_be_bytes()[..], &object.to_be_bytes(), bytes].concat();
+        self.put(PAGES, &page_key(at.0, at.1), &row)
     }
 
-    pub(super) fn page(&self, generation: u64, page: u32) -> Result<Option<Vec<u8>>> {
-        let row = self.get(PAGES, &page_key(generation, page))?;
-        Ok(row.map(|mut row| row.split_off(8.min(row.len()))))
+    /// The page as it came, and its object.
+    pub(super) fn page(&self, generation: u64, page: u32) -> Result<Option<(Vec<u8>, u64)>> {
+        let Some(mut row) = self.get(PAGES, &page_key(generation, page))? else { return Ok(None) };
+        let object = row.get(8..).and_then(number).ok_or(JournalError::damaged("pages"))?;
+        Ok(Some((row.split_off(16), object)))
     }
 
     pub(super) fn remove_page(&self, generation: u64, page: u32) -> Result<bool> {
@@ -488,7 +491,7 @@ impl Tx {
             self.0.delete_table(table)?;
             self.0.open_table(table)?;
         }
-        for name in ["place", "settled", "held_back", "highest"] {
+        for name in ["place", "settled", "held_back", "highest", "highest_page"] {
             self.delete(META, name.as_bytes())?;
         }
         Ok(())

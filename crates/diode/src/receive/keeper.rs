@@ -22,7 +22,7 @@ use thiserror::Error;
 use super::ReceiveOptions;
 use super::ground::{Dress, Ground};
 use super::journal::{Journal, JournalError, Place, Tx};
-use super::note::{Feedback, Job, Note};
+use super::note::{Feedback, Job, Note, PAGE_OBJECT};
 use super::spill::Spill;
 use super::status::Shared;
 use crate::event::{DiodeEvent, Refusal};
@@ -81,6 +81,10 @@ pub(super) struct Keeper {
     settled: Intervals,
     /// The highest object that a page named.
     highest: u64,
+    /// The highest object that held a page that was applied.
+    highest_page: u64,
+    /// Folders may have been touched since they got their times.
+    is_touched: bool,
     next_quarantine: u64,
     /// Generations whose removals wait for somebody to agree.
     held_back: BTreeSet<u64>,
@@ -171,6 +175,8 @@ impl Keeper {
             place: Place::default(),
             settled: Intervals::default(),
             highest: 0,
+            highest_page: PAGE_OBJECT,
+            is_touched: true,
             next_quarantine: 1,
             held_back: BTreeSet::new(),
             released: BTreeSet::new(),
@@ -269,6 +275,7 @@ impl Keeper {
         tx.put_place(&self.place)?;
         tx.put_settled(&self.settled)?;
         tx.put_meta("highest", &self.highest.to_be_bytes())?;
+        tx.put_meta("highest_page", &self.highest_page.to_be_bytes())?;
         tx.put_meta("next_quarantine", &self.next_quarantine.to_be_bytes())?;
         let held_back: Vec<u8> = self.held_back.iter().flat_map(|at| at.to_be_bytes()).collect();
         tx.put_meta("held_back", &held_back)?;

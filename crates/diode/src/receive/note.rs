@@ -16,6 +16,10 @@ use crate::intervals::Intervals;
 use crate::record::GenerationEnd;
 use crate::symbol::ObjectKind;
 
+/// Among ourselves the numbers of pages have this bit, so that nobody who cannot sign keeps a page from coming by sending
+/// something else under its number.
+pub(super) const PAGE_OBJECT: u64 = 1 << 63;
+
 /// What is to be done with blocks.
 pub(super) enum Job {
     /// Enough has come of a block.

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::ChannelSink;
-use super::note::{Feedback, Job, Note};
+use super::note::{Feedback, Job, Note, PAGE_OBJECT};
 use super::sessions::{Opened, Sessions};
 use super::status::{LinkStatus, Shared};
 use crate::block::Assembly;
@@ -122,9 +122,12 @@ impl Work {
                 }
             }
             Class::Page | Class::New | Class::Bulk | Class::Repeat => {
-                let Ok((head, layout, symbol)) = SymbolHead::read(payload) else {
+                let Ok((mut head, layout, symbol)) = SymbolHead::read(payload) else {
                     return self.refuse(Refusal::Unreadable);
                 };
+                if head.kind == ObjectKind::Page {
+                    head.object |= PAGE_OBJECT;
+                }
                 let id = BlockId { object: head.object, block: head.block };
                 if let Taken::Block(assembly) = self.intake.take(&head, layout, symbol) {
                     self.block(id, head.length, head.kind, assembly);

@@ -136,6 +136,10 @@ impl Writer {
     fn partial(&mut self, object: u64, length: u64) -> Result<Option<&Open>, FilesError> {
         self.clock += 1;
         let clock = self.clock;
+        if self.open.get(&object).is_some_and(|open| open.length != length) {
+            // Another story about this object is told now.
+            self.open.remove(&object);
+        }
         if !self.open.contains_key(&object) {
             if self.open.len() >= MOST_OPEN {
                 let oldest = self.open.iter().min_by_key(|(_, open)| open.used).map(|(at, _)| *at);
@@ -154,8 +158,7 @@ impl Writer {
                 self.hand_on(object);
             }
         }
-        let open = self.open.get_mut(&object).filter(|open| open.length == length);
-        Ok(open.map(|open| {
+        Ok(self.open.get_mut(&object).map(|open| {
             open.used = clock;
             &*open
         }))

@@ -76,7 +76,7 @@ fn places_sets_and_objects_come_back() {
         tx.put_place(&place).unwrap();
         tx.put_settled(&settled).unwrap();
         tx.put_end(&end).unwrap();
-        tx.put_page(4, 2, 3, b"page").unwrap();
+        tx.put_page((4, 2), 3, 9, b"page").unwrap();
         tx.want(6, 100, &path("x/y"), 4).unwrap();
         tx.want(6, 0, &path("x"), 4).unwrap();
         tx.want(7, 0, &path("z"), 5).unwrap();
@@ -93,8 +93,11 @@ fn places_sets_and_objects_come_back() {
     assert!(elsewhere.is_err_and(|error| error.is_open_elsewhere()));
     let tx = journal.begin().unwrap();
     assert_eq!((tx.place().unwrap(), tx.settled().unwrap()), (place, settled));
-    assert_eq!((tx.ends().unwrap(), tx.page(4, 2).unwrap()), (vec![end], Some(b"page".to_vec())));
-    assert_eq!(tx.pages().unwrap(), [(4, 2, 3, 12)]);
+    assert_eq!(
+        (tx.ends().unwrap(), tx.page(4, 2).unwrap()),
+        (vec![end], Some((b"page".to_vec(), 9)))
+    );
+    assert_eq!(tx.pages().unwrap(), [(4, 2, 3, 20)]);
     let of: Vec<_> = tx.wanted_of(6, 9).unwrap().into_iter().map(|w| (w.offset, w.path)).collect();
     assert_eq!(of, [(0, path("x")), (100, path("x/y"))]);
     let all = tx.wanted_after(None, 2).unwrap();

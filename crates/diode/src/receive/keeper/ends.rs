@@ -7,7 +7,7 @@ use super::{Keeper, Result};
 use crate::event::{DiodeEvent, Refusal, Tally};
 use crate::receive::compare;
 use crate::receive::journal::{Wanted, What};
-use crate::receive::note::{Feedback, Job, Note};
+use crate::receive::note::{Feedback, Job, Note, PAGE_OBJECT};
 use crate::record::GenerationEnd;
 
 /// How many ends may wait for their pages.
@@ -60,9 +60,30 @@ impl Keeper {
         let place = &self.place;
         let has_wanted = self.wanted.contains_key(&place.whole);
         if place.whole == place.generation && place.whole > place.complete && !has_wanted {
-            self.complete()?;
+            return self.complete();
+        }
+        let is_complete = place.whole == place.generation && place.whole == place.complete;
+        if is_complete && self.wanted.is_empty() && self.is_touched {
+            // What was missing when a later generation was complete has come since.
+            self.finish_folders()?;
+            if let Some(report) = self.reports.get_mut(&self.place.complete) {
+                report.is_due = true;
+                return self.compare();
+            }
         }
         Ok(())
+    }
+
+    /// What is to be told of the last generation, after a restart.
+    pub(super) fn report_again(&mut self) {
+        let whole = self.place.whole;
+        let is_complete = self.place.complete == whole;
+        let Some(end) = self.ends.get(&whole).cloned() else { return };
+        if !is_complete || !self.wanted.is_empty() {
+            let report =
+                Report { end, since: self.now, is_complete, was_told: true, is_due: false };
+            self.reports.insert(whole, report);
+        }
     }
 
     /// Whether all pages of the generation were applied, as its end says.
@@ -83,7 +104,8 @@ impl Keeper {
         }
         self.place.whole = place.generation;
         self.link_waiting()?;
-        while let Some(first) = self.ends.first_entry().filter(|end| *end.key() <= place.generation)
+        // Its own is kept for what is to be told when what is missing has come, also after a restart.
+        while let Some(first) = self.ends.first_entry().filter(|end| *end.key() < place.generation)
         {
             let generation = *first.key();
             first.remove();
@@ -131,7 +153,7 @@ impl Keeper {
 
     /// Folders in which something changed get their attributes, the innermost first.
     pub(super) fn finish_folders(&mut self) -> Result {
-        self.touched = None;
+        (self.touched, self.is_touched) = (None, false);
         loop {
             let folders = self.tx().untouch(BATCH)?;
             if folders.is_empty() {
@@ -158,12 +180,14 @@ impl Keeper {
             but.extend(wanted.iter().map(|wanted| wanted.object));
         }
         self.settled.insert_range(0, last);
+        self.settled.insert_range(PAGE_OBJECT, self.highest_page);
         for object in &but {
             self.settled.remove(*object);
         }
         self.forget_held_to(last, &but)?;
         self.whole.retain(|object, _| *object > last || but.contains(object));
-        self.parts.retain(|object, _| *object > last);
+        let highest_page = self.highest_page;
+        self.parts.retain(|object, _| *object > highest_page);
         self.job(Job::Settled { last, but: but.clone() });
         self.feed(Feedback::Settled { last, but });
         Ok(())
@@ -223,7 +247,7 @@ impl Keeper {
             if files > 0 {
                 self.tell(&DiodeEvent::Missing { generation, files });
             }
-            if is_complete {
+            if is_complete && files == 0 {
                 self.reports.remove(&generation);
             }
         }

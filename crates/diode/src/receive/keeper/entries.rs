@@ -258,7 +258,7 @@ impl Keeper {
 
     /// Something changed in the folder of this path, whose time is to be set when the generation is complete.
     pub(super) fn touch_parent(&mut self, path: &RelPath) -> Result {
-        self.is_dirty = true;
+        (self.is_dirty, self.is_touched) = (true, true);
         let parent = path.parent().unwrap_or_default();
         if parent.is_root() || self.touched.as_ref() == Some(&parent) {
             return Ok(());

@@ -8,7 +8,7 @@ use files::RelPath;
 use super::{Keeper, Result};
 use crate::block::BLOCK;
 use crate::receive::journal::{Wanted, What};
-use crate::receive::note::Feedback;
+use crate::receive::note::{Feedback, PAGE_OBJECT};
 
 /// Rows that are gone through at a time.
 const BATCH: usize = 1000;
@@ -28,6 +28,7 @@ impl Keeper {
         }
         self.forget_unkept()?;
         self.recognise_wanted()?;
+        self.report_again();
         self.publish_claimed()?;
         self.remove_doomed(self.place.complete)?;
         // What cannot be swept now is swept another time.
@@ -74,6 +75,7 @@ impl Keeper {
         let (pages, ends) = (tx.pages()?, tx.ends()?);
         let staged = tx.staged()?;
         let highest = tx.meta_number("highest")?.unwrap_or(0);
+        let highest_page = tx.meta_number("highest_page")?.unwrap_or(PAGE_OBJECT);
         let next_quarantine = tx.meta_number("next_quarantine")?.unwrap_or(1);
         let held_back = tx.meta("held_back")?.unwrap_or_default();
         let held_back = held_back
@@ -81,7 +83,7 @@ impl Keeper {
             .map(|number| u64::from_be_bytes(std::array::from_fn(|byte| number[byte])));
         self.held_back = held_back.collect();
         (self.place, self.settled, self.highest) = (place, settled, highest);
-        self.next_quarantine = next_quarantine;
+        (self.highest_page, self.next_quarantine) = (highest_page, next_quarantine);
         for (generation, page, base, length) in pages {
             self.pages.insert((generation, page), (base, length));
         }

@@ -78,7 +78,7 @@ impl Keeper {
                 self.feed(Feedback::Again(object));
                 return Ok(());
             }
-            self.tx().put_page(generation, number, page.base, &packed)?;
+            self.tx().put_page((generation, number), page.base, object, &packed)?;
             self.pages.insert((generation, number), (page.base, packed.len() as u64));
         }
         self.settle(object)?;
@@ -99,7 +99,7 @@ impl Keeper {
     /// Applies the pages whose turn it is.
     pub(super) fn apply_pages(&mut self) -> Result {
         while let Some((generation, number)) = self.next_page() {
-            let packed = self.tx().page(generation, number)?.unwrap_or_default();
+            let (packed, object) = self.tx().page(generation, number)?.unwrap_or_default();
             let unpacked = self.unpack(&packed).ok();
             let fits = |page: &Page| {
                 (page.generation, page.page) == (generation, number)
@@ -115,6 +115,7 @@ impl Keeper {
                 self.begin_generation(&page)?;
             }
             self.apply(&page.entries)?;
+            self.highest_page = self.highest_page.max(object);
             self.place.page = number + 1;
             (self.place.entry, self.place.moving, self.place.last) = (0, 0, digest);
             self.forget_page(generation, number)?;
