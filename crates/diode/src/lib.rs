@@ -6,6 +6,7 @@
 
 mod announce;
 mod block;
+mod carrier;
 mod frame;
 mod intake;
 mod intervals;
@@ -24,6 +25,10 @@ mod want;
 
 pub use announce::{Announcement, AnnouncementError, MOST_RECEIVERS, announce};
 pub use block::{Added, Assembly, BLOCK, Layout, LayoutError, repair_symbols};
+pub use carrier::{
+    Address, AddressError, Arrival, Buffer, CarrierError, Datagrams, DatagramsMut, InCounters,
+    InMeter, InOptions, Incoming, OutCounters, OutMeter, OutOptions, Outgoing, Sent,
+};
 pub use frame::{Check, Class, HEADER, Header, MARKER, MOST_FRAME, TAG};
 pub use intake::{BlockId, Intake, Taken};
 pub use intervals::Intervals;
