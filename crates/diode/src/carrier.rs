@@ -17,6 +17,9 @@ pub use incoming::{Arrival, InCounters, InMeter, InOptions, Incoming};
 pub use outgoing::{OutCounters, OutMeter, OutOptions, Outgoing, Sent};
 pub use ring::{Buffer, Datagrams, DatagramsMut};
 
+pub(crate) use address::Place;
+pub(crate) use socket::{Redial, TICK, listen, tune, udp_to, wait_readable, wait_writable};
+
 /// Why bytes cannot be carried.
 #[derive(Debug, Error)]
 pub enum CarrierError {

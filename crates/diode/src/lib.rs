@@ -7,6 +7,7 @@
 mod announce;
 mod block;
 mod carrier;
+mod channel;
 mod frame;
 mod intake;
 mod intervals;
@@ -28,6 +29,9 @@ pub use block::{Added, Assembly, BLOCK, Layout, LayoutError, repair_symbols};
 pub use carrier::{
     Address, AddressError, Arrival, Buffer, CarrierError, Datagrams, DatagramsMut, InCounters,
     InMeter, InOptions, Incoming, OutCounters, OutMeter, OutOptions, Outgoing, Sent,
+};
+pub use channel::{
+    ChannelCounters, ChannelError, ChannelIn, ChannelOut, Inlets, Outlets, StreamSink,
 };
 pub use frame::{Check, Class, HEADER, Header, MARKER, MOST_FRAME, TAG};
 pub use intake::{BlockId, Intake, Taken};

@@ -19,6 +19,13 @@ use crate::carrier::socket::{TICK, udp_at, wait_readable};
 /// processor's caches.
 const MESSAGES: usize = 16;
 
+/// How long to leave datagrams to gather while many come: each time that we look costs more than they do, and the kernel
+/// has room for many times that.
+const GATHER: Duration = Duration::from_micros(300);
+
+/// Bytes since we last waited that count as many.
+const MANY: usize = 32 * 1024;
+
 /// How long to wait after an error that has no reason of its own.
 const AFTER_ERROR: Duration = Duration::from_millis(10);
 
@@ -55,6 +62,7 @@ impl Receiver {
     pub(super) fn drain(self, ring: &Ring, figures: &InFigures) {
         let mut slots: Vec<Storage> = (0..MESSAGES).map(|_| Storage::new()).collect();
         let mut metas = [RecvMeta::default(); MESSAGES];
+        let mut since_wait = 0;
         while !ring.is_closed() {
             match self.receive(&mut slots, &mut metas) {
                 Ok(count) => {
@@ -64,13 +72,18 @@ impl Receiver {
                     let messages = &messages[..count.min(MESSAGES)];
                     let datagrams: usize = messages.iter().map(Message::datagrams).sum();
                     let bytes: usize = messages.iter().map(|message| message.length).sum();
+                    since_wait += bytes;
                     figures.datagrams.fetch_add(datagrams as u64, Ordering::Relaxed);
                     figures.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
                     let dropped = ring.give(&mut slots, messages);
                     figures.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait_readable(&self.socket, TICK);
+                    if std::mem::take(&mut since_wait) >= MANY {
+                        std::thread::sleep(GATHER);
+                    } else {
+                        wait_readable(&self.socket, TICK);
+                    }
                 }
                 Err(error) => {
                     figures.failed(&error);
