@@ -6,6 +6,8 @@
 
 mod announce;
 mod block;
+mod carrier;
+mod channel;
 mod event;
 mod frame;
 mod intake;
@@ -26,6 +28,13 @@ mod want;
 
 pub use announce::{Announcement, AnnouncementError, MOST_RECEIVERS, announce};
 pub use block::{Added, Assembly, BLOCK, Layout, LayoutError, Restorer, repair_symbols};
+pub use carrier::{
+    Address, AddressError, Arrival, Buffer, CarrierError, Datagrams, DatagramsMut, InCounters,
+    InMeter, InOptions, Incoming, OutCounters, OutMeter, OutOptions, Outgoing, Sent,
+};
+pub use channel::{
+    ChannelCounters, ChannelError, ChannelIn, ChannelOut, Inlets, Outlets, StreamSink,
+};
 pub use event::{DiodeEvent, OnEvent, Refusal, Tally};
 pub use frame::{Check, Class, HEADER, Header, MARKER, MOST_FRAME, TAG};
 pub use intake::{BlockId, Intake, Spilled, Taken};
