@@ -19,6 +19,7 @@ mod writer;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +29,8 @@ use link::Identity;
 use thiserror::Error;
 
 use crate::block::Restorer;
+use crate::carrier::{Arrival, Incoming};
+use crate::channel::Outlets;
 use crate::event::{DiodeEvent, OnEvent};
 use crate::intake::Intake;
 use crate::intervals::Intervals;
@@ -120,7 +123,21 @@ pub trait ChannelSink: Send {
     /// Time goes by.
     fn tick(&mut self, now: Instant);
     /// The sender has begun anew: its connections are others.
-    fn session_began(&mut self);
+    fn session_began(&mut self, now: Instant);
+}
+
+impl ChannelSink for Arc<Outlets> {
+    fn take(&mut self, record: &Record<'_>, now: Instant) {
+        Outlets::take(self, record, now);
+    }
+
+    fn tick(&mut self, now: Instant) {
+        Outlets::tick(self, now);
+    }
+
+    fn session_began(&mut self, now: Instant) {
+        Outlets::session_began(self, now);
+    }
 }
 
 /// Why there is no receiver, or no answer from it.
@@ -167,6 +184,9 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(600);
 
 /// So many bytes may wait for the disk in any case: a few blocks.
 const LEAST_WAITING: usize = 4 << 20;
+
+/// How often time goes by.
+const TICK: Duration = Duration::from_millis(100);
 
 /// How often what the threads give each other goes back and forth.
 const ROUNDS: usize = 4;
@@ -251,12 +271,38 @@ impl Receiver {
         self.work.sink = Some(sink);
     }
 
-    /// Takes datagrams that lie one behind the other, each of `stride` bytes but the last. They are spoiled.
-    pub fn frames(&mut self, bytes: &mut [u8], stride: usize, now: Instant) {
+    /// Takes what comes until it is to stop, and sees to it that time goes by. An error if the receiver cannot go on.
+    pub fn run(&mut self, incoming: &mut Incoming, stop: &AtomicBool) -> Result<(), ReceiveError> {
+        let mut ticked: Option<Instant> = None;
+        while !stop.load(Ordering::Relaxed) {
+            let arrival = incoming.next(TICK / 2);
+            let now = Instant::now();
+            match arrival {
+                Some(Arrival::Datagrams(mut datagrams)) => self.datagrams(&mut datagrams, now),
+                Some(Arrival::Stream { bytes, is_new }) => self.stream(&bytes, is_new, now),
+                None => {}
+            }
+            if ticked.is_none_or(|ticked| now.saturating_duration_since(ticked) >= TICK) {
+                ticked = Some(now);
+                self.tick(now, SystemTime::now());
+                if self.threads.iter().any(JoinHandle::is_finished) {
+                    return Err(ReceiveError::Failed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes datagrams, which are spoiled.
+    pub fn datagrams<'a>(
+        &mut self,
+        datagrams: impl IntoIterator<Item = &'a mut [u8]>,
+        now: Instant,
+    ) {
         self.work.clock.now = now;
         self.work.listen();
-        for frame in bytes.chunks_mut(stride.max(1)) {
-            self.work.datagram(frame);
+        for datagram in datagrams {
+            self.work.datagram(datagram);
         }
     }
 

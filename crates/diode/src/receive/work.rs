@@ -97,7 +97,7 @@ impl Work {
             Ok(Opened::Began { sender, epoch }) => {
                 self.link.session = Some((sender, epoch));
                 if let Some(sink) = &mut self.sink {
-                    sink.session_began();
+                    sink.session_began(self.clock.now);
                 }
                 self.shared.tell(&DiodeEvent::SessionBegan { sender, epoch });
             }
@@ -199,6 +199,7 @@ impl Work {
             }
             Record::ChannelOpened { .. }
             | Record::ChannelData { .. }
+            | Record::ChannelPiece { .. }
             | Record::ChannelClosed { .. } => {
                 if let Some(sink) = &mut self.sink {
                     sink.take(record, self.clock.now);

@@ -35,7 +35,7 @@ fn datagrams_that_came_together_are_taken_apart() {
     assert!(together.len() * 10 < generation.all().len());
     let now = rig.now;
     for (stride, mut bytes) in together {
-        rig.receiver.as_mut().unwrap().frames(&mut bytes, stride, now);
+        rig.receiver.as_mut().unwrap().datagrams(bytes.chunks_mut(stride), now);
     }
     rig.settle();
     rig.check("together");
@@ -83,7 +83,7 @@ impl ChannelSink for Sink {
 
     fn tick(&mut self, _: Instant) {}
 
-    fn session_began(&mut self) {
+    fn session_began(&mut self, _: Instant) {
         self.0.lock().unwrap().push("session".to_owned());
     }
 }
@@ -104,4 +104,37 @@ fn records_of_channels_go_where_they_belong() {
     let expected: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
     assert_eq!(taken.lock().unwrap()[..3], expected);
     assert_eq!(taken.lock().unwrap()[3..], ["session"]);
+}
+
+#[test]
+fn a_tree_arrives_over_a_socket() {
+    use crate::carrier::{Address, InOptions, Incoming, OutOptions, Outgoing};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let mut rig = Rig::new();
+    let generation = rig.sender.generation(tree(), &[], true);
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let there: Address = format!("udp://127.0.0.1:{port}").parse().unwrap();
+    let options = InOptions { receive_buffer: 8 << 20, ..InOptions::default() };
+    let mut incoming = Incoming::open(&there, &options).unwrap();
+    let never = std::sync::Arc::new(AtomicBool::new(false));
+    let mut outgoing = Outgoing::open(&there, &OutOptions::default(), never).unwrap();
+    let (mut receiver, stop) = (rig.receiver.take().unwrap(), AtomicBool::new(false));
+    let status = receiver.status();
+    std::thread::scope(|scope| {
+        let run = scope.spawn(|| receiver.run(&mut incoming, &stop));
+        let until = Instant::now() + std::time::Duration::from_secs(60);
+        // Again and again, as repeats do, slowly enough for a small receive buffer.
+        while status.read().tree.complete == 0 && Instant::now() < until {
+            for frame in rig.sender.seal(&generation.all()).chunks(50) {
+                for frame in frame {
+                    outgoing.send(frame, frame.len()).unwrap();
+                }
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        run.join().unwrap().unwrap();
+    });
+    receiver.close().unwrap();
+    rig.check("over a socket");
 }

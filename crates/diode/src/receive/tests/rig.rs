@@ -428,8 +428,7 @@ impl Rig {
         let now = self.now;
         let receiver = self.receiver.as_mut().unwrap();
         for mut frame in frames {
-            let stride = frame.len();
-            receiver.frames(&mut frame, stride, now);
+            receiver.datagrams([&mut frame[..]], now);
         }
     }
 
