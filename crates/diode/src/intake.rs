@@ -358,9 +358,6 @@ impl Intake {
         }
     }
 
-    /// A story about an object that was not told for so long gives way to another one.
-    const STORY_MS: u64 = 1000;
-
     /// How many buffers lie ready.
     pub fn spare(&self) -> usize {
         self.spare.len()

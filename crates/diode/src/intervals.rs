@@ -18,10 +18,9 @@ impl Intervals {
         if first > last {
             return;
         }
-        if let Some((from, to)) = self.0.range(..=first).next_back().map(|(a, b)| (*a, *b)) {
-            if to >= first || to + 1 == first {
-                (first, last) = (from, last.max(to));
-            }
+        let before = self.0.range(..=first).next_back().map(|(from, to)| (*from, *to));
+        if let Some((from, to)) = before.filter(|(_, to)| *to >= first || to + 1 == first) {
+            (first, last) = (from, last.max(to));
         }
         // Those that begin within, or right behind, become one with it.
         while let Some((from, to)) =

@@ -264,11 +264,11 @@ impl Work {
             sink.tick(now);
         }
         let silent_for = self.clock.heard.map(|heard| now.saturating_duration_since(heard));
-        if let Some(silent_for) = silent_for.filter(|silent| *silent >= SILENT_AFTER) {
-            if !self.link.is_silent {
-                self.link.is_silent = true;
-                self.shared.tell(&DiodeEvent::HeartbeatLost { silent_for });
-            }
+        if let Some(silent_for) = silent_for.filter(|silent| *silent >= SILENT_AFTER)
+            && !self.link.is_silent
+        {
+            self.link.is_silent = true;
+            self.shared.tell(&DiodeEvent::HeartbeatLost { silent_for });
         }
         self.note(Note::Time(wall));
         self.publish_status();

@@ -159,10 +159,10 @@ impl Keeper {
             && self.looks_like(path, size, before)
         {
             // Only its attributes are new, if anything.
-            if before != told {
-                if let Err(error) = self.ground.dress_file(path, told) {
-                    self.failed(path, &error);
-                }
+            if before != told
+                && let Err(error) = self.ground.dress_file(path, told)
+            {
+                self.failed(path, &error);
             }
             return Ok(());
         }

@@ -44,10 +44,10 @@ impl Keeper {
 
     fn carry_out(&mut self, batch: &[Change]) -> Result {
         for (from, to) in pairs(batch) {
-            if self.ground.found(from).ok().flatten().is_some() {
-                if let Err(error) = self.ground.rename(from, to) {
-                    self.failed(from, &error);
-                }
+            if self.ground.found(from).ok().flatten().is_some()
+                && let Err(error) = self.ground.rename(from, to)
+            {
+                self.failed(from, &error);
             }
             self.rename_rows(from, to)?;
             self.spare(to)?;

@@ -6,8 +6,11 @@ use super::rig::*;
 use crate::block::BLOCK;
 use crate::receive::Deletes;
 
+/// A tree, the moves before it, and whether its manifest is full.
+type Turn = (Model, Vec<(&'static str, &'static str)>, bool);
+
 /// Generations that do all that there is to do.
-fn scenario() -> Vec<(Model, Vec<(&'static str, &'static str)>, bool)> {
+fn scenario() -> Vec<Turn> {
     let first = model(&[
         ("d", folder(1)),
         ("d/a", file(b"a, the first", 2)),

@@ -75,6 +75,7 @@ fn passes_are_put_together_symbol_by_symbol_across_restarts() {
     let generation = rig.sender.generation(tree, &[], true);
     rig.send(&generation.pages.concat());
     rig.send(&[generation.end()]);
+    rig.settle();
     let symbols = generation.blocks.concat();
     let third = |rest: usize| -> Vec<Payload> {
         let some = symbols.iter().enumerate().filter(|(nth, _)| nth % 3 == rest);
