@@ -1,8 +1,9 @@
 //! One-way replication: what crosses a data diode, and what its two ends make of it.
 //! Nothing is ever sent back, so nothing here waits for an answer. Format: `docs/formats/diode.md`.
 //!
-//! What is here so far is the part that touches no disk and no socket: keys and sessions, frames on a
-//! datagram or in a damaged byte stream, the refusal of replays, blocks with repair symbols, and records.
+//! What touches no disk and no socket stands in modules of its own: keys and sessions, frames on a datagram or in a
+//! damaged byte stream, the refusal of replays, blocks with repair symbols, manifests and records. `carrier` and
+//! `channel` are the sockets, `receive` is the end that makes a tree of what comes.
 
 mod announce;
 mod block;
@@ -51,5 +52,5 @@ pub use resync::{Judge, Resync};
 pub use session::{Opener, SealError, Sealer, SessionId, SessionSecret};
 pub use shares::Shares;
 pub use span::{Spread, span};
-pub use symbol::{MOST_LENGTH, ObjectKind, SYMBOL_HEAD, SymbolError, SymbolHead};
+pub use symbol::{MOST_LENGTH, MOST_OBJECT, ObjectKind, SYMBOL_HEAD, SymbolError, SymbolHead};
 pub use want::{MOST_RANGES, Range, WantError, WantList, to_ranges};

@@ -1,7 +1,7 @@
 //! The thread that reads the link: from frames to blocks and records. It never waits for the disk where files go; what
 //! the disk is too slow for is dropped by the block, and taken again when it comes again. Time is handed in.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +14,7 @@ use crate::block::Assembly;
 use crate::event::{DiodeEvent, Refusal};
 use crate::frame::{Class, HEADER, Header};
 use crate::intake::{BlockId, Intake, Taken};
-use crate::record::{Record, Records};
+use crate::record::{GenerationEnd, Record, Records};
 use crate::resync::Judge;
 use crate::symbol::{ObjectKind, SymbolHead};
 
@@ -54,7 +54,7 @@ pub(super) struct Clock {
     told: Instant,
     told_refused: [u64; Refusal::ALL.len()],
     told_dropped: u64,
-    ends: HashSet<u64>,
+    ends: HashMap<u64, GenerationEnd>,
 }
 
 impl Clock {
@@ -67,7 +67,7 @@ impl Clock {
             told: now,
             told_refused,
             told_dropped,
-            ends: HashSet::new(),
+            ends: HashMap::new(),
         }
     }
 }
@@ -181,11 +181,12 @@ impl Work {
                 self.heard();
             }
             Record::GenerationEnded(end) => {
-                // Most are said many times over; those that count are looked at in any case.
+                // Most are said many times over, and somebody who cannot sign may say another one before.
                 if self.clock.ends.len() > 1 << 12 {
                     self.clock.ends.clear();
                 }
-                if self.clock.ends.insert(end.generation) {
+                if self.clock.ends.get(&end.generation) != Some(end) {
+                    self.clock.ends.insert(end.generation, end.clone());
                     self.note(Note::Ended(Box::new(end.clone())));
                 }
             }

@@ -128,6 +128,9 @@ fn who_knows_the_keys_can_spoil_but_publish_nothing() {
             rig.send(&[(class, [&head.encode()[..], &[7; 100]].concat())]);
         }
     }
+    let mut forged = generation.end.clone();
+    forged.pages += 1;
+    rig.send(&[record(&crate::record::Record::GenerationEnded(forged))]);
     rig.settle();
     for _ in 0..3 {
         rig.send(&generation.all());

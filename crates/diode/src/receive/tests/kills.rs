@@ -15,7 +15,8 @@ fn scenario() -> Vec<Turn> {
         ("d", folder(1)),
         ("d/a", file(b"a, the first", 2)),
         ("d/b", file(b"b, the first", 3)),
-        ("e", folder(4)),
+        ("d/hard", Node::HardLink { file: path("k") }),
+        ("e", Node::Folder { mode: 0o555, mtime: 4 }),
         ("e/large", file(&noise(1, BLOCK + 5000), 5)),
         ("e/link", Node::Symlink { target: b"x".to_vec(), mtime: 6 }),
         ("k", file(b"becomes a folder", 7)),
@@ -26,10 +27,12 @@ fn scenario() -> Vec<Turn> {
     second = moved(second, &path("e"), &path("f"));
     second.insert(path("e"), folder(10));
     second.insert(path("e/new"), file(b"at an old path", 11));
+    second.insert(path("d/hard"), first[&path("k")].clone());
     second.insert(path("k"), folder(12));
     second.insert(path("k/in"), file(b"in", 13));
     second.insert(path("f/large"), file(&noise(2, BLOCK + 700), 14));
     let moves = vec![("d/a", "d/t"), ("d/b", "d/a"), ("d/t", "d/b"), ("e", "f")];
+    second.insert(path("f"), Node::Folder { mode: 0o555, mtime: 15 });
     let mut third = second.clone();
     third.retain(|at, _| !at.starts_with(&path("f")) && !at.starts_with(&path("d")));
     third.insert(path("g"), file(b"g", 20));
