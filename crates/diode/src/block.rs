@@ -120,11 +120,33 @@ pub enum Added {
     Enough,
 }
 
+/// What restores source symbols from repair symbols. Kept between blocks, it makes its working memory once.
+#[derive(Default)]
+pub struct Restorer(Option<ReedSolomonDecoder>);
+
+impl std::fmt::Debug for Restorer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Restorer")
+    }
+}
+
+impl Restorer {
+    fn begin(&mut self, layout: Layout) -> &mut ReedSolomonDecoder {
+        let Layout { source, repair, symbol, .. } = layout;
+        let fits = "every layout is one that the code takes";
+        let decoder = self
+            .0
+            .get_or_insert_with(|| ReedSolomonDecoder::new(source, repair, symbol).expect(fits));
+        decoder.reset(source, repair, symbol).expect(fits);
+        decoder
+    }
+}
+
 /// A block of which symbols arrive, in any order and from any pass.
 #[derive(Debug, Clone)]
 pub struct Assembly {
     layout: Layout,
-    /// The source symbols, each at its place, with zeros for what has not come.
+    /// The source symbols, each at its place; what has not come holds anything.
     source: Vec<u8>,
     /// Repair symbols in the order in which they came, and which they are.
     repair: Vec<u8>,
@@ -136,14 +158,24 @@ pub struct Assembly {
 impl Assembly {
     /// A block of which nothing has come.
     pub fn new(layout: Layout) -> Self {
+        Self::within(layout, Vec::new())
+    }
+
+    /// The same, in memory that was used before, whatever it holds: new memory would have to be cleared.
+    pub fn within(layout: Layout, mut memory: Vec<u8>) -> Self {
         let come = vec![0; layout.symbols().div_ceil(64)];
-        let source = vec![0; layout.source * layout.symbol];
-        Self { layout, source, repair: Vec::new(), repairs: Vec::new(), come, count: 0 }
+        memory.resize(layout.source * layout.symbol, 0);
+        Self { layout, source: memory, repair: Vec::new(), repairs: Vec::new(), come, count: 0 }
     }
 
     /// How the block is cut.
     pub fn layout(&self) -> Layout {
         self.layout
+    }
+
+    /// Whether repair symbols stand in for some that have not come.
+    pub fn needs_repair(&self) -> bool {
+        !self.repairs.is_empty()
     }
 
     /// How many symbols are still needed.
@@ -172,31 +204,47 @@ impl Assembly {
         if self.missing() == 0 { Added::Enough } else { Added::New }
     }
 
+    /// The symbols that have come, with their numbers.
+    pub fn symbols(&self) -> impl Iterator<Item = (u16, &[u8])> + '_ {
+        let Layout { source, symbol, .. } = self.layout;
+        let of_source = (0..source as u16)
+            .filter(|number| self.has(usize::from(*number)))
+            .map(move |number| (number, &self.source[usize::from(number) * symbol..][..symbol]));
+        of_source.chain(self.repairs.iter().copied().zip(self.repair.chunks_exact(symbol)))
+    }
+
     /// Bytes of memory that its symbols take.
     pub fn memory(&self) -> usize {
         self.source.len() + self.repair.len()
     }
 
+    /// Its memory, for another block.
+    pub fn into_memory(self) -> Vec<u8> {
+        self.source
+    }
+
+    fn has(&self, at: usize) -> bool {
+        self.come[at / 64] >> (at % 64) & 1 == 1
+    }
+
     /// The block; None while symbols are missing, which are lost then.
-    pub fn finish(mut self) -> Option<Vec<u8>> {
+    pub fn finish(mut self, restorer: &mut Restorer) -> Option<Vec<u8>> {
         if self.missing() > 0 {
             return None;
         }
         if !self.repairs.is_empty() {
-            self.restore();
+            self.restore(restorer);
         }
         self.source.truncate(self.layout.length);
         Some(self.source)
     }
 
-    fn restore(&mut self) {
-        let Layout { source, repair, symbol, .. } = self.layout;
-        let mut decoder = ReedSolomonDecoder::new(source, repair, symbol)
-            .expect("every layout is one that the code takes");
+    fn restore(&mut self, restorer: &mut Restorer) {
+        let Layout { source, symbol, .. } = self.layout;
+        let decoder = restorer.begin(self.layout);
         let fits = "each symbol has come once and is one of the layout's";
-        let has = |come: &[u64], at: usize| come[at / 64] >> (at % 64) & 1 == 1;
         for (at, piece) in self.source.chunks_exact(symbol).enumerate() {
-            if has(&self.come, at) {
+            if self.has(at) {
                 decoder.add_original_shard(at, piece).expect(fits);
             }
         }
@@ -238,6 +286,7 @@ mod tests {
     #[test]
     fn any_symbols_will_do_if_they_are_enough() {
         let mut random = Random(1);
+        let mut restorer = Restorer::default();
         for (length, symbol) in
             [(1, 32), (5000, 1408), (20_000, 1408), (200_001, 512), (BLOCK, 8908)]
         {
@@ -252,7 +301,8 @@ mod tests {
                 for at in (1..order.len()).rev() {
                     order.swap(at, random.below(at + 1));
                 }
-                let mut assembly = Assembly::new(layout);
+                // The memory of another block, and a restorer that has seen others.
+                let mut assembly = Assembly::within(layout, vec![0xa5; random.below(2 * BLOCK)]);
                 for (come, at) in order.iter().take(layout.source()).enumerate() {
                     assert_eq!(assembly.missing(), layout.source() - come);
                     let piece = &all[at * symbol..][..symbol];
@@ -261,7 +311,10 @@ mod tests {
                     assert_eq!(assembly.add(*at as u16, piece), expected);
                     assert_eq!(assembly.add(*at as u16, piece), Added::Known);
                 }
-                assert!(assembly.finish().unwrap() == block, "{length} bytes in {symbol}");
+                assert!(
+                    assembly.finish(&mut restorer).unwrap() == block,
+                    "{length} bytes in {symbol}"
+                );
             }
         }
     }
@@ -272,6 +325,6 @@ mod tests {
         assert_eq!(assembly.add(12, &[0; 1408]), Added::Known);
         assert_eq!(assembly.add(0, &[0; 1406]), Added::Known);
         assert_eq!(assembly.missing(), 4);
-        assert_eq!(assembly.finish(), None);
+        assert_eq!(assembly.finish(&mut Restorer::default()), None);
     }
 }

@@ -1,12 +1,26 @@
 //! What arrives of objects: symbols become blocks, whatever the order, the pass or the restart between them. Only so much
-//! is put together in memory; the block that waited longest is given out to be kept elsewhere, and is asked for when
-//! another of its symbols comes.
+//! is put together in memory; the block that waited longest is given out to be kept elsewhere, and is put together with
+//! what comes of it later once it was brought back. No symbol waits for that.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::block::{Added, Assembly, BLOCK, Layout};
 use crate::intervals::Intervals;
 use crate::symbol::{ObjectKind, SymbolHead};
+
+/// What a block costs besides its symbols, roughly.
+const SLOT: usize = 256;
+
+/// So many objects may have begun and not ended, and so many blocks may be kept elsewhere; who knows a session's keys can
+/// make them up.
+const MOST_OBJECTS: usize = 1 << 20;
+const MOST_AWAY: usize = 1 << 16;
+
+/// A story about an object that was not told for so long gives way to another one.
+const STORY_MS: u64 = 1000;
+
+/// How many buffers wait to be used again.
+const MOST_SPARE: usize = 64;
 
 /// A block of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -24,11 +38,8 @@ pub enum Taken {
     Known,
     /// It was added, and more are needed.
     Kept,
-    /// The block of this symbol was kept elsewhere: bring it with [`Intake::recall`], or a new one, and give the symbol
-    /// again.
-    Recall,
-    /// The block is whole.
-    Block(Vec<u8>),
+    /// Enough have come for the block of this symbol: to be finished elsewhere, which takes its time.
+    Block(Assembly),
 }
 
 /// Blocks that are put together.
@@ -40,17 +51,22 @@ pub struct Intake {
     slots: HashMap<BlockId, Slot>,
     /// Those that were given out to be kept elsewhere.
     away: HashSet<BlockId>,
+    /// Those of them of which another symbol has come since.
+    recalls: Vec<BlockId>,
     /// Objects of which nothing is taken any more.
     done: Intervals,
     /// Those of which something has come.
     objects: HashMap<u64, Object>,
-    clock: u64,
+    spare: Vec<Vec<u8>>,
+    now_ms: u64,
 }
 
 #[derive(Debug)]
 struct Slot {
     assembly: Assembly,
-    touched: u64,
+    length: u64,
+    kind: ObjectKind,
+    touched_ms: u64,
 }
 
 /// What is known of an object that is not done.
@@ -59,78 +75,182 @@ struct Object {
     length: u64,
     kind: ObjectKind,
     blocks: Intervals,
+    told_ms: u64,
+}
+
+/// A block that is to be kept elsewhere.
+#[derive(Debug)]
+pub struct Spilled {
+    /// Which it is.
+    pub id: BlockId,
+    /// What came of it.
+    pub assembly: Assembly,
+    /// Bytes of its object.
+    pub length: u64,
+    /// What its object is.
+    pub kind: ObjectKind,
 }
 
 impl Intake {
-    /// Keeps blocks of `most` bytes in memory, and the one that is being added to.
-    pub fn new(most: usize) -> Self {
-        Self { most, ..Self::default() }
+    /// Keeps blocks of `most` bytes in memory, and the one that is being added to. Of the objects that are `done` nothing
+    /// is taken, and the blocks that are `away` were given out before.
+    pub fn new(most: usize, done: Intervals, away: impl IntoIterator<Item = BlockId>) -> Self {
+        let away = away.into_iter().filter(|id| !done.contains(id.object)).take(MOST_AWAY);
+        Self { most, away: away.collect(), done, ..Self::default() }
     }
 
     /// Takes a symbol that was proven to be from one who knows the session's keys. That is not the sender alone, so what
     /// the manifest does not bear out begins anew with [`Self::again`].
     pub fn take(&mut self, head: &SymbolHead, layout: Layout, symbol: &[u8]) -> Taken {
         let id = BlockId { object: head.object, block: head.block };
+        let Some(slot) = self.slots.get_mut(&id) else {
+            return self.begin(id, head, layout, symbol);
+        };
+        if (slot.length, slot.kind) != (head.length, head.kind) {
+            return self.begin(id, head, layout, symbol);
+        }
+        if slot.assembly.layout() != layout {
+            // The sender cuts it anew; what came of it in the other way does not fit.
+            self.drop_slot(id);
+            return self.begin(id, head, layout, symbol);
+        }
+        slot.touched_ms = self.now_ms;
+        let before = slot.assembly.memory();
+        match slot.assembly.add(head.symbol, symbol) {
+            Added::Known => Taken::Known,
+            Added::New => {
+                self.memory += slot.assembly.memory() - before;
+                Taken::Kept
+            }
+            Added::Enough => {
+                self.memory -= before + SLOT;
+                self.complete(id)
+            }
+        }
+    }
+
+    /// The first symbol of a block that is not in memory.
+    fn begin(&mut self, id: BlockId, head: &SymbolHead, layout: Layout, symbol: &[u8]) -> Taken {
         if self.done.contains(id.object) {
             return Taken::Known;
         }
-        let object = self.objects.entry(id.object).or_insert_with(|| Object {
-            length: head.length,
-            kind: head.kind,
-            blocks: Intervals::default(),
-        });
-        let agrees = (object.length, object.kind) == (head.length, head.kind);
-        if !agrees || object.blocks.contains(id.block.into()) {
+        let room = self.objects.len() < MOST_OBJECTS;
+        if !room && !self.objects.contains_key(&id.object) {
             return Taken::Known;
         }
-        if self.away.contains(&id) {
-            return Taken::Recall;
+        let (length, kind, told_ms) = (head.length, head.kind, self.now_ms);
+        let new = || Object { length, kind, blocks: Intervals::default(), told_ms };
+        let object = self.objects.entry(id.object).or_insert_with(new);
+        if (object.length, object.kind) != (length, kind) {
+            let touched_ms = self.slots.get(&id).map_or(0, |slot| slot.touched_ms);
+            if object.told_ms.max(touched_ms) + STORY_MS > told_ms {
+                return Taken::Known;
+            }
+            self.clear(id.object);
+            return self.begin(id, head, layout, symbol);
         }
-        self.clock += 1;
-        let mut slot = self.drop_slot(id).unwrap_or_else(|| Slot::new(layout));
-        if slot.assembly.layout() != layout {
-            // The sender cuts it anew; what came of it in the other way does not fit.
-            slot = Slot::new(layout);
+        if object.blocks.contains(id.block.into()) {
+            return Taken::Known;
         }
-        slot.touched = self.clock;
-        let added = slot.assembly.add(head.symbol, symbol);
-        if added == Added::Enough {
-            self.mark_done(id, head.length);
-            return slot.assembly.finish().map_or(Taken::Known, Taken::Block);
+        object.told_ms = told_ms;
+        if self.away.remove(&id) {
+            self.recalls.push(id);
         }
-        self.memory += slot.memory();
-        self.slots.insert(id, slot);
-        if added == Added::New { Taken::Kept } else { Taken::Known }
+        let mut assembly = Assembly::within(layout, self.spare.pop().unwrap_or_default());
+        let added = assembly.add(head.symbol, symbol);
+        let memory = assembly.memory();
+        self.slots.insert(id, Slot { assembly, length, kind, touched_ms: self.now_ms });
+        match added {
+            Added::Enough => self.complete(id),
+            Added::New | Added::Known => {
+                self.memory += memory + SLOT;
+                if added == Added::New { Taken::Kept } else { Taken::Known }
+            }
+        }
     }
 
-    /// The block that waited longest, while there is more in memory than may be; keep it and bring it back when asked.
-    pub fn spill(&mut self) -> Option<(BlockId, Assembly)> {
+    /// Takes a block out for which enough has come, and whose memory was given back.
+    fn complete(&mut self, id: BlockId) -> Taken {
+        let Some(slot) = self.slots.remove(&id) else { return Taken::Known };
+        self.mark_done(id, slot.length, slot.kind);
+        Taken::Block(slot.assembly)
+    }
+
+    /// Says what time it is, in milliseconds since any start.
+    pub fn at(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// The block that waited longest, while there is more in memory than may be; keep it, and bring it back when asked.
+    pub fn spill(&mut self) -> Option<Spilled> {
         if self.memory <= self.most || self.slots.len() <= 1 {
             return None;
         }
-        let (id, _) = self.slots.iter().min_by_key(|(_, slot)| slot.touched)?;
-        let id = *id;
-        self.away.insert(id);
-        self.drop_slot(id).map(|slot| (id, slot.assembly))
+        let (id, _) = self.slots.iter().min_by_key(|(id, slot)| (slot.touched_ms, **id))?;
+        self.give_out(*id)
     }
 
-    /// Brings a block back that was given out. One that is done or forgotten meanwhile is not taken.
-    pub fn recall(&mut self, id: BlockId, assembly: Assembly) {
-        if !self.away.remove(&id) {
-            return;
+    /// Blocks of which nothing came for so many milliseconds.
+    pub fn idle(&self, for_ms: u64) -> Vec<BlockId> {
+        let is_idle = |slot: &Slot| slot.touched_ms + for_ms <= self.now_ms;
+        self.slots.iter().filter(|(_, slot)| is_idle(slot)).map(|(id, _)| *id).collect()
+    }
+
+    /// Gives a block out of memory, to be kept and brought back when asked.
+    pub fn give_out(&mut self, id: BlockId) -> Option<Spilled> {
+        let slot = self.drop_slot(id)?;
+        if self.away.len() < MOST_AWAY {
+            self.away.insert(id);
         }
-        self.clock += 1;
-        let slot = Slot { assembly, touched: self.clock };
-        self.memory += slot.memory();
-        self.slots.insert(id, slot);
+        Some(Spilled { id, assembly: slot.assembly, length: slot.length, kind: slot.kind })
+    }
+
+    /// A block that was given out was not kept.
+    pub fn is_lost(&mut self, id: BlockId) {
+        self.away.remove(&id);
+    }
+
+    /// A block that is to be brought back, with [`Self::merge`].
+    pub fn recall(&mut self) -> Option<BlockId> {
+        self.recalls.pop()
+    }
+
+    /// Adds what was kept elsewhere of a block. One that is done, away or forgotten meanwhile is not taken. The block, if
+    /// it has enough now, with the length of its object and what that is.
+    pub fn merge(&mut self, id: BlockId, kept: &Assembly) -> Option<(Assembly, u64, ObjectKind)> {
+        let slot =
+            self.slots.get_mut(&id).filter(|slot| slot.assembly.layout() == kept.layout())?;
+        let before = slot.assembly.memory();
+        for (number, symbol) in kept.symbols() {
+            if slot.assembly.add(number, symbol) == Added::Enough {
+                break;
+            }
+        }
+        if slot.assembly.missing() > 0 {
+            self.memory += slot.assembly.memory() - before;
+            return None;
+        }
+        self.memory -= before + SLOT;
+        let (length, kind) = (slot.length, slot.kind);
+        match self.complete(id) {
+            Taken::Block(assembly) => Some((assembly, length, kind)),
+            Taken::Known | Taken::Kept => None,
+        }
     }
 
     /// A block of an object of `length` bytes is done, as one that was done before a restart.
-    pub fn mark_done(&mut self, id: BlockId, length: u64) {
+    pub fn mark_done(&mut self, id: BlockId, length: u64, kind: ObjectKind) {
         self.drop_slot(id);
         self.away.remove(&id);
-        let kind = ObjectKind::Content;
-        let new = || Object { length, kind, blocks: Intervals::default() };
+        if self.done.contains(id.object) {
+            return;
+        }
+        if last_block(length) == 0 {
+            self.forget(id.object);
+            return;
+        }
+        let told_ms = self.now_ms;
+        let new = || Object { length, kind, blocks: Intervals::default(), told_ms };
         let object = self.objects.entry(id.object).or_insert_with(new);
         object.blocks.insert(id.block.into());
         if object.blocks.has_all_to(last_block(length)) {
@@ -138,10 +258,75 @@ impl Intake {
         }
     }
 
+    /// These blocks of an object are done: ranges of the first and last.
+    pub fn has(&mut self, object: u64, length: u64, present: &[(u64, u64)]) {
+        if self.done.contains(object) {
+            return;
+        }
+        let kind = ObjectKind::Content;
+        let told_ms = self.now_ms;
+        let new = || Object { length, kind, blocks: Intervals::default(), told_ms };
+        let known = self.objects.entry(object).or_insert_with(new);
+        for (first, last) in present {
+            known.blocks.insert_range(*first, *last);
+        }
+        if known.blocks.has_all_to(last_block(length)) {
+            self.forget(object);
+            return;
+        }
+        let blocks = &self.objects[&object].blocks;
+        let is_done = |id: &BlockId| id.object == object && blocks.contains(id.block.into());
+        let done: Vec<BlockId> = self.slots.keys().filter(|id| is_done(id)).copied().collect();
+        self.away.retain(|id| !is_done(id));
+        for id in done {
+            self.drop_slot(id);
+        }
+    }
+
+    /// Begins anew, with these objects done: what was put together and not kept is lost.
+    pub fn reset(&mut self, done: Intervals) {
+        self.slots.clear();
+        self.objects.clear();
+        self.memory = 0;
+        self.away.retain(|id| !done.contains(id.object));
+        self.done = done;
+    }
+
+    /// A block that was done was lost on its way to where it is kept: it is taken again.
+    pub fn undo(&mut self, id: BlockId, length: u64, kind: ObjectKind) {
+        let last = last_block(length);
+        if self.done.remove(id.object) {
+            let (blocks, told_ms) = (Intervals::from_range(0, last), self.now_ms);
+            self.objects.insert(id.object, Object { length, kind, blocks, told_ms });
+        }
+        if let Some(object) = self.objects.get_mut(&id.object) {
+            object.blocks.remove(id.block.into());
+        }
+    }
+
     /// An object is done, or wanted no more: nothing of it is taken from now on.
     pub fn forget(&mut self, object: u64) {
         self.clear(object);
         self.done.insert(object);
+    }
+
+    /// Of all objects up to `last` but these nothing is taken from now on.
+    pub fn forget_to(&mut self, last: u64, but: &HashSet<u64>) {
+        let begun: HashSet<u64> = self
+            .objects
+            .keys()
+            .chain(self.slots.keys().map(|id| &id.object))
+            .chain(self.away.iter().map(|id| &id.object))
+            .copied()
+            .filter(|object| *object <= last && !but.contains(object))
+            .collect();
+        begun.into_iter().for_each(|object| self.clear(object));
+        let kept: Vec<u64> =
+            but.iter().copied().filter(|object| !self.done.contains(*object)).collect();
+        self.done.insert_range(0, last);
+        for object in kept {
+            self.done.remove(object);
+        }
     }
 
     /// An object begins anew, since what came of it is not what its manifest says.
@@ -166,8 +351,34 @@ impl Intake {
             .map_or_else(|| vec![(0, last)], |known| known.blocks.gaps(last + 1))
     }
 
+    /// Memory of a block, to be used again.
+    pub fn reuse(&mut self, memory: Vec<u8>) {
+        if self.spare.len() < MOST_SPARE {
+            self.spare.push(memory);
+        }
+    }
+
+    /// How many buffers lie ready.
+    pub fn spare(&self) -> usize {
+        self.spare.len()
+    }
+
+    /// Bytes that are in memory.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+
     fn clear(&mut self, object: u64) {
-        self.objects.remove(&object);
+        let Some(known) = self.objects.remove(&object) else {
+            self.away.retain(|id| id.object != object);
+            return;
+        };
+        if last_block(known.length) == 0 {
+            let id = BlockId { object, block: 0 };
+            self.drop_slot(id);
+            self.away.remove(&id);
+            return;
+        }
         let slots: Vec<BlockId> =
             self.slots.keys().filter(|id| id.object == object).copied().collect();
         for id in slots {
@@ -178,18 +389,8 @@ impl Intake {
 
     fn drop_slot(&mut self, id: BlockId) -> Option<Slot> {
         let slot = self.slots.remove(&id)?;
-        self.memory -= slot.memory();
+        self.memory -= slot.assembly.memory() + SLOT;
         Some(slot)
-    }
-}
-
-impl Slot {
-    fn new(layout: Layout) -> Self {
-        Self { assembly: Assembly::new(layout), touched: 0 }
-    }
-
-    fn memory(&self) -> usize {
-        self.assembly.memory()
     }
 }
 
@@ -198,138 +399,4 @@ fn last_block(length: u64) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::block::repair_symbols;
-    use crate::rig::Random;
-    use crate::symbol::ObjectKind;
-
-    const SYMBOL: usize = 8192;
-
-    /// The symbols of an object, with their heads.
-    fn symbols(object: u64, content: &[u8]) -> Vec<(SymbolHead, Vec<u8>)> {
-        let mut all = Vec::new();
-        for (block, bytes) in (0..).zip(content.chunks(BLOCK)) {
-            let (kind, length) = (ObjectKind::Content, content.len() as u64);
-            let head = SymbolHead { object, length, block, symbol: 0, kind };
-            let layout = head.layout(SYMBOL).unwrap();
-            let mut source = bytes.to_vec();
-            source.resize(layout.source() * SYMBOL, 0);
-            source.extend(repair_symbols(layout, bytes, layout.repair()));
-            let pieces = source.chunks(SYMBOL).map(<[u8]>::to_vec);
-            all.extend(
-                (0..).zip(pieces).map(|(symbol, piece)| (SymbolHead { symbol, ..head }, piece)),
-            );
-        }
-        all
-    }
-
-    #[test]
-    fn passes_are_put_together_in_any_order_within_a_bounded_memory() {
-        for seed in 0..6 {
-            let mut random = Random(seed);
-            let contents: Vec<Vec<u8>> = (0..5)
-                .map(|nth| (0..nth * 700_000 + 1000).map(|_| random.below(256) as u8).collect())
-                .collect();
-            let mut all: Vec<_> = (1..)
-                .zip(&contents)
-                .flat_map(|(object, content)| symbols(object, content))
-                .collect();
-            for at in (1..all.len()).rev() {
-                all.swap(at, random.below(at + 1));
-            }
-            let most = 3 * BLOCK;
-            let mut intake = Intake::new(most);
-            let mut kept: HashMap<BlockId, Assembly> = HashMap::new();
-            let mut whole: HashMap<BlockId, Vec<u8>> = HashMap::new();
-            // Of two passes each loses a half.
-            for pass in 0..2 {
-                for (nth, (head, symbol)) in all.iter().enumerate() {
-                    if (nth + pass) % 2 == 0 {
-                        continue;
-                    }
-                    let id = BlockId { object: head.object, block: head.block };
-                    let layout = head.layout(SYMBOL).unwrap();
-                    let mut taken = intake.take(head, layout, symbol);
-                    if matches!(taken, Taken::Recall) {
-                        intake.recall(id, kept.remove(&id).expect("it was given out"));
-                        taken = intake.take(head, layout, symbol);
-                    }
-                    if let Taken::Block(bytes) = taken {
-                        assert!(whole.insert(id, bytes).is_none(), "twice");
-                    }
-                    while let Some((id, assembly)) = intake.spill() {
-                        kept.insert(id, assembly);
-                    }
-                    let held: usize = intake.slots.values().map(Slot::memory).sum();
-                    assert!(intake.memory == held && held <= most);
-                }
-            }
-            for (object, content) in (1..).zip(&contents) {
-                assert!(
-                    intake.is_whole(object)
-                        && intake.missing(object, content.len() as u64).is_empty()
-                );
-                for (block, bytes) in (0..).zip(content.chunks(BLOCK)) {
-                    assert!(whole[&BlockId { object, block }] == bytes, "{object}, {block}");
-                }
-            }
-            assert!(intake.slots.is_empty() && intake.away.is_empty());
-            assert!(intake.objects.is_empty() && intake.memory == 0);
-        }
-    }
-
-    #[test]
-    fn what_is_missing_is_known_and_what_is_forgotten_is_not_taken() {
-        let content = vec![7; 2 * BLOCK + 5];
-        let all = symbols(9, &content);
-        let mut intake = Intake::new(10 * BLOCK);
-        assert_eq!(intake.missing(9, content.len() as u64), [(0, 2)]);
-        for (head, symbol) in all.iter().filter(|(head, _)| head.block == 1) {
-            intake.take(head, head.layout(SYMBOL).unwrap(), symbol);
-        }
-        assert_eq!(intake.missing(9, content.len() as u64), [(0, 0), (2, 2)]);
-        intake.forget(9);
-        let (head, symbol) = &all[0];
-        assert!(matches!(intake.take(head, head.layout(SYMBOL).unwrap(), symbol), Taken::Known));
-    }
-
-    #[test]
-    fn a_block_that_is_cut_anew_begins_anew() {
-        let mut random = Random(5);
-        let content: Vec<u8> = (0..5000).map(|_| random.below(256) as u8).collect();
-        let kind = ObjectKind::Content;
-        let head = |symbol| SymbolHead { object: 1, length: 5000, block: 0, symbol, kind };
-        let mut intake = Intake::new(10 * BLOCK);
-        let wide = head(0).layout(4096).unwrap();
-        assert!(matches!(intake.take(&head(0), wide, &content[..4096]), Taken::Kept));
-        let narrow = head(0).layout(2500).unwrap();
-        assert!(matches!(intake.take(&head(1), narrow, &content[2500..]), Taken::Kept));
-        let Taken::Block(block) = intake.take(&head(0), narrow, &content[..2500]) else { panic!() };
-        assert_eq!(block, content);
-    }
-
-    #[test]
-    fn what_does_not_agree_is_not_taken_until_the_object_begins_anew() {
-        let content = vec![7; 5000];
-        let all = symbols(3, &content);
-        let mut intake = Intake::new(10 * BLOCK);
-        let take = |intake: &mut Intake, at: usize, length: u64| {
-            let (head, symbol) = &all[at];
-            let head = SymbolHead { length, ..*head };
-            intake.take(&head, all[at].0.layout(SYMBOL).unwrap(), symbol)
-        };
-        // Somebody has said that it is longer.
-        assert!(matches!(take(&mut intake, 0, 3 * BLOCK as u64), Taken::Block(_)));
-        assert!(matches!(take(&mut intake, 0, 5000), Taken::Known));
-        intake.again(3);
-        assert!(matches!(take(&mut intake, 0, 5000), Taken::Block(_)));
-        assert!(intake.is_whole(3));
-        // What is on its way from the disk comes too late.
-        let id = BlockId { object: 3, block: 0 };
-        intake.recall(id, Assembly::new(all[0].0.layout(SYMBOL).unwrap()));
-        assert!(intake.slots.is_empty());
-        intake.again(3);
-        assert!(!intake.is_whole(3));
-    }
-}
+mod tests;

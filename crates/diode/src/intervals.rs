@@ -8,6 +8,30 @@ use std::collections::BTreeMap;
 pub struct Intervals(BTreeMap<u64, u64>);
 
 impl Intervals {
+    /// All numbers from a first to a last one.
+    pub fn from_range(first: u64, last: u64) -> Self {
+        Self(if first <= last { BTreeMap::from([(first, last)]) } else { BTreeMap::new() })
+    }
+
+    /// Adds all numbers from a first to a last one.
+    pub fn insert_range(&mut self, mut first: u64, mut last: u64) {
+        if first > last {
+            return;
+        }
+        let before = self.0.range(..=first).next_back().map(|(from, to)| (*from, *to));
+        if let Some((from, to)) = before.filter(|(_, to)| *to >= first || to + 1 == first) {
+            (first, last) = (from, last.max(to));
+        }
+        // Those that begin within, or right behind, become one with it.
+        while let Some((from, to)) =
+            self.0.range(first..=last.saturating_add(1)).next().map(|(a, b)| (*a, *b))
+        {
+            self.0.remove(&from);
+            last = last.max(to);
+        }
+        self.0.insert(first, last);
+    }
+
     /// Adds a number. False if it was there.
     pub fn insert(&mut self, number: u64) -> bool {
         let before = self.0.range(..=number).next_back().map(|(first, last)| (*first, *last));
@@ -86,13 +110,17 @@ mod tests {
             let (mut intervals, mut set) = (Intervals::default(), BTreeSet::new());
             for _ in 0..300 {
                 let number = random.below(200) as u64;
-                if random.below(4) == 0 {
+                if random.below(20) == 0 {
+                    let last = number + random.below(12) as u64;
+                    intervals.insert_range(number, last);
+                    set.extend(number..=last);
+                } else if random.below(4) == 0 {
                     assert_eq!(intervals.remove(number), set.remove(&number), "{number}");
                 } else {
                     assert_eq!(intervals.insert(number), set.insert(number), "{number}");
                 }
             }
-            for number in 0..210 {
+            for number in 0..220 {
                 assert_eq!(intervals.contains(number), set.contains(&number), "{number}");
             }
             let gaps: Vec<u64> = intervals.gaps(205).iter().flat_map(|(a, b)| *a..=*b).collect();
@@ -113,6 +141,10 @@ mod tests {
         }
         assert!(!intervals.insert(u64::MAX) && intervals.contains(u64::MAX));
         assert_eq!(intervals.pieces(), 2);
+        let mut ranges = Intervals::from_range(5, 4);
+        ranges.insert_range(u64::MAX - 1, u64::MAX);
+        ranges.insert_range(0, 9999);
+        assert_eq!(ranges, intervals);
         assert_eq!(intervals.gaps(10_000), []);
         assert_eq!(intervals.gaps(10_002), [(10_000, 10_001)]);
     }

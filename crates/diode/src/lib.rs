@@ -1,16 +1,21 @@
 //! One-way replication: what crosses a data diode, and what its two ends make of it.
 //! Nothing is ever sent back, so nothing here waits for an answer. Format: `docs/formats/diode.md`.
 //!
-//! What is here so far is the part that touches no disk and no socket: keys and sessions, frames on a
-//! datagram or in a damaged byte stream, the refusal of replays, blocks with repair symbols, and records.
+//! What touches no disk and no socket stands in modules of its own: keys and sessions, frames on a datagram or in a
+//! damaged byte stream, the refusal of replays, blocks with repair symbols, manifests and records. `carrier` and
+//! `channel` are the sockets, `receive` is the end that makes a tree of what comes.
 
 mod announce;
 mod block;
+mod carrier;
+mod channel;
+mod event;
 mod frame;
 mod intake;
 mod intervals;
 mod key;
 mod manifest;
+mod receive;
 mod record;
 mod replay;
 mod resync;
@@ -23,17 +28,29 @@ mod symbol;
 mod want;
 
 pub use announce::{Announcement, AnnouncementError, MOST_RECEIVERS, announce};
-pub use block::{Added, Assembly, BLOCK, Layout, LayoutError, repair_symbols};
+pub use block::{Added, Assembly, BLOCK, Layout, LayoutError, Restorer, repair_symbols};
+pub use carrier::{
+    Address, AddressError, Arrival, Buffer, CarrierError, Datagrams, DatagramsMut, InCounters,
+    InMeter, InOptions, Incoming, OutCounters, OutMeter, OutOptions, Outgoing, Sent,
+};
+pub use channel::{
+    ChannelCounters, ChannelError, ChannelIn, ChannelOut, Inlets, Outlets, StreamSink,
+};
+pub use event::{DiodeEvent, OnEvent, Refusal, Tally};
 pub use frame::{Check, Class, HEADER, Header, MARKER, MOST_FRAME, TAG};
-pub use intake::{BlockId, Intake, Taken};
+pub use intake::{BlockId, Intake, Spilled, Taken};
 pub use intervals::Intervals;
 pub use key::{DiodeKey, DiodePublicKey, KeyError, TrustLine};
 pub use manifest::{Change, MOST_PAGE, Page, PageError, Told};
+pub use receive::{
+    ChannelSink, Deletes, JournalError, LinkStatus, Quarantine, ReceiveError, ReceiveOptions,
+    ReceiveStatus, Receiver, Requests, StatusHandle, TreeStatus, receiver_key,
+};
 pub use record::{Carrier, GenerationEnd, Heartbeat, Record, RecordError, Records};
 pub use replay::{Replay, WINDOW};
 pub use resync::{Judge, Resync};
 pub use session::{Opener, SealError, Sealer, SessionId, SessionSecret};
 pub use shares::Shares;
 pub use span::{Spread, span};
-pub use symbol::{MOST_LENGTH, ObjectKind, SYMBOL_HEAD, SymbolError, SymbolHead};
+pub use symbol::{MOST_LENGTH, MOST_OBJECT, ObjectKind, SYMBOL_HEAD, SymbolError, SymbolHead};
 pub use want::{MOST_RANGES, Range, WantError, WantList, to_ranges};

@@ -295,7 +295,8 @@ impl Change {
 }
 
 impl Told {
-    fn encode(&self, bytes: &mut Vec<u8>) {
+    /// Appends it as it stands in a page.
+    pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.mode.to_be_bytes());
         put_time(self.mtime, bytes);
         bytes.push(self.owner.is_some().into());
@@ -309,6 +310,13 @@ impl Told {
             bytes.extend_from_slice(&(value.len() as u32).to_be_bytes());
             bytes.extend_from_slice(value);
         }
+    }
+
+    /// Reads what [`Self::encode`] gave, and gives back what follows it.
+    pub(crate) fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let mut rest = Rest { bytes, entry: 0 };
+        let told = Self::read(&mut rest).ok()?;
+        Some((told, rest.bytes))
     }
 
     fn read(rest: &mut Rest<'_>) -> Result<Self, PageError> {

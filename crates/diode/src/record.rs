@@ -59,6 +59,21 @@ pub enum Record<'a> {
         /// The bytes.
         bytes: &'a [u8],
     },
+    /// A piece of a datagram that does not fit one frame.
+    ChannelPiece {
+        /// The channel's number.
+        channel: u16,
+        /// The connection's number in the channel.
+        connection: u32,
+        /// Which datagram it is.
+        number: u64,
+        /// Where the piece begins in the datagram.
+        at: u16,
+        /// Bytes of the whole datagram.
+        total: u16,
+        /// The piece.
+        bytes: &'a [u8],
+    },
     /// A connection has ended.
     ChannelClosed {
         /// The channel's number.
@@ -218,6 +233,14 @@ impl Record<'_> {
                 payload.extend_from_slice(&offset.to_be_bytes());
                 payload.extend_from_slice(bytes);
             }
+            Self::ChannelPiece { channel, connection, number, at, total, bytes } => {
+                payload.extend_from_slice(&channel.to_be_bytes());
+                payload.extend_from_slice(&connection.to_be_bytes());
+                payload.extend_from_slice(&number.to_be_bytes());
+                payload.extend_from_slice(&at.to_be_bytes());
+                payload.extend_from_slice(&total.to_be_bytes());
+                payload.extend_from_slice(bytes);
+            }
             Self::ChannelClosed { channel, connection, length, is_whole } => {
                 payload.extend_from_slice(&channel.to_be_bytes());
                 payload.extend_from_slice(&connection.to_be_bytes());
@@ -243,6 +266,7 @@ impl Record<'_> {
             Self::ChannelOpened { .. } => 5,
             Self::ChannelData { .. } => 6,
             Self::ChannelClosed { .. } => 7,
+            Self::ChannelPiece { .. } => 8,
         }
     }
 }
@@ -324,6 +348,14 @@ fn read(kind: u8, mut content: Content<'_>) -> Option<Option<Record<'_>>> {
             length: content.u64()?,
             is_whole: !content.flag()?,
         },
+        8 => Record::ChannelPiece {
+            channel: u16::from_be_bytes(content.array()?),
+            connection: u32::from_be_bytes(content.array()?),
+            number: content.u64()?,
+            at: u16::from_be_bytes(content.array()?),
+            total: u16::from_be_bytes(content.array()?),
+            bytes: std::mem::take(&mut content.0),
+        },
         _ => return Some(None),
     };
     content.0.is_empty().then_some(Some(record))
@@ -383,6 +415,14 @@ mod tests {
             },
             Record::ChannelData { channel: 1, connection: 2, offset: 3, bytes: b"\0\x01payload" },
             Record::ChannelClosed { channel: 1, connection: 2, length: 12, is_whole: false },
+            Record::ChannelPiece {
+                channel: 1,
+                connection: 2,
+                number: 3,
+                at: 1400,
+                total: 1472,
+                bytes: b"the rest",
+            },
         ]
     }
 

@@ -7,6 +7,9 @@ use crate::block::{BLOCK, Layout};
 /// Bytes before a symbol.
 pub const SYMBOL_HEAD: usize = 24;
 
+/// Numbers of objects are below this.
+pub const MOST_OBJECT: u64 = 1 << 62;
+
 /// The longest object: as many blocks as there are numbers for.
 pub const MOST_LENGTH: u64 = 1 << 52;
 
@@ -94,7 +97,7 @@ impl SymbolHead {
             kind,
         };
         let layout = read.layout(symbol.len()).ok_or(SymbolError::Outside)?;
-        if usize::from(read.symbol) >= layout.symbols() {
+        if usize::from(read.symbol) >= layout.symbols() || read.object >= MOST_OBJECT {
             return Err(SymbolError::Outside);
         }
         Ok((read, layout, symbol))
@@ -143,6 +146,7 @@ mod tests {
         let outside = Err(SymbolError::Outside);
         assert_eq!(read(SymbolHead { symbol: 12, ..head() }, 1408), outside);
         assert_eq!(read(SymbolHead { block: 4, ..head() }, 1408), outside);
+        assert_eq!(read(SymbolHead { object: MOST_OBJECT, ..head() }, 1408), outside);
         assert_eq!(read(SymbolHead { block: u32::MAX, ..head() }, 1408), outside);
         assert_eq!(read(SymbolHead { length: 0, block: 0, ..head() }, 1408), outside);
         assert_eq!(read(SymbolHead { length: MOST_LENGTH + 1, ..head() }, 1408), outside);

@@ -51,7 +51,7 @@ pub use public_key::{
 };
 pub use race::{LinkChoice, NEAR, reach};
 pub use rate::{Bound, Pace, PathMemory};
-pub use socket::Warning;
+pub use socket::{Warning, path_payload};
 pub use target::{DEFAULT_PORT, Target, TargetError};
 pub use tls::ALPN;
 pub use transport::{Congestion, PARCEL_WINDOW, TransportOptions};

@@ -93,7 +93,7 @@ fn listen_tcp(local: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// The largest UDP payload that the route to `remote` takes, as far as the system knows; no packet is sent.
-pub(crate) fn path_payload(remote: SocketAddr) -> Option<u16> {
+pub fn path_payload(remote: SocketAddr) -> Option<u16> {
     #[cfg(target_os = "linux")]
     {
         let probe =

@@ -196,6 +196,16 @@ impl Partial {
         sparse: bool,
     ) -> Result<()> {
         self.verify(index, data, expected)?;
+        self.write_verified(index, data, expected, sparse)
+    }
+
+    fn write_verified(
+        &self,
+        index: u64,
+        data: &[u8],
+        expected: &ChunkHash,
+        sparse: bool,
+    ) -> Result<()> {
         let Some(is_dirty) = self.begin(index, expected)? else { return Ok(()) };
         let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let written = match sparse {
@@ -204,6 +214,18 @@ impl Partial {
         };
         drop(turn);
         self.note(index, expected, written)
+    }
+
+    /// As [`Partial::write_chunk`], for bytes that were proven in another way, or will be together with the whole file:
+    /// hashes them and says what proves the chunk from now on.
+    pub fn write_proven(&self, index: u64, data: &[u8], sparse: bool) -> Result<ChunkHash> {
+        if chunk_len(self.size, index) != Some(data.len()) {
+            let path = self.shown.clone();
+            return Err(FilesError::WrongChunk { path, index, len: data.len() });
+        }
+        let hash = hash_chunk(self.size, index, data);
+        self.write_verified(index, data, &hash, sparse)?;
+        Ok(hash)
     }
 
     /// Notes a chunk of zeros, which is left as a hole.

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::Staging;
 use super::partial::is_still_named;
+use super::{PartialKey, Staging};
 use crate::attributes::{Attributes, Timestamp};
 use crate::dir::{Dir, Follow};
 use crate::error::Result;
@@ -43,6 +43,21 @@ enum Fate {
 }
 
 impl Staging {
+    /// Removes the partial file of `key` without looking at what it holds. `false` if there is none, or somebody holds it.
+    pub fn forget(&self, key: &PartialKey) -> Result<bool> {
+        let area = match self.enter() {
+            Err(error) if error.is_not_found() => return Ok(false),
+            result => result?,
+        };
+        let stem = key.stem();
+        let any = match found(&area, &map_name(&stem))? {
+            Some(_) => map_name(&stem),
+            None => data_name(&stem),
+        };
+        let now = Timestamp { seconds: i64::MAX, nanos: 0 };
+        Ok(matches!(sweep_pair(&area, &stem, &any, now)?, Fate::Removed))
+    }
+
     /// Removes partial and temporary files that nobody holds and nothing was added to for
     /// `older_than`. The age is that of the inode's change time, which no attribute from a peer sets.
     pub fn sweep(&self, older_than: Duration) -> Result<Swept> {

@@ -262,3 +262,40 @@ fn several_threads_write_one_partial_file() {
     partial.publish(&scratch.dir(), &name("f"), &PublishOptions::default()).unwrap();
     assert!(fs::read(scratch.path().join("f")).unwrap() == bytes);
 }
+
+#[test]
+fn chunks_that_were_proven_elsewhere_make_the_same_file() {
+    let scratch = Scratch::new();
+    let staging = Staging::open(&scratch.dir()).unwrap();
+    let mut bytes = Random(9).bytes(SIZE);
+    bytes[CHUNK as usize..2 * CHUNK as usize].fill(0);
+    let partial = staging.partial(&key("f"), SIZE as u64, MTIME).unwrap();
+    for index in [3, 1, 0, 4, 2, 1] {
+        let (data, hash) = chunk(&bytes, index);
+        assert_eq!(partial.write_proven(index, data, true).unwrap(), hash);
+    }
+    assert_eq!(partial.complete(), Some(Digest::of(&bytes)));
+    let other = vec![9; CHUNK as usize];
+    let error = partial.write_proven(1, &other, true).unwrap_err();
+    assert!(matches!(error, FilesError::WrongHash { index: 1, .. }), "{error}");
+    let error = partial.write_proven(4, &other, true).unwrap_err();
+    assert!(matches!(error, FilesError::WrongChunk { index: 4, .. }), "{error}");
+    partial.publish(&scratch.dir(), &name("f"), &PublishOptions::default()).unwrap();
+    assert!(fs::read(scratch.path().join("f")).unwrap() == bytes);
+}
+
+#[test]
+fn what_is_wanted_no_more_is_forgotten_unless_somebody_holds_it() {
+    let scratch = Scratch::new();
+    let staging = Staging::open(&scratch.dir()).unwrap();
+    assert!(!staging.forget(&key("f")).unwrap());
+    let bytes = Random(8).bytes(SIZE);
+    let mut partial = staging.partial(&key("f"), SIZE as u64, MTIME).unwrap();
+    write(&mut partial, &bytes, [2]);
+    assert!(!staging.forget(&key("f")).unwrap());
+    drop(partial);
+    let other = staging.partial(&key("g"), 5, MTIME).unwrap();
+    assert!(staging.forget(&key("f")).unwrap() && !staging.forget(&key("f")).unwrap());
+    assert_eq!(staged(&scratch).len(), 2, "the other one stays");
+    drop(other);
+}

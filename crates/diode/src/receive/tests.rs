@@ -1,0 +1,9 @@
+mod carriers;
+mod hostile;
+mod kills;
+mod lists;
+mod losses;
+mod manifests;
+mod removals;
+mod rig;
+mod trees;
