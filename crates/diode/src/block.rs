@@ -88,25 +88,54 @@ impl Layout {
 
 /// The first `count` repair symbols of a block, one behind the other.
 pub fn repair_symbols(layout: Layout, block: &[u8], count: usize) -> Vec<u8> {
-    assert_eq!(block.len(), layout.length, "the layout is another block's");
-    let mut encoder = ReedSolomonEncoder::new(layout.source, layout.repair, layout.symbol)
-        .expect("every layout is one that the code takes");
-    let mut pieces = block.chunks_exact(layout.symbol);
-    let fits = "as many symbols of this size were announced";
-    for piece in &mut pieces {
-        encoder.add_original_shard(piece).expect(fits);
-    }
-    if !pieces.remainder().is_empty() {
-        let mut last = vec![0; layout.symbol];
-        last[..pieces.remainder().len()].copy_from_slice(pieces.remainder());
-        encoder.add_original_shard(last).expect(fits);
-    }
-    let encoded = encoder.encode().expect("all source symbols were added");
-    let mut symbols = Vec::with_capacity(count * layout.symbol);
-    for symbol in encoded.recovery_iter().take(count) {
-        symbols.extend_from_slice(symbol);
-    }
+    let mut symbols = Vec::new();
+    Coder::default().repair(layout, block, count, &mut symbols);
     symbols
+}
+
+/// Makes repair symbols, in memory that is used again.
+#[derive(Default)]
+pub struct Coder(Option<ReedSolomonEncoder>);
+
+impl Coder {
+    /// Appends the first `count` repair symbols of a block, one behind the other.
+    pub fn repair(&mut self, layout: Layout, block: &[u8], count: usize, into: &mut Vec<u8>) {
+        assert_eq!(block.len(), layout.length, "the layout is another block's");
+        let (takes, fits) = (
+            "every layout is one that the code takes",
+            "as many symbols of this size were announced",
+        );
+        match &mut self.0 {
+            Some(encoder) => {
+                encoder.reset(layout.source, layout.repair, layout.symbol).expect(takes);
+            }
+            none => {
+                let new = ReedSolomonEncoder::new(layout.source, layout.repair, layout.symbol);
+                *none = Some(new.expect(takes));
+            }
+        }
+        let encoder = self.0.as_mut().expect("it was made");
+        let mut pieces = block.chunks_exact(layout.symbol);
+        for piece in &mut pieces {
+            encoder.add_original_shard(piece).expect(fits);
+        }
+        if !pieces.remainder().is_empty() {
+            let mut last = vec![0; layout.symbol];
+            last[..pieces.remainder().len()].copy_from_slice(pieces.remainder());
+            encoder.add_original_shard(last).expect(fits);
+        }
+        let encoded = encoder.encode().expect("all source symbols were added");
+        into.reserve(count * layout.symbol);
+        for symbol in encoded.recovery_iter().take(count) {
+            into.extend_from_slice(symbol);
+        }
+    }
+}
+
+impl std::fmt::Debug for Coder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Coder")
+    }
 }
 
 /// What became of a symbol.

@@ -1,9 +1,8 @@
 //! One-way replication: what crosses a data diode, and what its two ends make of it.
 //! Nothing is ever sent back, so nothing here waits for an answer. Format: `docs/formats/diode.md`.
 //!
-//! What touches no disk and no socket stands in modules of its own: keys and sessions, frames on a datagram or in a
-//! damaged byte stream, the refusal of replays, blocks with repair symbols, manifests and records. `carrier` and
-//! `channel` are the sockets, `receive` is the end that makes a tree of what comes.
+//! [`Sender`] and [`Receiver`] are the two ends; [`Outgoing`] and [`Incoming`] carry frames as datagrams or in a
+//! byte stream; [`Inlets`] and [`Outlets`] are channels beside the files. What decides, codes and checks is pure.
 
 mod announce;
 mod block;
@@ -21,6 +20,7 @@ mod replay;
 mod resync;
 #[cfg(test)]
 mod rig;
+mod send;
 mod session;
 mod shares;
 mod span;
@@ -28,7 +28,7 @@ mod symbol;
 mod want;
 
 pub use announce::{Announcement, AnnouncementError, MOST_RECEIVERS, announce};
-pub use block::{Added, Assembly, BLOCK, Layout, LayoutError, Restorer, repair_symbols};
+pub use block::{Added, Assembly, BLOCK, Coder, Layout, LayoutError, Restorer, repair_symbols};
 pub use carrier::{
     Address, AddressError, Arrival, Buffer, CarrierError, Datagrams, DatagramsMut, InCounters,
     InMeter, InOptions, Incoming, OutCounters, OutMeter, OutOptions, Outgoing, Sent,
@@ -49,8 +49,15 @@ pub use receive::{
 pub use record::{Carrier, GenerationEnd, Heartbeat, Record, RecordError, Records};
 pub use replay::{Replay, WINDOW};
 pub use resync::{Judge, Resync};
+pub use send::{
+    Control, EngineOptions, EpochError, Epochs, Given, Line, Request, SendError, SendEvent,
+    SendOptions, SendReport, SendStatus, Sender,
+};
 pub use session::{Opener, SealError, Sealer, SessionId, SessionSecret};
 pub use shares::Shares;
 pub use span::{Spread, span};
-pub use symbol::{MOST_LENGTH, MOST_OBJECT, ObjectKind, SYMBOL_HEAD, SymbolError, SymbolHead};
+pub use symbol::{MOST_LENGTH, ObjectKind, SYMBOL_HEAD, SymbolError, SymbolHead};
 pub use want::{MOST_RANGES, Range, WantError, WantList, to_ranges};
+
+#[cfg(test)]
+mod tests;

@@ -138,9 +138,19 @@ impl Sealer {
         payload: &[u8],
         frames: &mut Vec<u8>,
     ) -> Result<(), SealError> {
-        let length = payload.len() + TAG;
+        self.seal_parts(class, &[payload], frames)
+    }
+
+    /// Appends a frame whose payload is these parts, one behind the other.
+    pub fn seal_parts(
+        &mut self,
+        class: Class,
+        parts: &[&[u8]],
+        frames: &mut Vec<u8>,
+    ) -> Result<(), SealError> {
+        let length = parts.iter().map(|part| part.len()).sum::<usize>() + TAG;
         if length > MOST_FRAME - HEADER {
-            return Err(SealError::TooLong(payload.len()));
+            return Err(SealError::TooLong(length - TAG));
         }
         if class == Class::Announcement {
             return Err(SealError::Announcement);
@@ -149,7 +159,7 @@ impl Sealer {
         frames.reserve(HEADER + length);
         frames.extend_from_slice(&header);
         let start = frames.len();
-        frames.extend_from_slice(payload);
+        parts.iter().for_each(|part| frames.extend_from_slice(part));
         // The number is in the header and never comes again.
         let number = self.next - 1;
         let tag = self.keys.data.seal_in_place_separate_tag(

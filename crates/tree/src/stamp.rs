@@ -76,6 +76,16 @@ impl From<&Attributes> for Stamp {
 }
 
 impl Stamp {
+    /// Whether a file of this stamp has the content that it had then, as far as its attributes tell.
+    #[must_use]
+    pub fn is_content_of(&self, now: &Attributes) -> bool {
+        self.has_content_of(&Self::from(now))
+    }
+
+    fn has_content_of(&self, now: &Self) -> bool {
+        self.size == now.size && self.mtime == now.mtime && !self.is_replaced_by(now)
+    }
+
     /// Whether another file has taken the place of the one that had this stamp.
     pub(crate) fn is_replaced_by(&self, now: &Self) -> bool {
         self.kind != now.kind || (self.inode != now.inode && self.ctime != now.ctime)

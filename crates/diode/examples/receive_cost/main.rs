@@ -35,7 +35,7 @@ fn main() {
     let now = Instant::now();
     receiver.datagrams([&mut frames[..]], now);
 
-    let content: Vec<u8> = (0..mib * BLOCK).map(|at| (at * at >> 7) as u8).collect();
+    let content: Vec<u8> = (0..mib * BLOCK).map(|at| ((at * at) >> 7) as u8).collect();
     let entry = Change::File {
         path: RelPath::parse(b"large").expect("a path"),
         attributes: Told {

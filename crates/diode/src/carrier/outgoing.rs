@@ -95,6 +95,14 @@ impl Outgoing {
         }
     }
 
+    /// Bytes of a packet besides its frame, where each frame is one.
+    pub fn packet_headers(&self) -> Option<usize> {
+        match &self.carrier {
+            Carrier::Udp(udp) => Some(udp.packet_headers()),
+            Carrier::Tcp(_) => None,
+        }
+    }
+
     /// Bytes of full frames that are worth giving to one call. It may become less when an interface turns out not to
     /// segment.
     pub fn most_batch(&self) -> usize {

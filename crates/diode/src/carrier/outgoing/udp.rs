@@ -63,6 +63,10 @@ impl UdpOut {
         Ok(Self { socket, state, place, frame, stop })
     }
 
+    pub(super) fn packet_headers(&self) -> usize {
+        udp_headers(self.place.at)
+    }
+
     pub(super) fn frame_bytes(&self) -> usize {
         self.frame
     }

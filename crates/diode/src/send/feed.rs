@@ -1,0 +1,532 @@
+//! What is to be sent, and when: scans become generations, files become objects, and what has gone out goes out again
+//! when it is due. The one thread that writes the ledger.
+
+mod entries;
+mod rounds;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::time::{Duration, Instant, SystemTime};
+
+use files::{Dir, DirCache, Follow, RelPath};
+use tree::{Extent, ScanOptions};
+
+use crate::block::BLOCK;
+use crate::frame::Class;
+use crate::send::SendError;
+use crate::send::SendEvent;
+use crate::send::SendOptions;
+use crate::send::control::{Control, Request};
+use crate::send::draft::Draft;
+use crate::send::engine::now_ms;
+use crate::send::ledger::{Batch, Ledger};
+use crate::send::loader::{Cutter, Job, LoadError, Loaded, Part};
+use crate::send::outbox::{Closed, Outbox};
+use crate::send::row::Row;
+use crate::symbol::ObjectKind;
+use crate::want::WantList;
+
+/// A file above this size is read while it is sent; below, it is packed with others.
+const SMALL: u64 = BLOCK as u64;
+
+/// A new file above this size goes with the bulk, so that smaller ones need not wait for it.
+const BULKY: u64 = 64 << 20;
+
+/// Large files that may wait to be read.
+const MOST_LARGE: usize = 10_000;
+
+/// Objects that are taken from the ledger at a time to go out again.
+const MOST_DUE: usize = 256;
+
+/// Where jobs are done.
+pub(crate) struct Lanes {
+    pub(crate) small: SyncSender<Job>,
+    pub(crate) large: SyncSender<Job>,
+    pub(crate) again: SyncSender<Job>,
+    pub(crate) results: Receiver<Loaded>,
+}
+
+/// Blocks of an object that are on their way.
+#[derive(Debug)]
+struct UnderWay {
+    left: u64,
+    /// Whether this is all of it, so that it counts as having gone out once more.
+    is_pass: bool,
+}
+
+/// A generation that has ended and has not gone out.
+#[derive(Debug)]
+struct Ending {
+    generation: u64,
+    record: Vec<u8>,
+    waiting: BTreeSet<u64>,
+    is_full: bool,
+}
+
+/// Files that are still being written.
+pub(crate) struct Unsettled {
+    wait: Duration,
+    folders: Vec<RelPath>,
+    has_more: bool,
+}
+
+pub(crate) struct Feed<'a> {
+    pub(crate) root: Dir,
+    pub(crate) scratch: Dir,
+    pub(crate) options: &'a SendOptions,
+    pub(crate) floor: u64,
+    pub(crate) control: Arc<Control>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) lanes: Lanes,
+    pub(crate) cutter: Cutter,
+    pub(crate) ledger: Ledger,
+    pub(crate) stop: &'a AtomicBool,
+    folders: DirCache,
+    draft: Draft,
+    last_generation: u64,
+    under_way: HashMap<u64, UnderWay>,
+    endings: Vec<Ending>,
+    /// Large files that are being read or wait for it, by path.
+    reading: HashMap<RelPath, u64>,
+    large: VecDeque<Job>,
+    again: VecDeque<Job>,
+    /// Large files all of whose blocks have gone out before their end was told to us.
+    gone_early: BTreeSet<u64>,
+    last_full: Option<Instant>,
+    wants_full: bool,
+    asked_to_scan: bool,
+}
+
+type Result<T> = std::result::Result<T, SendError>;
+
+impl From<Closed> for SendError {
+    fn from(_: Closed) -> Self {
+        Self::Stopped
+    }
+}
+
+impl<'a> Feed<'a> {
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn new(
+        (root, scratch): (Dir, Dir),
+        options: &'a SendOptions,
+        floor: u64,
+        control: Arc<Control>,
+        lanes: Lanes,
+        cutter: Cutter,
+        ledger: Ledger,
+        stop: &'a AtomicBool,
+    ) -> Result<Self> {
+        let folders = DirCache::new(root.clone(), Follow::Never, 64);
+        let generations = ledger.generations()?;
+        let mut feed = Self {
+            root,
+            scratch,
+            options,
+            floor,
+            control,
+            outbox: cutter.outbox.clone(),
+            lanes,
+            cutter,
+            ledger,
+            stop,
+            folders,
+            draft: Draft::default(),
+            last_generation: 0,
+            under_way: HashMap::new(),
+            endings: Vec::new(),
+            reading: HashMap::new(),
+            large: VecDeque::new(),
+            again: VecDeque::new(),
+            gone_early: BTreeSet::new(),
+            last_full: None,
+            wants_full: false,
+            asked_to_scan: false,
+        };
+        for (generation, row) in generations {
+            feed.last_generation = generation;
+            match row.end.clone() {
+                // What of it has not gone out is found among what is due.
+                Some(record) => feed.endings.push(Ending {
+                    generation,
+                    record,
+                    waiting: BTreeSet::new(),
+                    is_full: row.base == 0,
+                }),
+                None => feed.draft = Draft::of(generation, row),
+            }
+        }
+        Ok(feed)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn event(&self, event: SendEvent) {
+        (self.options.on_event)(&event);
+    }
+
+    /// What never went out before a restart goes out now, and generations whose parts have gone out are told.
+    pub(crate) fn resume(&mut self) -> Result<()> {
+        loop {
+            let under_way = &self.under_way;
+            let found = self.ledger.due(0, MOST_DUE, |object| under_way.contains_key(&object))?;
+            let is_last = found.len() < MOST_DUE;
+            for (object, row) in found {
+                for ending in &mut self.endings {
+                    if ending.generation >= row.generation {
+                        ending.waiting.insert(object);
+                    }
+                }
+                self.send_again(object, &row, None, first_class(row.generation))?;
+            }
+            if is_last {
+                return self.tell_endings();
+            }
+            self.serve(Duration::from_millis(1))?;
+            if self.is_stopped() {
+                return Err(SendError::Stopped);
+            }
+        }
+    }
+
+    /// Looks at the tree, or a part of it, and sends what has changed. Says where to look again, and when, if something
+    /// has not settled.
+    pub(crate) fn pass(&mut self, extent: &Extent) -> Result<Option<Unsettled>> {
+        let options = ScanOptions {
+            walk: self.options.walk.clone(),
+            settle: self.options.settle,
+            memory: 16 << 20,
+        };
+        let now = SystemTime::now();
+        let snapshot = self.ledger.snapshot();
+        let scan =
+            tree::scan(&self.root, extent, snapshot, &self.scratch, &options, now, self.stop)?;
+        for moved in scan.moves(self.stop)? {
+            self.moved(&moved)?;
+        }
+        // The changes are found in the tree as it is after the moves.
+        self.close_page()?;
+        let mut before = None;
+        for change in scan.changes()? {
+            before = self.change(before, change?)?;
+            if self.draft.is_page() {
+                self.close_page()?;
+            }
+            self.serve(Duration::ZERO)?;
+            if self.is_stopped() {
+                return Err(SendError::Stopped);
+            }
+        }
+        if let Some(removed) = before {
+            self.removed(removed)?;
+        }
+        self.close_page()?;
+        let summary = scan.summary();
+        self.control.tell(|told| {
+            told.unsettled = summary.unsettled.files;
+            told.problems = summary.problem_count;
+        });
+        for problem in &summary.problems {
+            let (path, reason) = (problem.path.clone(), problem.error.to_string());
+            self.event(SendEvent::Unreadable { path, reason });
+        }
+        let until = summary.unsettled.until.map(|(_, last)| last);
+        Ok(until.map(|last| Unsettled {
+            wait: last
+                .duration_since(SystemTime::now())
+                .unwrap_or_default()
+                .min(self.options.settle),
+            folders: summary.unsettled.folders.iter().cloned().collect(),
+            has_more: summary.unsettled.has_more_folders,
+        }))
+    }
+
+    /// Closes the page and the pack, writes the ledger, and sends both.
+    fn close_page(&mut self) -> Result<()> {
+        self.close_pack()?;
+        let object = if self.draft.has_entries() { self.ledger.new_object()? } else { 0 };
+        let (page, batch) = self.draft.close_page(object, &self.options.identity, self.floor)?;
+        self.commit(batch)?;
+        if let Some(page) = page {
+            self.begin_way(page.object, page.bytes.len() as u64);
+            self.cutter.object(page.object, ObjectKind::Page, &page.bytes, Class::Page)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: Batch) -> Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for path in batch.renames.iter().map(|(from, _)| from).chain(&batch.removes) {
+            self.folders.forget(path);
+        }
+        Ok(self.ledger.commit(batch)?)
+    }
+
+    /// All blocks of an object are about to go out.
+    fn begin_way(&mut self, object: u64, length: u64) {
+        let left = length.div_ceil(BLOCK as u64);
+        self.under_way.insert(object, UnderWay { left, is_pass: true });
+    }
+
+    /// Opens a generation if none is open.
+    fn generation(&mut self) -> u64 {
+        if self.draft.generation == 0 {
+            let base = self.last_generation;
+            self.last_generation += 1;
+            self.draft.begin(self.last_generation, base);
+        }
+        self.draft.generation
+    }
+
+    /// Ends the generation that is open, if something is in it.
+    pub(crate) fn end_generation(&mut self) -> Result<()> {
+        self.close_page()?;
+        if self.draft.generation == 0 || self.draft.is_empty() {
+            return Ok(());
+        }
+        let entries = self.ledger.snapshot().entries()?;
+        let is_full = self.draft.is_full_manifest();
+        let (generation, row, waiting) =
+            self.draft.end(entries, &self.options.identity, self.floor);
+        let (files, bytes, removed) = (row.files, row.bytes, row.removed);
+        let record = row.end.clone().unwrap_or_default();
+        let generation_row = Some((generation, row));
+        self.commit(Batch { generation: generation_row, ..Batch::default() })?;
+        let waiting = waiting.into_iter().filter(|object| self.under_way.contains_key(object));
+        let waiting = waiting.collect();
+        self.endings.push(Ending { generation, record, waiting, is_full });
+        if is_full {
+            self.last_full = Some(Instant::now());
+        }
+        self.control.tell(|told| {
+            told.entries = entries;
+            told.files += files;
+            told.bytes += bytes;
+            told.removed += removed;
+        });
+        self.event(SendEvent::Generation { generation, files, bytes, removed, entries, is_full });
+        self.tell_endings()
+    }
+
+    /// Generations all of whose parts have gone out are told as ended, in their order.
+    fn tell_endings(&mut self) -> Result<()> {
+        while self.endings.first().is_some_and(|ending| ending.waiting.is_empty()) {
+            let ending = self.endings.remove(0);
+            self.control.generation_ended(ending.generation, ending.record);
+            if ending.is_full {
+                self.ledger.forget_before(ending.generation)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is due besides scans: what has gone out, what was read, what goes out again.
+    pub(crate) fn serve(&mut self, wait: Duration) -> Result<()> {
+        let mut whole = BTreeSet::new();
+        for gone in self.outbox.wait_gone(wait) {
+            if let Some(way) = self.under_way.get_mut(&gone.object) {
+                way.left = way.left.saturating_sub(1);
+                if way.left == 0 {
+                    let is_pass = way.is_pass;
+                    self.under_way.remove(&gone.object);
+                    for ending in &mut self.endings {
+                        ending.waiting.remove(&gone.object);
+                    }
+                    self.draft.waiting.remove(&gone.object);
+                    if is_pass {
+                        whole.insert(gone.object);
+                    }
+                }
+            }
+        }
+        // Of a large file that is still read nothing is in the ledger yet.
+        let is_read = |object: &u64| self.reading.values().any(|reading| reading == object);
+        let early: BTreeSet<u64> = whole.iter().copied().filter(is_read).collect();
+        whole.retain(|object| !early.contains(object));
+        self.gone_early.extend(early);
+        if !whole.is_empty() {
+            let schedule = self.options.schedule();
+            self.ledger.have_gone(&whole, now_ms(), &schedule)?;
+            self.tell_endings()?;
+        }
+        while let Ok(loaded) = self.lanes.results.try_recv() {
+            self.loaded(loaded)?;
+        }
+        push_on(&mut self.large, &self.lanes.large)?;
+        push_on(&mut self.again, &self.lanes.again)
+    }
+
+    fn loaded(&mut self, loaded: Loaded) -> Result<()> {
+        match loaded {
+            Loaded::First { object, path, stamp, digest } => {
+                if self.reading.get(&path) == Some(&object) {
+                    self.reading.remove(&path);
+                    self.large_file(object, path, stamp, digest)?;
+                }
+            }
+            Loaded::Failed { error: LoadError::Stopped, .. } => return Err(SendError::Stopped),
+            Loaded::Failed { object, path, is_first, error } => {
+                self.under_way.remove(&object);
+                for ending in &mut self.endings {
+                    ending.waiting.remove(&object);
+                }
+                if is_first && self.reading.get(&path) == Some(&object) {
+                    self.reading.remove(&path);
+                }
+                // What has changed is found by the next scan, which sends it anew.
+                if !matches!(error, LoadError::Changed) {
+                    let reason = error.to_string();
+                    self.event(SendEvent::Unreadable { path, reason });
+                }
+                if !is_first {
+                    self.ledger.have_gone(
+                        &BTreeSet::from([object]),
+                        now_ms(),
+                        &Default::default(),
+                    )?;
+                }
+                self.tell_endings()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends an object again, or some blocks of it.
+    fn send_again(
+        &mut self,
+        object: u64,
+        row: &Row,
+        blocks: Option<Vec<Range<u64>>>,
+        class: Class,
+    ) -> Result<()> {
+        let is_pass = blocks.is_none();
+        let all = row.length.div_ceil(BLOCK as u64);
+        let blocks = blocks.unwrap_or_else(|| vec![Range { start: 0, end: all }]);
+        let left = blocks.iter().map(|range| range.end - range.start).sum();
+        let job = if row.kind == ObjectKind::Page {
+            let Some(bytes) = self.ledger.page(object)? else { return Ok(()) };
+            let class = if class == Class::Repeat { class } else { Class::Page };
+            Job::Bytes { object, kind: ObjectKind::Page, bytes, class }
+        } else {
+            let Some(files) = self.parts(row)? else { return self.tell_anew(object, row) };
+            Job::Again { object, length: row.length, files, blocks, class }
+        };
+        self.under_way.insert(object, UnderWay { left, is_pass });
+        self.again.push_back(job);
+        Ok(())
+    }
+
+    /// The files of an object as the snapshot knows them; None if one has another content now.
+    fn parts(&self, row: &Row) -> Result<Option<Vec<Part>>> {
+        let mut parts = Vec::new();
+        for member in &row.members {
+            let known = self.ledger.snapshot().get(&member.path)?;
+            match known {
+                Some(known) if member.is_current => parts.push(Part {
+                    path: member.path.clone(),
+                    size: member.size,
+                    stamp: known.stamp,
+                }),
+                _ => return Ok(None),
+            }
+        }
+        Ok(Some(parts))
+    }
+
+    /// What is due goes to be read again, where there is room.
+    fn repeat(&mut self) -> Result<()> {
+        if !self.again.is_empty() {
+            return Ok(());
+        }
+        let under_way = &self.under_way;
+        let is_busy = |object| under_way.contains_key(&object);
+        for (object, row) in self.ledger.due(now_ms(), MOST_DUE, is_busy)? {
+            let class = if row.passes == 0 { first_class(row.generation) } else { Class::Repeat };
+            self.send_again(object, &row, None, class)?;
+        }
+        let (waiting, repeats) = self.ledger.counts()?;
+        self.control.tell(|told| (told.waiting, told.repeats) = (waiting, repeats));
+        Ok(())
+    }
+
+    /// What a receiver lacks.
+    fn resend(&mut self, list: &WantList) -> Result<()> {
+        let mut lost = 0_u64;
+        for range in &list.pages {
+            let Some(generation) = self.ledger.generation(range.of)? else {
+                // Only a manifest of the whole tree helps.
+                self.wants_full = true;
+                continue;
+            };
+            let pages =
+                generation.pages.iter().skip(range.first as usize).take(range.count as usize);
+            for object in pages.copied().collect::<Vec<_>>() {
+                if let Some(row) = self.ledger.row(object)? {
+                    self.send_again(object, &row, None, Class::Repeat)?;
+                }
+            }
+        }
+        let mut ranges = list.blocks.iter().peekable();
+        while let Some(range) = ranges.next() {
+            let Some(row) = self.ledger.row(range.of)? else {
+                lost += 1;
+                continue;
+            };
+            let all = row.length.div_ceil(BLOCK as u64);
+            let clip = |range: &crate::want::Range| {
+                let start = u64::from(range.first).min(all);
+                start..(start + u64::from(range.count)).min(all)
+            };
+            let mut blocks = vec![clip(range)];
+            while let Some(next) = ranges.next_if(|next| next.of == range.of) {
+                blocks.push(clip(next));
+            }
+            blocks.retain(|blocks| !blocks.is_empty());
+            if !blocks.is_empty() && !self.under_way.contains_key(&range.of) {
+                self.send_again(range.of, &row, Some(blocks), Class::Repeat)?;
+            }
+        }
+        self.event(SendEvent::Resending {
+            pages: list.pages.len() as u64,
+            blocks: list.blocks.iter().map(|range| u64::from(range.count)).sum(),
+            changed: lost,
+        });
+        Ok(())
+    }
+
+    fn request(&mut self, request: Request) -> Result<bool> {
+        match request {
+            Request::Scan => return Ok(true),
+            Request::Full => self.wants_full = true,
+            Request::Resend(list) => self.resend(&list)?,
+        }
+        Ok(false)
+    }
+}
+
+/// Gives jobs on while there is room for them.
+fn push_on(jobs: &mut VecDeque<Job>, lane: &SyncSender<Job>) -> Result<()> {
+    while let Some(job) = jobs.pop_front() {
+        match lane.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => {
+                jobs.push_front(job);
+                return Ok(());
+            }
+            Err(TrySendError::Disconnected(_)) => return Err(SendError::Stopped),
+        }
+    }
+    Ok(())
+}
+
+/// What goes out for the first time: a tree that was never sent waits for what is new.
+fn first_class(generation: u64) -> Class {
+    if generation <= 1 { Class::Bulk } else { Class::New }
+}

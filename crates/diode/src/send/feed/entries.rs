@@ -1,0 +1,329 @@
+//! What a scan found becomes entries of the generation, and files become objects.
+
+use files::{Digest, FilesError, Follow, Kind, Name, RelPath};
+use tree::{Found, Known, Moved, Stamp};
+
+use super::{BULKY, Feed, MOST_LARGE, Result, SMALL, first_class};
+use crate::manifest::{Change, Told};
+use crate::send::SendError;
+use crate::send::SendEvent;
+use crate::send::ledger::member;
+use crate::send::loader::Job;
+use crate::send::row::{Note, Row};
+use crate::symbol::ObjectKind;
+
+/// Extended attributes of an entry that take more than this are left out.
+const MOST_XATTRS: usize = 1 << 20;
+
+/// What was there and is not any more.
+pub(super) type Removed = (RelPath, Known);
+
+impl Feed<'_> {
+    /// Takes a change. What is removed waits for the next one, which may put another kind in its place.
+    pub(super) fn change(
+        &mut self,
+        before: Option<Removed>,
+        change: tree::Change,
+    ) -> Result<Option<Removed>> {
+        let (entry, known, is_content) = match change {
+            tree::Change::Removed { path, was } => {
+                before.map_or(Ok(()), |removed| self.removed(removed))?;
+                return Ok(Some((path, was)));
+            }
+            tree::Change::Added(entry) => (entry, None, true),
+            tree::Change::Changed { entry, before, content } => (entry, Some(before), content),
+        };
+        match before {
+            // The entry says that another kind is there; what was below goes with it.
+            Some((path, _)) if path == entry.path => self.forget(path),
+            Some(removed) => self.removed(removed)?,
+            None => {}
+        }
+        self.entry(entry, known, is_content)?;
+        Ok(None)
+    }
+
+    pub(super) fn removed(&mut self, (path, _): Removed) -> Result<()> {
+        self.generation();
+        self.draft.push(Change::Removed { path: path.clone() });
+        self.forget(path);
+        Ok(())
+    }
+
+    fn forget(&mut self, path: RelPath) {
+        self.reading.retain(|reading, _| !reading.starts_with(&path));
+        self.draft.batch.removes.push(path);
+    }
+
+    pub(super) fn moved(&mut self, moved: &Moved) -> Result<()> {
+        self.generation();
+        let (from, to) = (moved.from.clone(), moved.to.clone());
+        self.draft.push(Change::Moved { from: from.clone(), to: to.clone() });
+        self.reading.retain(|reading, _| !reading.starts_with(&from));
+        self.draft.batch.renames.push((from, to));
+        Ok(())
+    }
+
+    fn entry(&mut self, entry: Found, before: Option<Known>, is_content: bool) -> Result<()> {
+        match entry.stamp.kind {
+            Kind::Directory => {
+                let attributes = self.told(&entry.path, &entry.stamp);
+                self.generation();
+                self.draft.push(Change::Folder { path: entry.path.clone(), attributes });
+                self.put(&entry.path, &entry.stamp, None, Vec::new());
+            }
+            Kind::Symlink => {
+                let target = entry.link_target.clone().unwrap_or_default();
+                let (path, mtime) = (entry.path.clone(), entry.stamp.mtime);
+                self.generation();
+                self.draft.push(Change::Symlink { path, mtime, target });
+                self.put(&entry.path, &entry.stamp, entry.link_target, Vec::new());
+            }
+            Kind::File => self.file(&entry.path, &entry.stamp, before, is_content)?,
+            Kind::Other => {}
+        }
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        path: &RelPath,
+        stamp: &Stamp,
+        before: Option<Known>,
+        is_content: bool,
+    ) -> Result<()> {
+        // It is on its way, or will fail there if it has changed since; either way a later scan looks again.
+        if self.reading.contains_key(path) {
+            return Ok(());
+        }
+        let note = before.and_then(|known| Note::decode(&known.note));
+        if let (Some(note), false) = (note, is_content) {
+            self.tell_file(path, stamp, note);
+            return Ok(());
+        }
+        if stamp.size > SMALL {
+            return self.begin_large(path, stamp);
+        }
+        let Some(content) = self.read_small(path, stamp)? else { return Ok(()) };
+        self.generation();
+        if let Some(old) = note {
+            self.draft.batch.outdated.push((old.object, path.clone()));
+        }
+        let note = match content.is_empty() {
+            true => Note { digest: *Digest::of(b"").as_bytes(), object: 0, offset: 0 },
+            false => self.pack(path, &content)?,
+        };
+        self.tell_file(path, stamp, note);
+        Ok(())
+    }
+
+    /// Where a small file is in an object that goes out soon.
+    fn pack(&mut self, path: &RelPath, content: &[u8]) -> Result<Note> {
+        if !self.draft.has_room(content.len()) {
+            self.close_pack()?;
+            let (object, buffer) = (self.ledger.new_object()?, self.outbox.buffer());
+            self.draft.begin_pack(object, buffer);
+        }
+        Ok(self.draft.pack(path, content).expect("a pack is open"))
+    }
+
+    /// The bytes of the pack that is open go out.
+    pub(super) fn close_pack(&mut self) -> Result<()> {
+        let Some(pack) = self.draft.close_pack() else { return Ok(()) };
+        let class = first_class(self.draft.generation);
+        self.begin_way(pack.object, pack.bytes.len() as u64);
+        let (object, kind) = (pack.object, ObjectKind::Content);
+        let job = Job::Bytes { object, kind, bytes: pack.bytes, class };
+        self.lanes.small.send(job).map_err(|_| SendError::Stopped)
+    }
+
+    fn tell_file(&mut self, path: &RelPath, stamp: &Stamp, note: Note) {
+        self.generation();
+        let told = self.told(path, stamp);
+        let Note { digest, object, offset } = note;
+        let size = stamp.size;
+        let path_told = path.clone();
+        self.draft.push(Change::File {
+            path: path_told,
+            attributes: told,
+            size,
+            digest,
+            object,
+            offset,
+        });
+        self.put(path, stamp, None, note.encode());
+    }
+
+    fn put(&mut self, path: &RelPath, stamp: &Stamp, link: Option<Vec<u8>>, note: Vec<u8>) {
+        self.draft.put(path, Known { stamp: *stamp, link_target: link, note });
+    }
+
+    /// The content of a small file; None if it is not what the scan saw, which the next scan sees anew.
+    fn read_small(&mut self, path: &RelPath, stamp: &Stamp) -> Result<Option<Vec<u8>>> {
+        let read = || -> std::result::Result<Option<Vec<u8>>, FilesError> {
+            let parent = path.parent().unwrap_or_else(RelPath::root);
+            let Some(name) = path.file_name() else { return Ok(None) };
+            let file = self.folders.get(&parent)?.open_file(&name.into(), Follow::Never)?;
+            if Stamp::from(&file.attributes()?) != *stamp {
+                return Ok(None);
+            }
+            let content = file.read_whole(SMALL)?;
+            let is_same = Stamp::from(&file.attributes()?) == *stamp;
+            Ok(is_same.then_some(content).filter(|content| content.len() as u64 == stamp.size))
+        };
+        let mut read = read;
+        match read() {
+            Ok(content) => Ok(content),
+            Err(error) => {
+                if !error.is_not_found() {
+                    let reason = error.to_string();
+                    self.event(SendEvent::Unreadable { path: path.clone(), reason });
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// A large file is read while it goes out; what it is is told when its end was read.
+    fn begin_large(&mut self, path: &RelPath, stamp: &Stamp) -> Result<()> {
+        if self.large.len() >= MOST_LARGE {
+            // The next scan finds it.
+            return Ok(());
+        }
+        let object = self.ledger.new_object()?;
+        let is_bulk = stamp.size > BULKY || self.last_generation <= 1;
+        let class = if is_bulk { crate::frame::Class::Bulk } else { crate::frame::Class::New };
+        self.reading.insert(path.clone(), object);
+        self.begin_way(object, stamp.size);
+        let (path, stamp) = (path.clone(), *stamp);
+        self.large.push_back(Job::First { object, path, stamp, class });
+        Ok(())
+    }
+
+    /// A large file was read to its end.
+    pub(super) fn large_file(
+        &mut self,
+        object: u64,
+        path: RelPath,
+        stamp: Stamp,
+        digest: [u8; 32],
+    ) -> Result<()> {
+        self.generation();
+        let before = self.ledger.snapshot().get(&path)?;
+        if let Some(old) = before.and_then(|known| Note::decode(&known.note)) {
+            self.draft.batch.outdated.push((old.object, path.clone()));
+        }
+        self.draft.object(object, stamp.size, vec![member(&path, stamp.size)]);
+        self.tell_file(&path, &stamp, Note { digest, object, offset: 0 });
+        if self.gone_early.remove(&object) {
+            // All of it had gone out before its row was there.
+            self.draft.waiting.remove(&object);
+            self.close_page()?;
+            let schedule = self.options.schedule();
+            self.ledger.have_gone(&[object].into(), crate::send::engine::now_ms(), &schedule)?;
+        }
+        Ok(())
+    }
+
+    /// Files of an object that cannot be made again, as others in it have changed, go out in a new one.
+    pub(super) fn tell_anew(&mut self, object: u64, row: &Row) -> Result<()> {
+        for member in row.members.iter().filter(|member| member.is_current) {
+            let known = self.ledger.snapshot().get(&member.path)?;
+            let Some(known) = known else { continue };
+            let stamp = match self.root.attributes_of(&member.path) {
+                Ok(attributes) if known.stamp.is_content_of(&attributes) => {
+                    Stamp::from(&attributes)
+                }
+                _ => continue,
+            };
+            self.file(&member.path, &stamp, Some(known), true)?;
+            if self.draft.is_page() {
+                self.close_page()?;
+            }
+        }
+        self.close_page()?;
+        self.ledger.have_gone(
+            &[object].into(),
+            crate::send::engine::now_ms(),
+            &Default::default(),
+        )?;
+        Ok(())
+    }
+
+    /// Tells the whole tree as it was told so far, for receivers that came late or lost something.
+    pub(super) fn full_manifest(&mut self) -> Result<()> {
+        self.end_generation()?;
+        if self.draft.generation != 0 {
+            return Ok(());
+        }
+        self.wants_full = false;
+        if self.ledger.snapshot().entries()? == 0 {
+            return Ok(());
+        }
+        self.last_generation += 1;
+        self.draft.begin(self.last_generation, 0);
+        let read = self.ledger.snapshot().read()?;
+        for entry in read.all()? {
+            let (path, known) = entry?;
+            let attributes = self.told(&path, &known.stamp);
+            let change = match known.stamp.kind {
+                Kind::Directory => Change::Folder { path, attributes },
+                Kind::Symlink => {
+                    let target = known.link_target.unwrap_or_default();
+                    Change::Symlink { path, mtime: known.stamp.mtime, target }
+                }
+                Kind::File => {
+                    let Some(note) = Note::decode(&known.note) else { continue };
+                    let Note { digest, object, offset } = note;
+                    let size = known.stamp.size;
+                    Change::File { path, attributes, size, digest, object, offset }
+                }
+                Kind::Other => continue,
+            };
+            self.draft.push(change);
+            if self.draft.is_page() {
+                self.close_page()?;
+                self.serve(std::time::Duration::ZERO)?;
+                if self.is_stopped() {
+                    return Err(SendError::Stopped);
+                }
+            }
+        }
+        self.end_generation()
+    }
+
+    fn told(&self, path: &RelPath, stamp: &Stamp) -> Told {
+        Told {
+            mode: (stamp.mode & 0o7777) as u16,
+            mtime: stamp.mtime,
+            owner: self.options.with_owner.then_some((stamp.uid, stamp.gid)),
+            xattrs: self.xattrs(path, stamp.kind),
+        }
+    }
+
+    /// The extended attributes that users make; none where they cannot be read.
+    fn xattrs(&self, path: &RelPath, kind: Kind) -> Vec<(Name, Vec<u8>)> {
+        let wanted = self.options.with_xattrs && matches!(kind, Kind::File | Kind::Directory);
+        let (true, Some(parent), Some(name)) = (wanted, path.parent(), path.file_name()) else {
+            return Vec::new();
+        };
+        let read = || -> std::result::Result<Vec<(Name, Vec<u8>)>, FilesError> {
+            let dir = self.root.open_dir(&parent, Follow::Never)?;
+            let mut xattrs = Vec::new();
+            for key in dir.xattr_names(&name)? {
+                let value = if key.starts_with(b"user.") { dir.xattr(&name, &key)? } else { None };
+                xattrs.extend(Name::new(&key).ok().zip(value));
+            }
+            Ok(xattrs)
+        };
+        let xattrs = read().unwrap_or_default();
+        let bytes: usize = xattrs.iter().map(|(_, value)| value.len()).sum();
+        if bytes > MOST_XATTRS || xattrs.len() > 256 {
+            let reason =
+                "its extended attributes are too many or too long, and are left out".into();
+            self.event(SendEvent::Unreadable { path: path.clone(), reason });
+            return Vec::new();
+        }
+        xattrs
+    }
+}

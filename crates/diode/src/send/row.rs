@@ -1,0 +1,182 @@
+//! What the ledger keeps of an object and of a generation, as bytes.
+
+use files::RelPath;
+
+use crate::symbol::ObjectKind;
+
+/// An object and how often it has gone out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) kind: ObjectKind,
+    pub(crate) length: u64,
+    /// How often it has gone out.
+    pub(crate) passes: u32,
+    /// The generation that tells of it.
+    pub(crate) generation: u64,
+    /// The files in it, one behind the other. One that is gone or has another content now keeps its place.
+    pub(crate) members: Vec<Member>,
+}
+
+/// A file in an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) path: RelPath,
+    pub(crate) size: u64,
+    /// Whether it is still what the tree has at its path.
+    pub(crate) is_current: bool,
+}
+
+impl Row {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![u8::from(self.kind == ObjectKind::Page)];
+        bytes.extend_from_slice(&self.length.to_be_bytes());
+        bytes.extend_from_slice(&self.passes.to_be_bytes());
+        bytes.extend_from_slice(&self.generation.to_be_bytes());
+        for member in &self.members {
+            bytes.push(member.is_current.into());
+            bytes.extend_from_slice(&member.size.to_be_bytes());
+            let path = member.path.as_bytes();
+            bytes.extend_from_slice(&(path.len() as u16).to_be_bytes());
+            bytes.extend_from_slice(path);
+        }
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Rest(bytes);
+        let kind = match rest.take(1)? {
+            [0] => ObjectKind::Content,
+            [1] => ObjectKind::Page,
+            _ => return None,
+        };
+        let (length, passes, generation) = (rest.u64()?, rest.u32()?, rest.u64()?);
+        let mut members = Vec::new();
+        while !rest.0.is_empty() {
+            let is_current = rest.take(1)? == [1];
+            let size = rest.u64()?;
+            let path = rest.u16()?;
+            let path = RelPath::parse(rest.take(path.into())?).ok()?;
+            members.push(Member { path, size, is_current });
+        }
+        Some(Self { kind, length, passes, generation, members })
+    }
+}
+
+/// A generation that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct GenerationRow {
+    /// The generation that it builds on; 0 for a full one.
+    pub(crate) base: u64,
+    /// Its pages, in order, as objects.
+    pub(crate) pages: Vec<u64>,
+    /// The BLAKE3 of the last page.
+    pub(crate) last_page: [u8; 32],
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    pub(crate) removed: u64,
+    /// The record of its end, once it has ended.
+    pub(crate) end: Option<Vec<u8>>,
+}
+
+impl GenerationRow {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for number in [self.base, self.files, self.bytes, self.removed, self.pages.len() as u64] {
+            bytes.extend_from_slice(&number.to_be_bytes());
+        }
+        bytes.extend_from_slice(&self.last_page);
+        for page in &self.pages {
+            bytes.extend_from_slice(&page.to_be_bytes());
+        }
+        bytes.extend_from_slice(self.end.as_deref().unwrap_or_default());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Rest(bytes);
+        let (base, files, bytes, removed) = (rest.u64()?, rest.u64()?, rest.u64()?, rest.u64()?);
+        let count = rest.u64()?;
+        let last_page = *rest.take(32)?.first_chunk()?;
+        let pages = (0..count).map(|_| rest.u64()).collect::<Option<Vec<_>>>()?;
+        let end = (!rest.0.is_empty()).then(|| rest.0.to_vec());
+        Some(Self { base, pages, last_page, files, bytes, removed, end })
+    }
+}
+
+/// What the snapshot notes of a file: where its content went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Note {
+    pub(crate) digest: [u8; 32],
+    pub(crate) object: u64,
+    pub(crate) offset: u64,
+}
+
+impl Note {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut bytes = self.digest.to_vec();
+        bytes.extend_from_slice(&self.object.to_be_bytes());
+        bytes.extend_from_slice(&self.offset.to_be_bytes());
+        bytes
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = Rest(bytes);
+        let digest = *rest.take(32)?.first_chunk()?;
+        let (object, offset) = (rest.u64()?, rest.u64()?);
+        rest.0.is_empty().then_some(Self { digest, object, offset })
+    }
+}
+
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take(8)?.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take(4)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.take(2)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_comes_back_and_what_is_cut_short_does_not() {
+        let path = |text: &str| RelPath::parse(text.as_bytes()).unwrap();
+        let member = |text, size, is_current| Member { path: path(text), size, is_current };
+        let row = Row {
+            kind: ObjectKind::Content,
+            length: 1 << 40,
+            passes: 3,
+            generation: 7,
+            members: vec![member("a/b", 5, true), member("c", 0, false)],
+        };
+        assert_eq!(Row::decode(&row.encode()), Some(row.clone()));
+        let page = Row { kind: ObjectKind::Page, members: Vec::new(), ..row.clone() };
+        assert_eq!(Row::decode(&page.encode()), Some(page));
+        let bytes = row.encode();
+        assert!((0..21).all(|length| Row::decode(&bytes[..length]).is_none()));
+        assert_eq!(Row::decode(&bytes[..bytes.len() - 1]), None);
+        let generation =
+            GenerationRow { base: 4, pages: vec![9, 8], files: 1, ..Default::default() };
+        assert_eq!(GenerationRow::decode(&generation.encode()), Some(generation.clone()));
+        let ended = GenerationRow { end: Some(vec![1, 2]), last_page: [3; 32], ..generation };
+        assert_eq!(GenerationRow::decode(&ended.encode()), Some(ended));
+        let note = Note { digest: [1; 32], object: 2, offset: 3 };
+        assert_eq!(Note::decode(&note.encode()), Some(note));
+        assert_eq!(Note::decode(&[]), None);
+    }
+}
