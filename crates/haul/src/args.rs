@@ -11,9 +11,14 @@ use link::{LaneKind, LinkChoice, Pace};
 
 use crate::units::{self, UnitError};
 
+mod diode;
 mod habits;
 mod rules;
 
+pub use diode::{
+    DiodeArguments, DiodeCommand, DiodeKeyCommand, QuarantineCommand, RecvArguments,
+    ResendArguments, SendArguments, TellingArguments,
+};
 pub use rules::Rules;
 
 /// Carries files over any link and proves that they arrived.
@@ -53,6 +58,7 @@ pub enum Command {
     Key(KeyCommand),
     #[command(subcommand)]
     Receipt(ReceiptCommand),
+    Diode(DiodeArguments),
     Try(TryArguments),
 }
 
@@ -76,6 +82,7 @@ impl Arguments {
             Command::Cp(copy) => copy.json,
             Command::Doctor(doctor) => doctor.json,
             Command::Ls(list) => list.json,
+            Command::Diode(diode) => diode.wants_json(),
             _ => false,
         }
     }

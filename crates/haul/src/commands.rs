@@ -6,6 +6,7 @@ use crate::args::{Arguments, Command};
 use crate::report::Code;
 
 mod cp;
+mod diode;
 mod doctor;
 mod key;
 mod ls;
@@ -22,6 +23,7 @@ pub fn run(arguments: Arguments) -> Result<Code> {
         Command::Ls(list) => ls::run(&list),
         Command::Key(key) => key::run(key),
         Command::Receipt(receipt) => receipt::run(receipt),
+        Command::Diode(arguments) => diode::run(arguments),
         Command::Try(trial) => try_it::run(&trial),
     }
 }

@@ -9,7 +9,7 @@ pub fn own_line(key: &PublicKey) -> String {
 }
 
 /// `user@machine`, as ssh comments its keys.
-fn own_comment() -> String {
+pub fn own_comment() -> String {
     let name = rustix::system::uname();
     let machine = name.nodename().to_string_lossy().into_owned();
     match std::env::var("USER").or_else(|_| std::env::var("LOGNAME")) {

@@ -27,9 +27,16 @@ pub enum UnitError {
 /// a thousand times slower than was meant.
 const LEAST_UNITLESS: u64 = 10_000;
 
-/// Reads bytes per second: `10MB`, `10MB/s`, `500k`, `1.5G`, `800B`.
+/// Reads bytes per second: `10MB`, `10MB/s`, `500k`, `1.5G`, `800B`; with `bit` at its end bits per second: `500mbit`.
 pub fn parse_rate(text: &str) -> Result<u64, UnitError> {
     let text = text.strip_suffix("/s").unwrap_or(text);
+    if let Some(bits) = text.to_ascii_lowercase().strip_suffix("bit") {
+        // The unit that is left is k, M or G, of bits.
+        return match parse_bytes(bits)? / 8 {
+            0 => Err(UnitError::Zero),
+            rate => Ok(rate),
+        };
+    }
     match parse_bytes(text)? {
         0 => Err(UnitError::Zero),
         rate if rate < LEAST_UNITLESS && text.ends_with(|end: char| end.is_ascii_digit()) => {
@@ -66,11 +73,15 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     Ok(value as u64)
 }
 
-/// Reads a duration: `90`, `30s`, `5m`, `2h`, `1d`; a bare number is seconds.
+/// Reads a duration: `90`, `50ms`, `30s`, `5m`, `2h`, `1d`; a bare number is seconds.
 pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
     let factor: u64 = match unit {
+        "ms" => {
+            let number: u64 = number.parse().map_err(|_| UnitError::Duration)?;
+            return Ok(Duration::from_millis(number.min(1 << 40)));
+        }
         "" | "s" => 1,
         "m" | "min" => 60,
         "h" => 3600,

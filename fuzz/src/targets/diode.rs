@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 
 use base64::Engine as _;
 use diode::{
-    Announcement, Assembly, Check, HEADER, Header, Judge, Page, Records, Resync, SymbolHead,
-    TrustLine, WantList,
+    Announcement, Assembly, Check, HEADER, Header, Judge, Page, Records, Restorer, Resync,
+    SymbolHead, TrustLine, WantList,
 };
 use link::Identity;
 
@@ -110,7 +110,8 @@ pub fn symbols(data: &[u8]) {
         block.add(head.symbol, symbol);
         if block.missing() == 0 {
             let layout = block.layout();
-            let whole = assembly.take().expect("it is there").finish().expect("nothing is missing");
+            let whole = assembly.take().expect("it is there").finish(&mut Restorer::default());
+            let whole = whole.expect("nothing is missing");
             assert_eq!(whole.len(), layout.length());
         }
     }

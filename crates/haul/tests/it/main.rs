@@ -4,6 +4,7 @@
 mod bounds;
 mod copy;
 mod crash;
+mod diode;
 mod doctor;
 mod errors;
 mod folders;

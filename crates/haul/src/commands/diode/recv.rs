@@ -1,0 +1,365 @@
+//! `haul diode recv`, and what asks a receiver, whether it runs or not.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use diode::{
+    DiodeEvent, InMeter, InOptions, Incoming, ReceiveError, ReceiveOptions, ReceiveStatus,
+    Receiver, Refusal, Requests, StatusHandle,
+};
+use files::{Dir, RelPath};
+use serde_json::{Value, json};
+
+use super::door;
+use super::home::Home;
+use super::telling::Teller;
+use crate::args::{QuarantineCommand, RecvArguments};
+use crate::interrupt::Interrupt;
+use crate::render;
+use crate::report::{Code, Failure};
+use crate::state::own_name;
+use crate::units;
+
+/// The path of the tree, so that commands find it while no receiver runs.
+const INTO: &str = "into";
+
+/// How many missing or quarantined paths are listed.
+const MOST_LISTED: usize = 1000;
+
+pub fn run(home: &Home, arguments: RecvArguments) -> Result<Code> {
+    let senders = home.trusted_some("sender")?;
+    let into = Dir::create_ambient(&arguments.into, 0o755)?;
+    let state = home.receives()?;
+    let identity = Arc::new(home.places.identity()?);
+    let teller = Teller::new(&arguments.telling)?;
+    let names: Vec<String> = senders.iter().map(|line| line.name.clone()).collect();
+    let mut options = ReceiveOptions::new(senders, identity);
+    options.deletes = arguments.deletes;
+    options.brake = f64::from(arguments.brake) / 100.0;
+    options.fsync = arguments.fsync;
+    options.memory = usize::try_from(arguments.memory).unwrap_or(usize::MAX).max(16 << 20);
+    options.owner = arguments.owner;
+    options.setid = arguments.setid;
+    let told = teller.clone();
+    options.on_event = Arc::new(move |event| tell(&told, event));
+    let mut receiver = open(&into, &state, options)?;
+    let path = std::path::absolute(&arguments.into)?;
+    state.write_private(&own_name(INTO), path.as_os_str().as_bytes())?;
+    let buffer = usize::try_from(arguments.receive_buffer).unwrap_or(usize::MAX);
+    let ring = InOptions::default().ring.max(buffer);
+    let mut incoming =
+        Incoming::open(&arguments.from, &InOptions { receive_buffer: buffer, ring })?;
+    if let Some(advice) = incoming.counters().advice() {
+        teller.tell("advice", &advice, true, json!({ "advice": advice }));
+    }
+    serve(&state, receiver.requests(), receiver.status(), incoming.meter())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    super::stop_at_a_signal(&Interrupt::listen()?, &stop)?;
+    let outlets = super::outlets(&arguments.channels)?;
+    if let Some(outlets) = outlets {
+        receiver.set_sink(outlets);
+    }
+    teller.say(&format!(
+        "receiving from {} into {}, from {}",
+        arguments.from,
+        files::escape_path(&arguments.into),
+        names.join(", ")
+    ));
+    let ran = receiver.run(&mut incoming, &stop);
+    drop(incoming);
+    let status = receiver.status();
+    ran.and(receiver.close())?;
+    let told = status.read();
+    let text = format!(
+        "stopped: generation {} of {}, {} missing",
+        told.tree.complete,
+        names.first().map_or("the sender", |name| name),
+        units::count(told.tree.wanted, "file")
+    );
+    teller.tell("stopped", &text, false, told_status(&told, None));
+    Ok(Code::Done)
+}
+
+fn open(into: &Dir, state: &Dir, options: ReceiveOptions) -> Result<Receiver> {
+    Receiver::open(into, state, options).map_err(|error| match error {
+        ReceiveError::Busy => Failure::new(Code::Usage, "a receiver of this name runs already")
+            .hint("another diode of this machine takes another --name")
+            .into(),
+        error => error.into(),
+    })
+}
+
+/// Answers the commands that ask a receiver.
+fn serve(state: &Dir, requests: Requests, status: StatusHandle, meter: InMeter) -> Result<()> {
+    door::open(state, move |question| match question["do"].as_str() {
+        Some("status") => Ok(told_status(&status.read(), Some(&meter))),
+        _ => answer(&requests, question),
+    })
+}
+
+/// What both a receiver that runs and one that was opened for it can answer.
+fn answer(requests: &Requests, question: &Value) -> Result<Value> {
+    let shown = |path: &RelPath| files::escape(path.as_bytes()).to_string();
+    Ok(match question["do"].as_str() {
+        Some("want") => json!({ "list": requests.want_list(SystemTime::now())?,
+            "missing": requests.missing(MOST_LISTED)?.iter().map(shown).collect::<Vec<_>>() }),
+        Some("release") => json!({ "generations": requests.release()? }),
+        Some("restore") => {
+            let path = question["path"].as_str().context("no path is given")?;
+            let path = RelPath::parse_user(path.as_bytes())?;
+            requests.restore(&path)?;
+            json!({})
+        }
+        Some("quarantine") => {
+            let kept = requests.quarantined(MOST_LISTED)?;
+            let kept = kept.iter().map(|kept| {
+                let since = kept.since.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                json!({ "path": shown(&kept.path), "since": since, "generation": kept.generation })
+            });
+            json!({ "kept": kept.collect::<Vec<_>>() })
+        }
+        _ => anyhow::bail!("the receiver does not know this command"),
+    })
+}
+
+/// Asks the receiver that runs, or one that is opened for the question.
+fn asked(home: &Home, question: &Value) -> Result<Value> {
+    let state = home.receives()?;
+    if let Some(answer) = door::ask(&state, question)? {
+        return Ok(answer);
+    }
+    let into = match state.read_small(&own_name(INTO).into(), 4096) {
+        Ok(bytes) => PathBuf::from(OsStr::from_bytes(&bytes)),
+        Err(error) if error.is_not_found() => {
+            return Err(Failure::new(
+                Code::Usage,
+                "no receiver of this name ever ran on this machine",
+            )
+            .hint("start it: haul diode recv --from URL --into DIR")
+            .into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let senders = home.trusted_some("sender")?;
+    let options = ReceiveOptions::new(senders, Arc::new(home.places.identity()?));
+    let receiver = open(&Dir::open_ambient(&into)?, &state, options)?;
+    let answer = answer(&receiver.requests(), question);
+    receiver.close()?;
+    answer
+}
+
+pub fn want(home: &Home, out: Option<&Path>) -> Result<Code> {
+    let answer = asked(home, &json!({ "do": "want" }))?;
+    let list = answer["list"].as_str().context("there is no list in the answer")?;
+    let missing = answer["missing"].as_array().map_or(0, Vec::len);
+    match out {
+        Some(path) => crate::state::write_named(path, list.as_bytes())?,
+        None => render::print_line(list.trim_end()),
+    }
+    let some = if missing == MOST_LISTED { " or more" } else { "" };
+    render::tell(&match missing {
+        0 => "no file is missing that this side knows of".to_owned(),
+        _ => format!(
+            "{}{some} missing; carry the list to the other side: haul diode resend FILE",
+            units::count(missing as u64, "file")
+        ),
+    });
+    Ok(Code::Done)
+}
+
+pub fn release(home: &Home) -> Result<Code> {
+    let answer = asked(home, &json!({ "do": "release" }))?;
+    let generations = answer["generations"].as_array().map_or(0, Vec::len);
+    render::tell(&match generations {
+        0 => "the brake holds nothing".to_owned(),
+        count => {
+            format!("{} may remove now what it was to", units::count(count as u64, "generation"))
+        }
+    });
+    Ok(Code::Done)
+}
+
+pub fn quarantine(home: &Home, command: QuarantineCommand) -> Result<Code> {
+    match command {
+        QuarantineCommand::List => {
+            let answer = asked(home, &json!({ "do": "quarantine" }))?;
+            for kept in answer["kept"].as_array().into_iter().flatten() {
+                let since = jiff::Timestamp::from_second(kept["since"].as_i64().unwrap_or(0));
+                let since = since.map_or_else(
+                    |_| "?".to_owned(),
+                    |at| at.strftime("%Y-%m-%d %H:%M").to_string(),
+                );
+                let path = kept["path"].as_str().unwrap_or_default();
+                render::print_line(&format!("{since}  {path}"));
+            }
+        }
+        QuarantineCommand::Restore { path } => {
+            let text = path.to_str().context("the path is no text")?;
+            asked(home, &json!({ "do": "restore", "path": text }))?;
+            render::tell(&format!("restored: {}", files::escape(text.as_bytes())));
+        }
+    }
+    Ok(Code::Done)
+}
+
+fn told_status(status: &ReceiveStatus, meter: Option<&InMeter>) -> Value {
+    let (link, tree) = (&status.link, &status.tree);
+    let refused: serde_json::Map<String, Value> = Refusal::ALL
+        .iter()
+        .zip(link.refused)
+        .filter(|(_, count)| *count > 0)
+        .map(|(why, count)| (why.to_string(), count.into()))
+        .collect();
+    let mut told = json!({
+        "side": "recv", "generation": tree.generation, "complete": tree.complete, "entries": tree.entries,
+        "missing": tree.wanted, "quarantined": tree.quarantined, "held_back": tree.held_back,
+        "published": tree.published, "published_bytes": tree.published_bytes, "removed": tree.removed,
+        "failed": tree.failed, "disk_full": tree.is_full, "silent": link.is_silent, "frames": link.frames,
+        "bytes": link.bytes, "blocks": link.blocks, "restored": link.restored,
+        "dropped_disk_too_slow": link.dropped, "refused": refused,
+    });
+    if let Some((generation, tally)) = &tree.tally {
+        told["compared"] = json!({ "generation": generation, "same": tally.same, "different": tally.different,
+            "extra": tally.extra, "missing": tally.missing });
+    }
+    if let Some(beat) = &link.heartbeat {
+        told["sender"] = json!({ "generation": beat.generation, "frames": beat.frames, "rate": beat.rate,
+            "next_scan_s": beat.next_scan_s });
+        told["lost_link"] = lost_on_link(link.frames, beat.frames, meter).into();
+    }
+    if let Some(meter) = meter {
+        let counters = meter.counters();
+        told["dropped_kernel"] = counters.dropped_by_kernel.into();
+        told["dropped_program"] = counters.dropped_by_us.into();
+        told["receive_buffer"] = counters.buffer_granted.into();
+    }
+    told
+}
+
+/// Frames of the session that never came to this machine, as far as the last heartbeat tells.
+fn lost_on_link(taken: u64, sent: u64, meter: Option<&InMeter>) -> u64 {
+    let dropped = meter.map(|meter| {
+        let counters = meter.counters();
+        counters.dropped_by_kernel + counters.dropped_by_us
+    });
+    sent.saturating_sub(taken).saturating_sub(dropped.unwrap_or(0))
+}
+
+fn tell(teller: &Teller, event: &DiodeEvent) {
+    let shown = |path: &RelPath| files::escape(path.as_bytes()).to_string();
+    match event {
+        DiodeEvent::Started => {}
+        DiodeEvent::Stopped => {}
+        DiodeEvent::SenderStarted { version, .. } => {
+            let text = format!("the sender has started (version {version})");
+            teller.tell("sender_started", &text, false, json!({ "version": version }));
+        }
+        DiodeEvent::SenderStopped { .. } => {
+            teller.tell(
+                "sender_stopped",
+                "the sender has stopped, as it was asked to",
+                false,
+                json!({}),
+            );
+        }
+        DiodeEvent::SessionBegan { sender, epoch } => {
+            let key = sender.fingerprint();
+            let fields = json!({ "sender": key, "epoch": epoch });
+            teller.tell("session", &format!("a session of {key} began"), false, fields);
+        }
+        DiodeEvent::HeartbeatLost { silent_for } => {
+            let text =
+                format!("nothing was heard of the sender for {}", units::duration(*silent_for));
+            teller.tell("heartbeat_lost", &text, true, json!({ "seconds": silent_for.as_secs() }));
+        }
+        DiodeEvent::HeartbeatBack { silent_for } => {
+            let text = format!("the sender is heard again, after {}", units::duration(*silent_for));
+            teller.tell("heartbeat_back", &text, false, json!({ "seconds": silent_for.as_secs() }));
+        }
+        DiodeEvent::Generation { number, files, bytes, removed, tally } => {
+            let text = format!(
+                "generation {number}: {} with {}, {removed} removed; in the tree {} the same, {} different, \
+                 {} extra, {} missing",
+                units::count(*files, "file"),
+                units::bytes(*bytes),
+                tally.same,
+                tally.different,
+                tally.extra,
+                tally.missing
+            );
+            let fields = json!({ "generation": number, "files": files, "bytes": bytes, "removed": removed,
+                "same": tally.same, "different": tally.different, "extra": tally.extra,
+                "missing": tally.missing });
+            teller.tell("generation", &text, tally.missing + tally.different > 0, fields);
+        }
+        DiodeEvent::FileFailed { path, reason } => {
+            let text = format!("{}: {reason}; what was there before is as it was", shown(path));
+            teller.tell(
+                "file_failed",
+                &text,
+                true,
+                json!({ "path": shown(path), "reason": reason }),
+            );
+        }
+        DiodeEvent::Missing { generation, files } => {
+            let text = format!(
+                "generation {generation} has ended, and {} did not arrive: haul diode want",
+                units::count(*files, "file")
+            );
+            teller.tell(
+                "missing",
+                &text,
+                true,
+                json!({ "generation": generation, "files": files }),
+            );
+        }
+        DiodeEvent::Quarantined { path } => {
+            let text = format!("{} is in quarantine", shown(path));
+            teller.tell("quarantined", &text, false, json!({ "path": shown(path) }));
+        }
+        DiodeEvent::BrakePulled { generation, removes, of } => {
+            let text = format!(
+                "the brake holds generation {generation}, which would remove {removes} of {of} entries: look at \
+                 the other side, then: haul diode release"
+            );
+            let fields = json!({ "generation": generation, "removes": removes, "of": of });
+            teller.tell("brake", &text, true, fields);
+        }
+        DiodeEvent::BrakeReleased { generation } => {
+            let text = format!("generation {generation} may remove what it was to");
+            teller.tell("brake_released", &text, false, json!({ "generation": generation }));
+        }
+        DiodeEvent::DiskFull => {
+            let text = "the disk is full: what arrives now is lost, and will be on the want-list";
+            teller.tell("disk_full", text, true, json!({}));
+        }
+        DiodeEvent::DiskHasRoom => {
+            teller.tell("disk_has_room", "there is room on the disk again", false, json!({}))
+        }
+        DiodeEvent::DiskTooSlow { blocks } => {
+            let text = format!(
+                "the disk is slower than the link: {} were lost, and are on the want-list; a lower --rate at \
+                 the sender helps",
+                units::count(*blocks, "block")
+            );
+            teller.tell("disk_too_slow", &text, true, json!({ "blocks": blocks }));
+        }
+        DiodeEvent::JournalFailed { reason } => {
+            let text = format!(
+                "the journal cannot be kept, and nothing is published until it can: {reason}"
+            );
+            teller.tell("journal_failed", &text, true, json!({ "reason": reason }));
+        }
+        DiodeEvent::Refused { why, count } => {
+            let text = format!("{} not taken: {why}", units::count(*count, "frame"));
+            let fields = json!({ "why": why.to_string(), "count": count });
+            teller.tell("refused", &text, true, fields);
+        }
+        other => teller.say(&format!("{other:?}")),
+    }
+}

@@ -1,0 +1,108 @@
+//! What happens, told: a line for people, a JSON object for programs, and a command of the operator's.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use serde_json::{Map, Value, json};
+
+use crate::args::TellingArguments;
+use crate::render;
+
+/// Events that wait for the operator's command; more are told as lines only.
+const MOST_WAITING: usize = 1000;
+
+/// A command that takes longer is ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tells events; cheap to clone.
+#[derive(Clone)]
+pub struct Teller(Arc<Inner>);
+
+struct Inner {
+    json: bool,
+    quiet: bool,
+    command: Option<SyncSender<String>>,
+}
+
+impl Teller {
+    pub fn new(arguments: &TellingArguments) -> Result<Self> {
+        let command = arguments.on_event.clone().map(start).transpose()?;
+        Ok(Self(Arc::new(Inner { json: arguments.json, quiet: arguments.quiet, command })))
+    }
+
+    /// Tells an event: its name, a line that says it, whether it is bad, and its fields.
+    pub fn tell(&self, event: &str, text: &str, is_bad: bool, fields: Value) {
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        if self.0.json || self.0.command.is_some() {
+            let mut object = Map::new();
+            object.insert("event".to_owned(), event.into());
+            object.insert("time".to_owned(), now.clone().into());
+            object.insert("text".to_owned(), text.into());
+            if let Value::Object(fields) = fields {
+                object.extend(fields);
+            }
+            let line = Value::Object(object).to_string();
+            if let Some(command) = &self.0.command
+                && let Err(TrySendError::Full(_)) = command.try_send(line.clone())
+            {
+                render::tell("warning: the command of --on-event is too slow, and misses events");
+            }
+            if self.0.json {
+                render::print_line(&line);
+            }
+        }
+        if !self.0.json && (is_bad || !self.0.quiet) {
+            render::tell(&format!("{now} {}", render::clean(text)));
+        }
+    }
+
+    /// As [`Self::tell`], of something that only people are told.
+    pub fn say(&self, text: &str) {
+        self.tell("note", text, false, json!({}));
+    }
+}
+
+/// A thread that runs the command for one event after the other.
+fn start(command: PathBuf) -> Result<SyncSender<String>> {
+    let (sender, events) = sync_channel(MOST_WAITING);
+    std::thread::Builder::new()
+        .name("on event".to_owned())
+        .spawn(move || run(&command, &events))
+        .context("cannot start a thread for --on-event")?;
+    Ok(sender)
+}
+
+fn run(command: &PathBuf, events: &Receiver<String>) {
+    while let Ok(event) = events.recv() {
+        if let Err(error) = run_once(command, &event) {
+            let shown = files::escape_path(command);
+            render::tell(&format!("warning: --on-event {shown}: {error:#}"));
+        }
+    }
+}
+
+fn run_once(command: &PathBuf, event: &str) -> Result<()> {
+    let mut child = Command::new(command).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        // A command that does not read it is free not to.
+        let _ = writeln!(input, "{event}");
+    }
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            anyhow::ensure!(status.success(), "it ended with {status}");
+            return Ok(());
+        }
+        if began.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            anyhow::bail!("it ran longer than {} s and was ended", PATIENCE.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

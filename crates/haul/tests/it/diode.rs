@@ -1,0 +1,272 @@
+//! `haul diode`: a tree across links with no way back, with the real program at both ends.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::daemon::{Machine, Running};
+use testkit::tree::{Growth, Random, Scratch, differences, write};
+
+use crate::pair::machine;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Two machines that trust each other, and a tree on the one before the diode.
+struct Diode {
+    scratch: Scratch,
+    low: Machine,
+    high: Machine,
+    port: u16,
+}
+
+impl Diode {
+    fn new(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let (low, high) = (machine(scratch.join("low")), machine(scratch.join("high")));
+        let line = |machine: &Machine| machine.run(["diode", "key", "show"]).expect_code(0).text();
+        high.run(["diode", "key", "trust", line(&low).trim()]).expect_code(0);
+        low.run(["diode", "key", "trust", line(&high).trim()]).expect_code(0);
+        // Free a moment ago, which is all that can be had.
+        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        scratch.folder("tree");
+        Self { scratch, low, high, port }
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.scratch.join("tree")
+    }
+
+    fn copy(&self) -> PathBuf {
+        self.scratch.join("copy")
+    }
+
+    fn receive_from(&self, url: &str, options: &[&str]) -> Running {
+        let copy = self.copy();
+        let mut words = vec!["diode", "recv", "--from", url, "--into", copy.to_str().unwrap()];
+        words.extend(options);
+        let running = Running::start(self.high.command(words));
+        self.wait("the receiver answers", |status| status["recv"].is_object());
+        running
+    }
+
+    fn receive(&self) -> Running {
+        self.receive_from(&format!("udp://127.0.0.1:{}", self.port), &[])
+    }
+
+    fn send(&self, options: &[&str]) -> Running {
+        let (tree, url) = (self.tree(), format!("udp://127.0.0.1:{}", self.port));
+        let mut words = vec!["diode", "send", tree.to_str().unwrap(), "--to", &url];
+        words.extend(["--rate", "40MB", "--settle", "20ms"]);
+        words.extend(options);
+        Running::start(self.low.command(words))
+    }
+
+    fn status(machine: &Machine) -> Value {
+        let ended = machine.run(["diode", "status", "--json"]).expect_code(0);
+        serde_json::from_str(&ended.last_line()).unwrap()
+    }
+
+    /// Waits until the receiver's side says so.
+    fn wait(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let began = Instant::now();
+        loop {
+            let status = Self::status(&self.high);
+            if is_so(&status) {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "{what}: {status:#}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until the trees are the same.
+    fn wait_same(&self) {
+        let began = Instant::now();
+        loop {
+            let differs = differences(&self.tree(), &self.copy());
+            let differs: Vec<_> = differs.iter().filter(|line| !line.contains(".haul")).collect();
+            if differs.is_empty() {
+                return;
+            }
+            let status = Self::status(&self.high);
+            assert!(began.elapsed() < PATIENCE, "{differs:#?}\n{status:#}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[test]
+fn a_tree_its_changes_and_both_ends_killed() {
+    let diode = Diode::new("diode_tree");
+    Growth::small(1, 300).grow(&diode.tree());
+    let mut receiver = diode.receive();
+    let mut sender = diode.send(&[]);
+    diode.wait_same();
+    // What users do.
+    fs::create_dir(diode.tree().join("new")).unwrap();
+    write(&diode.tree().join("new/file"), b"new");
+    write(&diode.tree().join("new/large"), &Random::new(2).bytes(3 << 20));
+    fs::rename(diode.tree().join("new"), diode.tree().join("moved")).unwrap();
+    diode.wait_same();
+    fs::remove_file(diode.tree().join("moved/file")).unwrap();
+    diode.wait_same();
+    // The receiver dies in the middle, and lacks what came meanwhile.
+    write(&diode.tree().join("moved/larger"), &Random::new(3).bytes(30 << 20));
+    std::thread::sleep(Duration::from_millis(300));
+    receiver.kill();
+    drop(receiver);
+    write(&diode.tree().join("meanwhile"), b"nobody was there");
+    std::thread::sleep(Duration::from_secs(2));
+    let receiver = diode.receive();
+    // Then the sender.
+    sender.kill();
+    drop(sender);
+    let sender = diode.send(&[]);
+    diode.wait("the sender is heard", |status| status["recv"]["sender"].is_object());
+    diode.low.run(["diode", "resend", "--full"]).expect_code(0);
+    let began = Instant::now();
+    loop {
+        let list = diode.scratch.join("list");
+        diode.high.run(["diode", "want", "--out", list.to_str().unwrap()]).expect_code(0);
+        diode.low.run(["diode", "resend", list.to_str().unwrap()]).expect_code(0);
+        std::thread::sleep(Duration::from_millis(700));
+        let status = Diode::status(&diode.high);
+        let differs = differences(&diode.tree(), &diode.copy());
+        if differs.iter().all(|line| line.contains(".haul")) {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{differs:#?}\n{status:#}");
+    }
+    drop((sender, receiver));
+}
+
+#[test]
+fn an_appliance_that_swallows_and_resets_is_healed_by_the_next_pass() {
+    let diode = Diode::new("diode_appliance");
+    Growth::small(4, 60).grow(&diode.tree());
+    write(&diode.tree().join("large"), &Random::new(5).bytes(20 << 20));
+    // Takes a stream on one side, gives it on the other, and swallows 6 MB of it; then it resets the connection.
+    let (inside, outside) =
+        (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
+    let (to, from) = (inside.local_addr().unwrap(), outside.local_addr().unwrap());
+    let passed = Arc::new(AtomicU64::new(0));
+    let counted = passed.clone();
+    std::thread::spawn(move || {
+        let (mut reader, _) = outside.accept().unwrap();
+        for taken in inside.incoming() {
+            let mut taken: TcpStream = taken.unwrap();
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(length) = taken.read(&mut buffer) {
+                if length == 0 {
+                    break;
+                }
+                let before = counted.fetch_add(length as u64, Ordering::Relaxed);
+                if before < 12 << 20 && before + length as u64 >= 12 << 20 {
+                    break;
+                }
+                let is_swallowed = (4 << 20..10 << 20).contains(&before);
+                if !is_swallowed && reader.write_all(&buffer[..length]).is_err() {
+                    reader = outside.accept().unwrap().0;
+                }
+            }
+        }
+    });
+    let receiver = diode.receive_from(&format!("tcp://{from}"), &[]);
+    let tree = diode.tree();
+    let url = format!("tcp://{to}");
+    let mut words = vec!["diode", "send", tree.to_str().unwrap(), "--to", &url, "--rate", "60MB"];
+    words.extend(["--settle", "20ms", "--once", "--repeat", "2"]);
+    diode.low.run(words).expect_code(0);
+    assert!(passed.load(Ordering::Relaxed) > 40 << 20);
+    diode.wait_same();
+    drop(receiver);
+}
+
+#[test]
+fn streams_pass_while_files_flow() {
+    let diode = Diode::new("diode_streams");
+    write(&diode.tree().join("large"), &Random::new(6).bytes(40 << 20));
+    let sink = TcpListener::bind("127.0.0.1:0").unwrap();
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free_udp = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let out = [
+        format!("feed=tcp://{}", sink.local_addr().unwrap()),
+        format!("log=udp://{}", datagrams.local_addr().unwrap()),
+    ];
+    let into = [format!("feed=tcp://{free}"), format!("log=udp://{free_udp}")];
+    let receiver = diode.receive_from(
+        &format!("udp://127.0.0.1:{}", diode.port),
+        &["--channel", &out[0], "--channel", &out[1]],
+    );
+    let sender = diode.send(&["--channel", &into[0], "--channel", &into[1]]);
+    diode.wait("the sender is heard", |status| status["recv"]["sender"].is_object());
+    let bytes = Random::new(7).bytes(2 << 20);
+    let sent = bytes.clone();
+    let writing = std::thread::spawn(move || {
+        let mut stream = TcpStream::connect(free).unwrap();
+        for piece in sent.chunks(10_000) {
+            stream.write_all(piece).unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    let reading = std::thread::spawn(move || {
+        datagrams.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut numbers = std::collections::BTreeSet::new();
+        let mut buffer = [0; 65_536];
+        while numbers.len() < 200 {
+            let Ok(length) = datagrams.recv(&mut buffer) else { break };
+            let number = u32::from_be_bytes(*buffer.first_chunk().unwrap());
+            assert_eq!(length, [4, 100, 1400, 5000][number as usize % 4]);
+            assert!(buffer[4..length].iter().all(|byte| *byte == number as u8));
+            assert!(numbers.insert(number), "{number} came twice");
+        }
+        numbers
+    });
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for number in 0..200_u32 {
+        let length = [4, 100, 1400, 5000][number as usize % 4];
+        let mut datagram = vec![number as u8; length];
+        datagram[..4].copy_from_slice(&number.to_be_bytes());
+        socket.send_to(&datagram, free_udp).unwrap();
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    let (mut taken, _) = sink.accept().unwrap();
+    taken.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut received = Vec::new();
+    taken.read_to_end(&mut received).unwrap();
+    writing.join().unwrap();
+    assert!(received == bytes, "{} of {} bytes", received.len(), bytes.len());
+    let numbers = reading.join().unwrap();
+    assert_eq!(numbers.len(), 200);
+    diode.wait_same();
+    drop((sender, receiver));
+}
+
+#[test]
+fn whoever_is_not_trusted_is_told_what_to_do() {
+    let scratch = Scratch::new("diode_keys");
+    let (low, high) = (machine(scratch.join("low")), machine(scratch.join("high")));
+    let tree = scratch.folder("tree");
+    let tree = tree.to_str().unwrap();
+    let send = ["diode", "send", tree, "--to", "udp://127.0.0.1:9", "--once"];
+    low.run(send).expect_code(3).expect_says(&["no receiver is trusted", "haul diode key trust"]);
+    let line = low.run(["diode", "key", "show"]).expect_code(0).text();
+    low.run(["diode", "key", "trust", line.trim()]).expect_code(2).expect_says(&["own line"]);
+    let cut = &line.trim()[..60];
+    high.run(["diode", "key", "trust", cut]).expect_code(2).expect_says(&["haul diode key show"]);
+    high.run(["diode", "key", "trust", line.trim()]).expect_code(0);
+    let want = high.run(["diode", "want"]).expect_code(2);
+    want.expect_says(&["no receiver", "haul diode recv"]);
+    low.run(["diode", "rate", "5MB"]).expect_code(2).expect_says(&["no sender", "haul diode send"]);
+    high.run(["diode", "status"]).expect_code(1);
+    // The line stays the same, until it is renewed.
+    assert_eq!(low.run(["diode", "key", "show"]).text(), line);
+    assert_ne!(low.run(["diode", "key", "show", "--renew"]).text(), line);
+}
