@@ -137,8 +137,9 @@ pub struct InCounters {
     pub bytes: u64,
     /// Datagrams that came and were dropped, because the ring was full: we are too slow.
     pub dropped_by_us: u64,
-    /// Datagrams that the kernel dropped, because its buffer was full: this machine is too slow, or the buffer too
-    /// small. As of a second ago at most.
+    /// Packets that the kernel dropped, because its buffer was full: this machine is too slow, or the buffer too small. As
+    /// of a second ago at most. Datagrams that it had joined count as one packet, so that up to 64 times as many may be
+    /// missing: this tells who lost something, and the numbers of frames how much.
     pub dropped_by_kernel: u64,
     /// Bytes of the kernel's buffer that were asked for; 0 for TCP.
     pub buffer_asked: usize,

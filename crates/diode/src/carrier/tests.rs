@@ -97,8 +97,9 @@ fn every_datagram_that_nobody_took_in_time_is_accounted_for() {
     let frame = outgoing.frame_bytes();
     let mut random = Random(1);
     const SENT: u64 = 20_000;
-    for at in 0..SENT / 40 {
-        let sent = batch(&mut random, frame, 40, at * 40);
+    // One by one, since the kernel counts what it joined as one when it drops it.
+    for number in 0..SENT {
+        let sent = batch(&mut random, frame, 1, number);
         outgoing.send(&sent, frame).unwrap();
     }
     let began = Instant::now();
