@@ -40,7 +40,7 @@ use crate::resync::Resync;
 use journal::Journal;
 use keeper::Context;
 use memory::Memory;
-use note::{Ask, Job, Note};
+use note::{Ask, Flush, Job, Note};
 use spill::Spill;
 use status::Shared;
 use work::{Clock, Work};
@@ -261,7 +261,8 @@ impl Receiver {
             clock: Clock::new(Instant::now()),
         };
         let mut receiver = Self { work, resync: Resync::default(), jobs, notes, shared, threads };
-        receiver.flush()?;
+        // What is staged is read again beside what comes.
+        receiver.pass_through(1, false)?;
         receiver.shared.tell(&DiodeEvent::Started);
         Ok(receiver)
     }
@@ -325,9 +326,14 @@ impl Receiver {
 
     /// Waits until everything that has come is on the disk as far as it goes.
     pub fn flush(&mut self) -> Result<(), ReceiveError> {
-        for _ in 0..ROUNDS {
+        self.pass_through(ROUNDS, true)
+    }
+
+    fn pass_through(&mut self, rounds: usize, with_checks: bool) -> Result<(), ReceiveError> {
+        for _ in 0..rounds {
             let (reply, answer) = channel();
-            self.jobs.send(Job::Flush(reply)).map_err(|_| ReceiveError::Failed)?;
+            let flush = Flush { with_checks, reply };
+            self.jobs.send(Job::Flush(flush)).map_err(|_| ReceiveError::Failed)?;
             answer.recv_timeout(FLUSH_WITHIN).map_err(|_| ReceiveError::Failed)?;
             self.work.listen();
         }
@@ -346,7 +352,7 @@ impl Receiver {
 
     /// Ends, with all that has come on the disk as far as it goes, and nothing to be received again because of it.
     pub fn close(mut self) -> Result<(), ReceiveError> {
-        let flushed = self.flush();
+        let flushed = self.pass_through(2, false);
         let is_remembered = self.work.close();
         self.stop();
         self.shared.tell(&DiodeEvent::Stopped);

@@ -1,5 +1,6 @@
 //! What receiving costs without a link: frames of one large file, sealed beforehand, go through a receiver as fast as it
-//! takes them. Arguments: MiB, bytes of a symbol, lost frames in a thousand, a folder on the disk that is meant.
+//! takes them; the manifest names other files that do not come. Arguments: MiB, bytes of a symbol, lost frames in a
+//! thousand, other files, a folder on the disk that is meant.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -17,7 +18,8 @@ fn main() {
         words.get(at).map_or(usual, |word| word.parse().expect("a number"))
     };
     let (mib, symbol, lost) = (number(0, 256), number(1, 1408), number(2, 10));
-    let place = words.get(3).map_or_else(std::env::temp_dir, Into::into).join("haul-receive-cost");
+    let others = number(3, 0);
+    let place = words.get(4).map_or_else(std::env::temp_dir, Into::into).join("haul-receive-cost");
     let dir = |name: &str| Dir::create_ambient(&place.join(name), 0o700).expect("a folder");
     let (into, state) = (dir("into"), dir("state"));
     let identity = Identity::generate().expect("randomness");
@@ -36,33 +38,49 @@ fn main() {
     receiver.datagrams([&mut frames[..]], now);
 
     let content: Vec<u8> = (0..mib * BLOCK).map(|at| ((at * at) >> 7) as u8).collect();
+    let mtime = Timestamp { seconds: 1, nanos: 0 };
+    let told = Told { mode: 0o644, mtime, owner: None, xattrs: Vec::new() };
     let entry = Change::File {
         path: RelPath::parse(b"large").expect("a path"),
-        attributes: Told {
-            mode: 0o644,
-            mtime: Timestamp { seconds: 1, nanos: 0 },
-            owner: None,
-            xattrs: Vec::new(),
-        },
+        attributes: told.clone(),
         size: content.len() as u64,
         digest: blake3::hash(&content).into(),
         object: 1,
         offset: 0,
     };
-    let page = Page { generation: 1, base: 0, page: 0, before: [0; 32], entries: vec![entry] };
-    let page = page.sign(&identity, 1).expect("a page");
+    let other = |nth: usize| Change::File {
+        path: RelPath::parse(format!("folder {}/file {nth}", nth / 1000).as_bytes())
+            .expect("a path"),
+        attributes: told.clone(),
+        size: 4096,
+        digest: [7; 32],
+        object: 1000 + nth as u64 / 256,
+        offset: nth as u64 % 256 * 4096,
+    };
+    let entries: Vec<Change> = std::iter::once(entry).chain((0..others).map(other)).collect();
+    let (mut pages, mut before) = (Vec::new(), [0; 32]);
+    for (page, entries) in (0..).zip(entries.chunks(100_000)) {
+        let page = Page { generation: 1, base: 0, page, before, entries: entries.to_vec() };
+        let page = page.sign(&identity, 1).expect("a page");
+        before = Page::digest(&page);
+        pages.push(zstd::bulk::compress(&page, 3).expect("memory"));
+    }
+    drop(entries);
     let mut end = GenerationEnd::unsigned(1, 0);
-    (end.pages, end.last_page) = (1, Page::digest(&page));
+    (end.pages, end.last_page) = (pages.len() as u32, before);
     let mut payload = Vec::new();
     Record::GenerationEnded(end.sign(&identity, 1)).encode(&mut payload).expect("it fits");
-    let packed = zstd::bulk::compress(&page, 3).expect("memory");
     let mut sealed: Vec<Vec<u8>> = Vec::new();
     let mut seal = |class: Class, payload: &[u8]| {
         let mut frame = Vec::with_capacity(payload.len() + 40);
         sealer.seal(class, payload, &mut frame).expect("it fits");
         sealed.push(frame);
     };
-    block(&mut seal, Class::Page, ObjectKind::Page, (2, &packed), 0, symbol, 0);
+    for (object, packed) in (2..).zip(&pages) {
+        for number in 0..packed.len().div_ceil(BLOCK) as u32 {
+            block(&mut seal, Class::Page, ObjectKind::Page, (object, packed), number, symbol, 0);
+        }
+    }
     seal(Class::Control, &payload);
     for number in 0..mib as u32 {
         block(&mut seal, Class::New, ObjectKind::Content, (1, &content), number, symbol, lost);

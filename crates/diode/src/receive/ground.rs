@@ -190,6 +190,7 @@ impl Ground {
 
     /// Publishes a small file whose content was verified.
     pub(super) fn publish(&mut self, path: &RelPath, bytes: &[u8], told: &Told) -> Result<()> {
+        self.shared.room()?;
         let options = self.options(told);
         self.opened(path, |ground| {
             let (folder, name) = ground.changed(path)?;

@@ -22,7 +22,7 @@ use thiserror::Error;
 use super::ReceiveOptions;
 use super::ground::{Dress, Ground};
 use super::journal::{Journal, JournalError, Place, Tx};
-use super::note::{Feedback, Job, Note, PAGE_OBJECT};
+use super::note::{Feedback, Flush, Job, Note, PAGE_OBJECT};
 use super::spill::Spill;
 use super::status::Shared;
 use crate::event::{DiodeEvent, Refusal};
@@ -247,8 +247,8 @@ impl Keeper {
                 self.expire()?;
             }
             Note::Ask(ask) => self.answer(ask)?,
-            Note::Flush(reply) => {
-                while !self.checks.is_empty() {
+            Note::Flush(Flush { with_checks, reply }) => {
+                while with_checks && !self.checks.is_empty() {
                     self.check_next()?;
                 }
                 self.advance()?;

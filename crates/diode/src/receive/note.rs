@@ -37,7 +37,7 @@ pub(super) enum Job {
     /// Which blocks an object lacks that was staged.
     Missing { object: u64, length: u64, reply: Sender<Vec<(u64, u64)>> },
     /// Goes through all threads and is answered by the last.
-    Flush(Sender<()>),
+    Flush(Flush),
     /// Ends the thread, and the next one.
     Stop,
 }
@@ -62,10 +62,17 @@ pub(super) enum Note {
     Time(SystemTime),
     /// Somebody asks.
     Ask(Ask),
-    /// Everything is on disk when this is answered.
-    Flush(Sender<()>),
+    /// To be answered when all before it is on disk.
+    Flush(Flush),
     /// Ends the thread.
     Stop,
+}
+
+/// Goes through all threads.
+pub(super) struct Flush {
+    /// Whether files that may be there already are to be looked at before, which takes as long as reading them.
+    pub(super) with_checks: bool,
+    pub(super) reply: Sender<()>,
 }
 
 /// What somebody asks.

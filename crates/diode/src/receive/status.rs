@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use files::FilesError;
 use link::PublicKey;
 
 use crate::event::{DiodeEvent, OnEvent, Refusal, Tally};
@@ -106,6 +107,9 @@ pub(super) struct Shared {
     /// After so many steps the keeper is killed.
     #[cfg(test)]
     pub(super) fuse: std::sync::atomic::AtomicI64,
+    /// The disk is said to be full.
+    #[cfg(test)]
+    pub(super) no_room: AtomicBool,
 }
 
 impl Shared {
@@ -118,6 +122,8 @@ impl Shared {
             on_event,
             #[cfg(test)]
             fuse: std::sync::atomic::AtomicI64::new(i64::MAX),
+            #[cfg(test)]
+            no_room: AtomicBool::new(false),
         })
     }
 
@@ -127,6 +133,18 @@ impl Shared {
         if self.fuse.fetch_sub(1, Ordering::Relaxed) <= 0 {
             std::panic::resume_unwind(Box::new("killed by a test"));
         }
+    }
+
+    /// Where tests have the disk be full.
+    pub(super) fn room(&self) -> Result<(), FilesError> {
+        #[cfg(test)]
+        if self.no_room.load(Ordering::Relaxed) {
+            // ENOSPC
+            let source = std::io::Error::from_raw_os_error(28);
+            let (action, path) = (files::Action::Write, std::path::PathBuf::from("the tree"));
+            return Err(FilesError::Io { action, path, source });
+        }
+        Ok(())
     }
 
     pub(super) fn status(&self) -> MutexGuard<'_, ReceiveStatus> {

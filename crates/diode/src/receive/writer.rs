@@ -79,7 +79,7 @@ impl Writer {
                 Job::Missing { object, length, reply } => {
                     let _ = reply.send(self.missing(object, length));
                 }
-                Job::Flush(reply) => self.note(Note::Flush(reply)),
+                Job::Flush(flush) => self.note(Note::Flush(flush)),
                 Job::Stop => break,
             }
         }
@@ -120,6 +120,7 @@ impl Writer {
     }
 
     fn store(&mut self, id: BlockId, length: u64, bytes: &[u8]) -> Result<(), FilesError> {
+        self.shared.room()?;
         let Some(open) = self.partial(id.object, length)? else { return Ok(()) };
         match open.partial.write_proven(id.block.into(), bytes, true) {
             // Two stories about one block: the file as a whole will say whether the first was true.
@@ -187,7 +188,8 @@ impl Writer {
             return;
         }
         let has_room = self.spilled.len() < MOST_SPILLED || self.spilled.contains(&id);
-        let kept = if has_room { self.spill.keep(&spilled) } else { Ok(()) };
+        let keep = || self.shared.room().and_then(|()| self.spill.keep(&spilled));
+        let kept = if has_room { keep() } else { Ok(()) };
         if has_room && kept.is_ok() {
             self.spilled.insert(id);
         } else {

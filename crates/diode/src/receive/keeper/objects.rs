@@ -182,7 +182,8 @@ impl Keeper {
             let Some(held) = self.held.get_mut(&object) else { continue };
             let Some(bytes) = held.bytes.take() else { continue };
             let published = held.published;
-            match self.context.spill.keep_object(object, &bytes) {
+            let room = self.context.shared.room();
+            match room.and_then(|()| self.context.spill.keep_object(object, &bytes)) {
                 Ok(()) => {
                     self.tx().put_held(object, published)?;
                     self.is_dirty = true;

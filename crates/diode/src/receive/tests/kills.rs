@@ -110,3 +110,40 @@ fn killed_at_any_step_it_ends_with_the_same_tree() {
         check_killed_at(steps, (steps * 7) % 11, Deletes::Now);
     }
 }
+
+/// Random trees and changes, and kills at random.
+#[test]
+fn killed_at_random_it_ends_with_the_same_tree() {
+    let mut kills = 0;
+    for seed in 0..8 {
+        let mut random = Random(seed);
+        let mut rig = Rig::with(|options| {
+            options.brake = 1.0;
+            options.deletes = if seed % 2 == 0 { Deletes::Now } else { options.deletes };
+        });
+        rig.sender.page_entries = 9;
+        let mut tree = random_tree(seed, 60);
+        let mut generations: Vec<Generation> = Vec::new();
+        for turn in 0..6 {
+            let moves =
+                if turn == 0 { Vec::new() } else { rig.change(&mut random, &mut tree, turn) };
+            let moves: Vec<(&str, &str)> = moves.iter().map(|(a, b)| (&a[..], &b[..])).collect();
+            let is_full = turn == 0 || random.below(4) == 0;
+            generations.push(rig.sender.generation(tree.clone(), &moves, is_full));
+            rig.light_fuse(random.below(60) as i64);
+            rig.send(&generations[turn].all());
+            let mut lives = rig.try_settle();
+            while !lives {
+                kills += 1;
+                rig.restart_killed();
+                if random.below(2) == 0 {
+                    rig.light_fuse(random.below(40) as i64);
+                }
+                lives = send_all(&mut rig, &generations, turn + 1);
+            }
+            rig.light_fuse(i64::MAX);
+            rig.check(&format!("seed {seed}, turn {turn}"));
+        }
+    }
+    assert!(kills > 20, "only {kills} kills");
+}

@@ -133,3 +133,33 @@ fn a_heartbeat_is_missed_and_heard_again() {
     let back = Duration::from_secs(6);
     assert!(rig.has_event(|event| *event == DiodeEvent::HeartbeatBack { silent_for: back }));
 }
+
+#[test]
+fn a_full_disk_costs_what_came_meanwhile_and_nothing_else() {
+    use crate::event::DiodeEvent;
+    use std::sync::atomic::Ordering;
+    let mut rig = Rig::new();
+    let mut tree = model(&[("large", file(&noise(1, 2 * BLOCK), 1)), ("small", file(b"small", 2))]);
+    rig.send_generation(&tree, &[], true);
+    tree.insert(path("large"), file(&noise(2, 2 * BLOCK + 5), 3));
+    tree.insert(path("small"), file(b"another", 4));
+    tree.insert(path("folder"), folder(5));
+    let generation = rig.sender.generation(tree, &[], false);
+    rig.receiver.as_ref().unwrap().shared.no_room.store(true, Ordering::Relaxed);
+    rig.send(&generation.all());
+    rig.beat(2);
+    rig.settle();
+    // What is told is heard, the old versions stay, and what is missing is known.
+    let status = rig.receiver.as_ref().unwrap().status().read();
+    assert!(status.tree.is_full && rig.has_event(|event| *event == DiodeEvent::DiskFull));
+    assert_eq!((status.tree.whole, status.tree.wanted), (2, 2));
+    assert_eq!(status.link.heartbeat.map(|beat| beat.generation), Some(2));
+    assert_eq!(std::fs::read(rig.tree_path().join("small")).unwrap(), b"small");
+    assert!(std::fs::read(rig.tree_path().join("large")).unwrap() == noise(1, 2 * BLOCK));
+    rig.receiver.as_ref().unwrap().shared.no_room.store(false, Ordering::Relaxed);
+    rig.send(&generation.blocks.concat());
+    rig.settle();
+    rig.check("with room again");
+    assert!(rig.has_event(|event| *event == DiodeEvent::DiskHasRoom));
+    assert!(!rig.receiver.as_ref().unwrap().status().read().tree.is_full);
+}

@@ -459,6 +459,33 @@ impl Rig {
         }
     }
 
+    /// Changes some files of a tree, removes some entries, and moves a folder under a name that nobody had.
+    pub(super) fn change(
+        &self,
+        random: &mut Random,
+        tree: &mut Model,
+        turn: usize,
+    ) -> Vec<(String, String)> {
+        let all: Vec<_> = tree.keys().cloned().collect();
+        for _ in 0..10 {
+            let at = all[random.below(all.len())].clone();
+            if random.below(3) == 0 {
+                tree.retain(|other, _| !other.starts_with(&at));
+            } else if let Some(Node::File { bytes, mtime, .. }) = tree.get_mut(&at) {
+                *bytes = noise(random.below(1 << 30) as u64, 1 + random.below(5000)).into();
+                *mtime += 1;
+            }
+        }
+        let folders = tree.iter().filter(|(_, node)| matches!(node, Node::Folder { .. }));
+        let folders: Vec<_> = folders.map(|(at, _)| at.to_string()).collect();
+        let (from, to) = (folders.get(random.below(folders.len().max(1))), format!("moved{turn}"));
+        let from = from.filter(|from| self.sender.tree.contains_key(&path(from))).cloned();
+        if let Some(from) = &from {
+            *tree = moved(std::mem::take(tree), &path(from), &path(&to));
+        }
+        from.map(|from| (from, to)).into_iter().collect()
+    }
+
     /// Everything that has come is where it goes.
     pub(super) fn settle(&mut self) {
         self.receiver.as_mut().unwrap().flush().unwrap();

@@ -117,26 +117,8 @@ fn a_random_tree_goes_through_many_generations() {
         rig.send_generation(&tree, &[], true);
         rig.check(&format!("seed {seed}"));
         for turn in 0..8 {
-            let files: Vec<_> = tree.keys().cloned().collect();
-            for _ in 0..10 {
-                let at = files[random.below(files.len())].clone();
-                if random.below(3) == 0 {
-                    tree.retain(|other, _| !other.starts_with(&at));
-                } else if let Some(Node::File { bytes, mtime, .. }) = tree.get_mut(&at) {
-                    *bytes = noise(seed + turn, 1 + random.below(5000)).into();
-                    *mtime += 1;
-                }
-            }
-            // A folder goes elsewhere, under a name that nobody has.
-            let folders = tree.iter().filter(|(_, node)| matches!(node, Node::Folder { .. }));
-            let folders: Vec<_> = folders.map(|(at, _)| at.to_string()).collect();
-            let to = format!("moved{turn}");
-            let mut moves = Vec::new();
-            let from = folders.get(random.below(folders.len().max(1)));
-            if let Some(from) = from.filter(|from| rig.sender.tree.contains_key(&path(from))) {
-                tree = moved(tree, &path(from), &path(&to));
-                moves.push((&from[..], &to[..]));
-            }
+            let moves = rig.change(&mut random, &mut tree, turn);
+            let moves: Vec<(&str, &str)> = moves.iter().map(|(a, b)| (&a[..], &b[..])).collect();
             let is_full = random.below(4) == 0;
             rig.send_generation(&tree, &moves, is_full);
             rig.check(&format!("seed {seed}, turn {turn}"));
