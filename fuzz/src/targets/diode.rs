@@ -100,6 +100,7 @@ pub fn records(data: &[u8]) {
 pub fn symbols(data: &[u8]) {
     let mut rest = data;
     let mut assembly: Option<Assembly> = None;
+    let mut restorer = Restorer::default();
     while let Some((length, after)) = rest.split_first_chunk::<2>() {
         let length = usize::from(u16::from_be_bytes(*length)).min(after.len());
         let (payload, after) = after.split_at(length);
@@ -110,7 +111,7 @@ pub fn symbols(data: &[u8]) {
         block.add(head.symbol, symbol);
         if block.missing() == 0 {
             let layout = block.layout();
-            let whole = assembly.take().expect("it is there").finish(&mut Restorer::default());
+            let whole = assembly.take().expect("it is there").finish(&mut restorer);
             let whole = whole.expect("nothing is missing");
             assert_eq!(whole.len(), layout.length());
         }

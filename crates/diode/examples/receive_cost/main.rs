@@ -38,38 +38,15 @@ fn main() {
     receiver.datagrams([&mut frames[..]], now);
 
     let content: Vec<u8> = (0..mib * BLOCK).map(|at| ((at * at) >> 7) as u8).collect();
-    let mtime = Timestamp { seconds: 1, nanos: 0 };
-    let told = Told { mode: 0o644, mtime, owner: None, xattrs: Vec::new() };
     let entry = Change::File {
         path: RelPath::parse(b"large").expect("a path"),
-        attributes: told.clone(),
+        attributes: told(),
         size: content.len() as u64,
         digest: blake3::hash(&content).into(),
         object: 1,
         offset: 0,
     };
-    let other = |nth: usize| Change::File {
-        path: RelPath::parse(format!("folder {}/file {nth}", nth / 1000).as_bytes())
-            .expect("a path"),
-        attributes: told.clone(),
-        size: 4096,
-        digest: [7; 32],
-        object: 1000 + nth as u64 / 256,
-        offset: nth as u64 % 256 * 4096,
-    };
-    let entries: Vec<Change> = std::iter::once(entry).chain((0..others).map(other)).collect();
-    let (mut pages, mut before) = (Vec::new(), [0; 32]);
-    for (page, entries) in (0..).zip(entries.chunks(100_000)) {
-        let page = Page { generation: 1, base: 0, page, before, entries: entries.to_vec() };
-        let page = page.sign(&identity, 1).expect("a page");
-        before = Page::digest(&page);
-        pages.push(zstd::bulk::compress(&page, 3).expect("memory"));
-    }
-    drop(entries);
-    let mut end = GenerationEnd::unsigned(1, 0);
-    (end.pages, end.last_page) = (pages.len() as u32, before);
-    let mut payload = Vec::new();
-    Record::GenerationEnded(end.sign(&identity, 1)).encode(&mut payload).expect("it fits");
+    let (pages, end) = manifest(&identity, entry, others);
     let mut sealed: Vec<Vec<u8>> = Vec::new();
     let mut seal = |class: Class, payload: &[u8]| {
         let mut frame = Vec::with_capacity(payload.len() + 40);
@@ -81,7 +58,7 @@ fn main() {
             block(&mut seal, Class::Page, ObjectKind::Page, (object, packed), number, symbol, 0);
         }
     }
-    seal(Class::Control, &payload);
+    seal(Class::Control, &end);
     for number in 0..mib as u32 {
         block(&mut seal, Class::New, ObjectKind::Content, (1, &content), number, symbol, lost);
     }
@@ -114,6 +91,38 @@ fn main() {
         let _ = Dir::open_ambient(&place)
             .and_then(|dir| dir.remove_tree(&files::Name::new(name).expect("a name")));
     }
+}
+
+/// Packed pages that name this file and so many others, and the end of the generation.
+fn manifest(identity: &Identity, entry: Change, others: usize) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let told = told();
+    let other = |nth: usize| Change::File {
+        path: RelPath::parse(format!("folder {}/file {nth}", nth / 1000).as_bytes())
+            .expect("a path"),
+        attributes: told.clone(),
+        size: 4096,
+        digest: [7; 32],
+        object: 1000 + nth as u64 / 256,
+        offset: nth as u64 % 256 * 4096,
+    };
+    let entries: Vec<Change> = std::iter::once(entry).chain((0..others).map(other)).collect();
+    let (mut pages, mut before) = (Vec::new(), [0; 32]);
+    for (page, entries) in (0..).zip(entries.chunks(100_000)) {
+        let page = Page { generation: 1, base: 0, page, before, entries: entries.to_vec() };
+        let page = page.sign(identity, 1).expect("a page");
+        before = Page::digest(&page);
+        pages.push(zstd::bulk::compress(&page, 3).expect("memory"));
+    }
+    let mut end = GenerationEnd::unsigned(1, 0);
+    (end.pages, end.last_page) = (pages.len() as u32, before);
+    let mut payload = Vec::new();
+    Record::GenerationEnded(end.sign(identity, 1)).encode(&mut payload).expect("it fits");
+    (pages, payload)
+}
+
+fn told() -> Told {
+    let mtime = Timestamp { seconds: 1, nanos: 0 };
+    Told { mode: 0o644, mtime, owner: None, xattrs: Vec::new() }
 }
 
 fn block(

@@ -68,7 +68,7 @@ impl Keeper {
     fn wanted_pages(&self) -> Vec<Range> {
         let place = &self.place;
         let is_open = place.generation > place.whole;
-        let first = if is_open { place.generation } else { place.whole + 1 };
+        let first = if is_open { place.generation } else { place.whole.saturating_add(1) };
         let known = self.pages.last_key_value().map_or(0, |((generation, _), _)| *generation);
         let ended = self.ends.last_key_value().map_or(0, |(generation, _)| *generation);
         let last = self.heard.max(known).max(ended);

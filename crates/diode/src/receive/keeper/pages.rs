@@ -109,6 +109,9 @@ impl Keeper {
             let Some((page, digest)) = unpacked.filter(|(page, _)| fits(page)) else {
                 // Another story than that of the pages before it, though signed: it is asked for once more.
                 self.forget_page(generation, number)?;
+                if self.settled.remove(object) {
+                    self.feed(Feedback::Again(object));
+                }
                 continue;
             };
             if number == 0 && self.place.generation != generation {
@@ -116,7 +119,7 @@ impl Keeper {
             }
             self.apply(&page.entries)?;
             self.highest_page = self.highest_page.max(object);
-            self.place.page = number + 1;
+            self.place.page = number.saturating_add(1);
             (self.place.entry, self.place.moving, self.place.last) = (0, 0, digest);
             self.forget_page(generation, number)?;
             self.publish_claimed()?;
@@ -173,7 +176,7 @@ impl Keeper {
             return Some(next);
         }
         let firsts = || {
-            let later = self.pages.range((place.generation + 1, 0)..);
+            let later = self.pages.range((place.generation.saturating_add(1), 0)..);
             later.filter(|((_, number), _)| *number == 0).map(|(at, (base, _))| (*at, *base))
         };
         let delta = firsts().find(|(_, base)| is_whole && *base > 0 && *base == place.whole);
@@ -181,7 +184,7 @@ impl Keeper {
             return Some(at);
         }
         let (at, _) = firsts().find(|(_, base)| *base == 0)?;
-        let is_next = is_whole && at.0 == place.whole + 1;
+        let is_next = is_whole && at.0 - 1 == place.whole;
         if place.generation == 0 || is_next {
             return Some(at);
         }
