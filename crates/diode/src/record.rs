@@ -14,7 +14,7 @@ const MOST_TEXT: usize = 255;
 const SIGNED: &[u8] = b"haul diode generation";
 
 /// Bytes of a generation's end without its signature.
-const GENERATION: usize = 8 + 8 + 4 + 32 + 4 * 8;
+const GENERATION: usize = 8 + 8 + 4 + 32 + 5 * 8;
 
 /// One record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,6 +130,8 @@ pub struct GenerationEnd {
     pub removed: u64,
     /// Entries that the tree has then.
     pub entries: u64,
+    /// No later generation names an object below this one for the first time: what is older and was not named is of no use.
+    pub open: u64,
     signature: [u8; 64],
 }
 
@@ -165,6 +167,7 @@ impl GenerationEnd {
             bytes: 0,
             removed: 0,
             entries: 0,
+            open: 0,
             signature: [0; 64],
         }
     }
@@ -184,7 +187,7 @@ impl GenerationEnd {
         bytes.extend_from_slice(&self.base.to_be_bytes());
         bytes.extend_from_slice(&self.pages.to_be_bytes());
         bytes.extend_from_slice(&self.last_page);
-        for number in [self.files, self.bytes, self.removed, self.entries] {
+        for number in [self.files, self.bytes, self.removed, self.entries, self.open] {
             bytes.extend_from_slice(&number.to_be_bytes());
         }
         bytes
@@ -326,6 +329,7 @@ fn read(kind: u8, mut content: Content<'_>) -> Option<Option<Record<'_>>> {
             bytes: content.u64()?,
             removed: content.u64()?,
             entries: content.u64()?,
+            open: content.u64()?,
             signature: content.array()?,
         }),
         3 => Record::Started { time_ms: content.u64()?, version: content.text()? },

@@ -1,6 +1,6 @@
 //! The sending side: a tree, and channels, become frames on a line with no way back.
 //!
-//! Threads: the *feed* looks at the tree, makes generations, and alone writes the ledger; three *loaders* read files
+//! Threads: the *feed* looks at the tree, makes generations, and alone writes the ledger; four *loaders* read files
 //! and make repair symbols; the *engine* spreads, seals and sends. Between them is the *outbox*.
 
 mod control;
@@ -290,17 +290,22 @@ impl Sender {
         let result = std::thread::scope(|scope| {
             let named =
                 |name: &str| std::thread::Builder::new().name(name.into()).stack_size(STACK);
-            let sending = named("diode send").spawn_scoped(scope, || engine.run(&end))?;
+            let (closing, end) = (Closing(outbox.clone()), &end);
+            let sending = named("diode send").spawn_scoped(scope, move || {
+                // Whatever ends the engine ends all: nobody waits for one that is not there.
+                let _closing = closing;
+                engine.run(end)
+            })?;
             let feeding = || -> Result<(), SendError> {
                 let Some(root) = root else {
-                    while !stop.load(Ordering::Relaxed) {
+                    while !stop.load(Ordering::Relaxed) && !outbox.is_closed() {
                         std::thread::sleep(Duration::from_millis(100));
                     }
                     return Err(SendError::Stopped);
                 };
                 let (results, loaded) = channel();
                 let mut lanes = Vec::new();
-                for name in ["diode small", "diode large", "diode again"] {
+                for name in ["diode small", "diode fresh", "diode large", "diode again"] {
                     let (jobs, waiting) = sync_channel::<Job>(MOST_JOBS);
                     let mut loader = Loader {
                         root: root.clone(),
@@ -310,9 +315,9 @@ impl Sender {
                     named(name).spawn_scoped(scope, move || loader.run(&waiting))?;
                     lanes.push(jobs);
                 }
-                let [small, large, again] =
+                let [small, fresh, large, again] =
                     lanes.try_into().map_err(|_| SendError::Panicked("the loaders"))?;
-                let lanes = Lanes { small, large, again, results: loaded };
+                let lanes = Lanes { small, fresh, large, again, results: loaded };
                 let watch = watch(&root, &options)?;
                 let folders = (root, scratch);
                 let mut feed = Feed::new(
@@ -331,7 +336,7 @@ impl Sender {
             end.store(true, Ordering::Relaxed);
             outbox.close();
             let sent = sending.join().map_err(|_| SendError::Panicked("the engine"))?;
-            fed.and(sent.map_err(SendError::from))
+            sent.map_err(SendError::from).and(fed)
         });
         let was_stopped = matches!(result, Err(SendError::Stopped));
         match result {
@@ -340,6 +345,15 @@ impl Sender {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Closes the outbox when it goes, however that comes.
+struct Closing(Arc<Outbox>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -298,6 +298,9 @@ fn shake(world: &World, random: &mut Random) {
         let folder = root.join(format!("f{number}"));
         if folder.is_dir() && random.below(4) == 0 {
             std::fs::rename(&folder, root.join(format!("away{}", random.below(1 << 40)))).unwrap();
+        } else if folder.is_dir() && random.below(4) == 0 {
+            std::fs::remove_dir_all(&folder).unwrap();
+            std::fs::write(&folder, noise(random, 500)).unwrap();
         }
     }
 }

@@ -55,6 +55,8 @@ pub(super) struct Clock {
     told_refused: [u64; Refusal::ALL.len()],
     told_dropped: u64,
     ends: HashMap<u64, GenerationEnd>,
+    /// When the sender said that it ends, on its own clock; it is silent then.
+    stopped: Option<u64>,
 }
 
 impl Clock {
@@ -68,6 +70,7 @@ impl Clock {
             told_refused,
             told_dropped,
             ends: HashMap::new(),
+            stopped: None,
         }
     }
 }
@@ -192,11 +195,15 @@ impl Work {
             }
             Record::Started { time_ms, version } => {
                 let (time_ms, version) = (*time_ms, (*version).to_owned());
+                self.clock.stopped = None;
                 self.shared.tell(&DiodeEvent::SenderStarted { time_ms, version });
             }
             Record::Stopping { time_ms, version } => {
                 let (time_ms, version) = (*time_ms, (*version).to_owned());
-                self.shared.tell(&DiodeEvent::SenderStopped { time_ms, version });
+                // It is said more than once, so that it is heard.
+                if self.clock.stopped.replace(time_ms) != Some(time_ms) {
+                    self.shared.tell(&DiodeEvent::SenderStopped { time_ms, version });
+                }
             }
             Record::ChannelOpened { .. }
             | Record::ChannelData { .. }
@@ -210,6 +217,7 @@ impl Work {
     }
 
     fn heard(&mut self) {
+        self.clock.stopped = None;
         let before = self.clock.heard.replace(self.clock.now);
         if self.link.is_silent {
             self.link.is_silent = false;
@@ -267,6 +275,7 @@ impl Work {
         let silent_for = self.clock.heard.map(|heard| now.saturating_duration_since(heard));
         if let Some(silent_for) = silent_for.filter(|silent| *silent >= SILENT_AFTER)
             && !self.link.is_silent
+            && self.clock.stopped.is_none()
         {
             self.link.is_silent = true;
             self.shared.tell(&DiodeEvent::HeartbeatLost { silent_for });

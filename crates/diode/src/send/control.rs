@@ -127,8 +127,11 @@ impl Control {
         self.shared().ends.push(record);
     }
 
-    pub(crate) fn take_ends(&self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.shared().ends)
+    /// Ends of generations that are to be said, so many at most.
+    pub(crate) fn take_ends(&self, most: usize) -> Vec<Vec<u8>> {
+        let ends = &mut self.shared().ends;
+        let count = ends.len().min(most);
+        ends.drain(..count).collect()
     }
 
     pub(crate) fn next_scan_s(&self) -> u32 {

@@ -132,6 +132,11 @@ impl Draft {
         self.batch.objects.push((object, Row { kind, length, passes: 0, generation, members }));
     }
 
+    /// Whether an object is told by entries that are in no page yet.
+    pub(crate) fn holds(&self, object: u64) -> bool {
+        self.batch.objects.iter().any(|(other, _)| *other == object)
+    }
+
     pub(crate) fn put(&mut self, path: &RelPath, known: Known) {
         self.batch.puts.push((path.clone(), known));
     }
@@ -170,10 +175,11 @@ impl Draft {
         Ok((Some(Packed { object, bytes }), batch))
     }
 
-    /// Ends the generation, all of whose entries are in pages: its row, and the record that tells of it.
+    /// Ends the generation, all of whose entries are in pages, with what its end says of the tree and of objects to come:
+    /// its row, and the record that tells of it.
     pub(crate) fn end(
         &mut self,
-        entries: u64,
+        (entries, open): (u64, u64),
         identity: &Identity,
         floor: u64,
     ) -> (u64, GenerationRow, BTreeSet<u64>) {
@@ -184,6 +190,7 @@ impl Draft {
         end.bytes = self.row.bytes;
         end.removed = self.row.removed;
         end.entries = entries;
+        end.open = open;
         let mut record = Vec::new();
         let signed = Record::GenerationEnded(end.sign(identity, floor));
         signed.encode(&mut record).expect("it has a fixed length");

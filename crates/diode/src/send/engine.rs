@@ -51,6 +51,9 @@ const ROLL: u32 = 64;
 const LAST_ENDS: usize = 16;
 const LAST_TIMES: u32 = 3;
 
+/// Records of channels that the engine takes at a time.
+const MOST_RECORDS: usize = 64;
+
 /// Shorter sleeps make calls of a few frames each, and cost more than they smooth.
 const LEAST_SLEEP: Duration = Duration::from_micros(500);
 
@@ -201,7 +204,10 @@ impl<L: Line> Engine<L> {
         self.records.push_back(record);
         while !stop.load(Ordering::Relaxed) {
             let now = self.start.elapsed();
-            self.outbox.take_records(&mut self.stream);
+            // What waits there keeps those waiting who make more.
+            if self.stream.len() < MOST_RECORDS {
+                self.outbox.take_records(&mut self.stream, MOST_RECORDS);
+            }
             self.timers(now)?;
             if now >= self.session.used_from {
                 self.begin_blocks(now);
@@ -307,10 +313,14 @@ impl<L: Line> Engine<L> {
         if Record::Heartbeat(beat).encode(&mut record).is_ok() {
             self.records.push_back(record);
         }
-        for end in self.control.take_ends() {
+        // Those that are said at once are not pushed out by others.
+        let busy = self.ends.iter().filter(|(_, left)| *left > 0).count();
+        for end in self.control.take_ends(MOST_ENDS.saturating_sub(busy)) {
             self.ends.push_back((end, SAID_AT_ONCE));
-            if self.ends.len() > MOST_ENDS {
-                self.ends.pop_front();
+            if self.ends.len() > MOST_ENDS
+                && let Some(said) = self.ends.iter().position(|(_, left)| *left == 0)
+            {
+                self.ends.remove(said);
             }
         }
         // Those that are new each time, and of the others one after the other.
@@ -339,11 +349,10 @@ impl<L: Line> Engine<L> {
             let begun = &mut self.begun;
             let mut had = [false; Class::ALL.len()];
             let block = self.outbox.take_block(|waits| {
-                let may = |class: Class| {
-                    waits(class) && (has_room || matches!(class, Class::Page | Class::New))
-                };
-                Class::ALL.into_iter().for_each(|class| had[class as usize] = may(class));
-                begun.next(may)
+                // Who waits is owed a share, also while only what is new may begin beyond the rate.
+                Class::ALL.into_iter().for_each(|class| had[class as usize] = waits(class));
+                let is_first = |class: Class| matches!(class, Class::Page | Class::New);
+                begun.next(waits).filter(|class| has_room || is_first(*class))
             });
             let Some(block) = block else { return };
             begun.sent(block.class, block.source.len(), |class| had[class as usize]);
@@ -495,13 +504,12 @@ impl<L: Line> Engine<L> {
             std::thread::sleep(LEAST_LEAD / 4);
             self.announce(self.start.elapsed());
         }
-        self.outbox.take_records(&mut self.stream);
         let version = env!("CARGO_PKG_VERSION");
         let mut record = Vec::new();
         let stopping = Record::Stopping { time_ms: now_ms(), version };
         // It fits: versions are short.
         let _ = stopping.encode(&mut record);
-        let new = self.control.take_ends();
+        let new = self.control.take_ends(usize::MAX);
         self.ends.extend(new.into_iter().map(|end| (end, SAID_AT_ONCE)));
         for _ in 0..LAST_TIMES {
             let last = self.ends.len().saturating_sub(LAST_ENDS);

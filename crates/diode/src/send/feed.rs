@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use files::{Dir, DirCache, Follow, RelPath};
 use tree::{Extent, ScanOptions};
@@ -38,12 +38,20 @@ const BULKY: u64 = 64 << 20;
 /// Large files that may wait to be read.
 const MOST_LARGE: usize = 10_000;
 
+/// After so many changes of a scan it is looked what else is to be done.
+const EACH: usize = 500;
+
+/// An object whose files could not be read is tried again after so many milliseconds.
+const PUT_OFF_MS: u64 = 10_000;
+
 /// Objects that are taken from the ledger at a time to go out again.
 const MOST_DUE: usize = 256;
 
 /// Where jobs are done.
 pub(crate) struct Lanes {
     pub(crate) small: SyncSender<Job>,
+    /// Large files that are new and not bulky.
+    pub(crate) fresh: SyncSender<Job>,
     pub(crate) large: SyncSender<Job>,
     pub(crate) again: SyncSender<Job>,
     pub(crate) results: Receiver<Loaded>,
@@ -91,12 +99,17 @@ pub(crate) struct Feed<'a> {
     endings: Vec<Ending>,
     /// Large files that are being read or wait for it, by path.
     reading: HashMap<RelPath, u64>,
+    fresh: VecDeque<Job>,
     large: VecDeque<Job>,
     again: VecDeque<Job>,
+    /// Objects that a receiver lacks, or some blocks of them, which are taken from here a few at a time.
+    asked: VecDeque<(u64, Option<Vec<Range<u64>>>)>,
     /// Large files all of whose blocks have gone out before their end was told to us.
     gone_early: BTreeSet<u64>,
-    last_full: Option<Instant>,
+    /// When the whole tree was told last, in milliseconds since 1970.
+    last_full_ms: Option<u64>,
     wants_full: bool,
+    is_telling_all: bool,
     asked_to_scan: bool,
 }
 
@@ -117,11 +130,13 @@ impl<'a> Feed<'a> {
         control: Arc<Control>,
         lanes: Lanes,
         cutter: Cutter,
-        ledger: Ledger,
+        mut ledger: Ledger,
         stop: &'a AtomicBool,
     ) -> Result<Self> {
         let folders = DirCache::new(root.clone(), Follow::Never, 64);
         let generations = ledger.generations()?;
+        // What was signed for another floor no receiver takes any more.
+        let is_renewed = ledger.renew(floor)?;
         let mut feed = Self {
             root,
             scratch,
@@ -139,15 +154,22 @@ impl<'a> Feed<'a> {
             under_way: HashMap::new(),
             endings: Vec::new(),
             reading: HashMap::new(),
+            fresh: VecDeque::new(),
             large: VecDeque::new(),
             again: VecDeque::new(),
+            asked: VecDeque::new(),
             gone_early: BTreeSet::new(),
-            last_full: None,
+            last_full_ms: None,
             wants_full: false,
+            is_telling_all: false,
             asked_to_scan: false,
         };
         for (generation, row) in generations {
             feed.last_generation = generation;
+            if is_renewed {
+                feed.wants_full = true;
+                continue;
+            }
             match row.end.clone() {
                 // What of it has not gone out is found among what is due.
                 Some(record) => feed.endings.push(Ending {
@@ -156,14 +178,18 @@ impl<'a> Feed<'a> {
                     waiting: BTreeSet::new(),
                     is_full: row.base == 0,
                 }),
+                // A full manifest that was cut short says of the rest of the tree that it is gone; another one is made.
+                None if row.base == 0 && generation > 1 => feed.wants_full = true,
                 None => feed.draft = Draft::of(generation, row),
             }
         }
+        feed.last_full_ms = feed.ledger.last_full_ms()?;
         Ok(feed)
     }
 
     fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        // The outbox is closed when the engine has ended.
+        self.stop.load(Ordering::Relaxed) || self.outbox.is_closed()
     }
 
     fn event(&self, event: SendEvent) {
@@ -212,8 +238,12 @@ impl<'a> Feed<'a> {
         // The changes are found in the tree as it is after the moves.
         self.close_page()?;
         let mut before = None;
-        for change in scan.changes()? {
+        for (count, change) in scan.changes()?.enumerate() {
             before = self.change(before, change?)?;
+            if count % EACH == EACH - 1 {
+                self.requests()?;
+                self.repeat()?;
+            }
             if self.draft.is_page() {
                 self.close_page()?;
             }
@@ -266,7 +296,14 @@ impl<'a> Feed<'a> {
         for path in batch.renames.iter().map(|(from, _)| from).chain(&batch.removes) {
             self.folders.forget(path);
         }
-        Ok(self.ledger.commit(batch)?)
+        let objects = batch.objects.iter().map(|(object, _)| *object);
+        let gone: BTreeSet<u64> = objects.filter(|object| self.gone_early.remove(object)).collect();
+        self.ledger.commit(batch)?;
+        if !gone.is_empty() {
+            // They had gone out before their rows were there.
+            self.ledger.have_gone(&gone, now_ms(), &self.options.schedule())?;
+        }
+        Ok(())
     }
 
     /// All blocks of an object are about to go out.
@@ -293,8 +330,11 @@ impl<'a> Feed<'a> {
         }
         let entries = self.ledger.snapshot().entries()?;
         let is_full = self.draft.is_full_manifest();
+        // Large files that are still read have numbers already.
+        let next = self.ledger.next_object();
+        let open = self.reading.values().copied().min().unwrap_or(next).min(next);
         let (generation, row, waiting) =
-            self.draft.end(entries, &self.options.identity, self.floor);
+            self.draft.end((entries, open), &self.options.identity, self.floor);
         let (files, bytes, removed) = (row.files, row.bytes, row.removed);
         let record = row.end.clone().unwrap_or_default();
         let generation_row = Some((generation, row));
@@ -303,7 +343,8 @@ impl<'a> Feed<'a> {
         let waiting = waiting.collect();
         self.endings.push(Ending { generation, record, waiting, is_full });
         if is_full {
-            self.last_full = Some(Instant::now());
+            self.last_full_ms = Some(now_ms());
+            self.ledger.told_all(now_ms())?;
         }
         self.control.tell(|told| {
             told.entries = entries;
@@ -346,9 +387,11 @@ impl<'a> Feed<'a> {
                 }
             }
         }
-        // Of a large file that is still read nothing is in the ledger yet.
-        let is_read = |object: &u64| self.reading.values().any(|reading| reading == object);
-        let early: BTreeSet<u64> = whole.iter().copied().filter(is_read).collect();
+        // Of a large file that is still read nothing is in the ledger yet, nor of packs whose page is not closed.
+        let is_early = |object: &u64| {
+            self.reading.values().any(|reading| reading == object) || self.draft.holds(*object)
+        };
+        let early: BTreeSet<u64> = whole.iter().copied().filter(is_early).collect();
         whole.retain(|object| !early.contains(object));
         self.gone_early.extend(early);
         if !whole.is_empty() {
@@ -356,9 +399,13 @@ impl<'a> Feed<'a> {
             self.ledger.have_gone(&whole, now_ms(), &schedule)?;
             self.tell_endings()?;
         }
-        while let Ok(loaded) = self.lanes.results.try_recv() {
+        // A manifest of the whole tree tells what was known when it began, and nothing newer in between.
+        while !self.is_telling_all
+            && let Ok(loaded) = self.lanes.results.try_recv()
+        {
             self.loaded(loaded)?;
         }
+        push_on(&mut self.fresh, &self.lanes.fresh)?;
         push_on(&mut self.large, &self.lanes.large)?;
         push_on(&mut self.again, &self.lanes.again)
     }
@@ -385,13 +432,11 @@ impl<'a> Feed<'a> {
                     let reason = error.to_string();
                     self.event(SendEvent::Unreadable { path, reason });
                 }
+                // A scan finds what has changed in it; then the rest of it is told anew.
                 if !is_first {
-                    self.ledger.have_gone(
-                        &BTreeSet::from([object]),
-                        now_ms(),
-                        &Default::default(),
-                    )?;
+                    self.ledger.put_off(object, now_ms() + PUT_OFF_MS)?;
                 }
+                self.asked_to_scan = true;
                 self.tell_endings()?;
             }
         }
@@ -445,6 +490,14 @@ impl<'a> Feed<'a> {
         if !self.again.is_empty() {
             return Ok(());
         }
+        for _ in 0..MOST_DUE.min(self.asked.len()) {
+            let Some((object, blocks)) = self.asked.pop_front() else { break };
+            if self.under_way.contains_key(&object) {
+                self.asked.push_back((object, blocks));
+            } else if let Some(row) = self.ledger.row(object)? {
+                self.send_again(object, &row, blocks, Class::Repeat)?;
+            }
+        }
         let under_way = &self.under_way;
         let is_busy = |object| under_way.contains_key(&object);
         for (object, row) in self.ledger.due(now_ms(), MOST_DUE, is_busy)? {
@@ -460,18 +513,22 @@ impl<'a> Feed<'a> {
     fn resend(&mut self, list: &WantList) -> Result<()> {
         let mut lost = 0_u64;
         for range in &list.pages {
+            if range.of > self.last_generation {
+                continue;
+            }
             let Some(generation) = self.ledger.generation(range.of)? else {
                 // Only a manifest of the whole tree helps.
                 self.wants_full = true;
                 continue;
             };
+            // Beyond the last page is the end.
+            let last = u64::from(range.first) + u64::from(range.count);
+            if let Some(end) = generation.end.filter(|_| last > generation.pages.len() as u64) {
+                self.control.generation_ended(range.of, end);
+            }
             let pages =
                 generation.pages.iter().skip(range.first as usize).take(range.count as usize);
-            for object in pages.copied().collect::<Vec<_>>() {
-                if let Some(row) = self.ledger.row(object)? {
-                    self.send_again(object, &row, None, Class::Repeat)?;
-                }
-            }
+            self.asked.extend(pages.map(|page| (*page, None)));
         }
         let mut ranges = list.blocks.iter().peekable();
         while let Some(range) = ranges.next() {
@@ -489,8 +546,8 @@ impl<'a> Feed<'a> {
                 blocks.push(clip(next));
             }
             blocks.retain(|blocks| !blocks.is_empty());
-            if !blocks.is_empty() && !self.under_way.contains_key(&range.of) {
-                self.send_again(range.of, &row, Some(blocks), Class::Repeat)?;
+            if !blocks.is_empty() {
+                self.asked.push_back((range.of, Some(blocks)));
             }
         }
         self.event(SendEvent::Resending {

@@ -33,6 +33,9 @@ pub(crate) struct Schedule {
     pub(crate) pages: Vec<Duration>,
 }
 
+/// Rows of objects that are gone are removed so many at a time.
+const MOST_GONE: usize = 10_000;
+
 /// Why the ledger cannot be kept.
 #[derive(Debug, Error)]
 pub enum LedgerError {
@@ -131,6 +134,11 @@ impl Ledger {
         Ok(self.next_object - 1)
     }
 
+    /// The number that the next one will have, or a lower one.
+    pub(crate) fn next_object(&self) -> u64 {
+        self.next_object
+    }
+
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<()> {
         let changed = self.changed_members(&batch)?;
         let write = self.snapshot.write()?;
@@ -178,7 +186,8 @@ impl Ledger {
     fn changed_members(&self, batch: &Batch) -> Result<Vec<(u64, Option<Row>)>> {
         let mut touched: BTreeSet<u64> = batch.outdated.iter().map(|(object, _)| *object).collect();
         let read = self.snapshot.read()?;
-        let heads = batch.renames.iter().map(|(from, _)| from).chain(&batch.removes);
+        // What a move takes the place of is gone as well.
+        let heads = batch.renames.iter().flat_map(|(from, to)| [from, to]).chain(&batch.removes);
         for head in heads {
             let own = read.get(head)?.into_iter().map(|known| Ok((head.clone(), known)));
             for entry in own.chain(read.below(head)?) {
@@ -193,6 +202,7 @@ impl Ledger {
             let mut row = decode_row(bytes.value())?;
             for member in &mut row.members {
                 for (from, to) in &batch.renames {
+                    member.is_current &= !member.path.starts_with(to);
                     if let Some(path) = moved(&member.path, from, to) {
                         member.path = path;
                     }
@@ -230,18 +240,42 @@ impl Ledger {
         most: usize,
         is_busy: impl Fn(u64) -> bool,
     ) -> Result<Vec<(u64, Row)>> {
+        let mut gone = Vec::new();
+        let found = self.due_and_gone(now_ms, most, is_busy, &mut gone)?;
+        if !gone.is_empty() {
+            let transaction = self.snapshot.database().begin_write()?;
+            {
+                let mut due = transaction.open_table(DUE)?;
+                for key in gone {
+                    due.remove(key)?;
+                }
+            }
+            transaction.commit()?;
+        }
+        Ok(found)
+    }
+
+    /// What is due, and the rows of objects that hold nothing any more.
+    fn due_and_gone(
+        &self,
+        now_ms: u64,
+        most: usize,
+        is_busy: impl Fn(u64) -> bool,
+        gone: &mut Vec<(u64, u64)>,
+    ) -> Result<Vec<(u64, Row)>> {
         let transaction = self.snapshot.database().begin_read()?;
         let (due, objects) = (transaction.open_table(DUE)?, transaction.open_table(OBJECTS)?);
         let mut found = Vec::new();
         for entry in due.range((0, 0)..=(now_ms, u64::MAX))? {
-            let (_, object) = entry?.0.value();
+            let (at, object) = entry?.0.value();
             if is_busy(object) {
                 continue;
             }
-            if let Some(bytes) = objects.get(object)? {
-                found.push((object, decode_row(bytes.value())?));
+            match objects.get(object)? {
+                Some(bytes) => found.push((object, decode_row(bytes.value())?)),
+                None => gone.push((at, object)),
             }
-            if found.len() == most {
+            if found.len() == most || gone.len() == MOST_GONE {
                 break;
             }
         }
@@ -287,6 +321,49 @@ impl Ledger {
                 }
             }
         }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// An object could not be read, and is tried again at this time.
+    pub(crate) fn put_off(&mut self, object: u64, until_ms: u64) -> Result<()> {
+        let transaction = self.snapshot.database().begin_write()?;
+        {
+            let mut due = transaction.open_table(DUE)?;
+            due.retain_in((0, 0)..(until_ms, 0), |(_, other), ()| other != object)?;
+            due.insert((until_ms, object), ())?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// What is signed from now on is signed for this floor. Forgets pages and generations that were signed for another one,
+    /// and says whether there were any.
+    pub(crate) fn renew(&mut self, floor: u64) -> Result<bool> {
+        let transaction = self.snapshot.database().begin_write()?;
+        let is_renewed = {
+            let mut meta = transaction.open_table(META)?;
+            let before = meta.insert("floor", floor)?.map(|before| before.value());
+            before.is_some_and(|before| before != floor)
+        };
+        transaction.commit()?;
+        if is_renewed {
+            self.forget_before(u64::MAX)?;
+        }
+        Ok(is_renewed)
+    }
+
+    /// When the whole tree was told last, in milliseconds since 1970.
+    pub(crate) fn last_full_ms(&self) -> Result<Option<u64>> {
+        let transaction = self.snapshot.database().begin_read()?;
+        let meta = transaction.open_table(META)?;
+        Ok(meta.get("full")?.map(|at| at.value()))
+    }
+
+    /// The whole tree was told now.
+    pub(crate) fn told_all(&mut self, now_ms: u64) -> Result<()> {
+        let transaction = self.snapshot.database().begin_write()?;
+        transaction.open_table(META)?.insert("full", now_ms)?;
         transaction.commit()?;
         Ok(())
     }

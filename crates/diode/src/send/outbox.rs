@@ -159,12 +159,14 @@ impl Outbox {
         self.gone.notify_all();
     }
 
-    /// For the engine: the records of channels that wait.
-    pub(crate) fn take_records(&self, stream: &mut VecDeque<Vec<u8>>) {
+    /// For the engine: so many of the records of channels that wait.
+    pub(crate) fn take_records(&self, stream: &mut VecDeque<Vec<u8>>, most: usize) {
         let mut state = self.state();
         if !state.stream.is_empty() {
-            stream.append(&mut state.stream);
-            state.stream_bytes = 0;
+            let count = state.stream.len().min(most);
+            let taken: usize = state.stream.iter().take(count).map(Vec::len).sum();
+            stream.extend(state.stream.drain(..count));
+            state.stream_bytes -= taken;
             drop(state);
             self.room.notify_all();
         }
@@ -205,6 +207,11 @@ impl Outbox {
         if is_idle {
             drop(self.news.wait_timeout(state, timeout));
         }
+    }
+
+    /// Whether it was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state().is_closed
     }
 }
 
@@ -265,7 +272,7 @@ mod tests {
         let outbox = Outbox::default();
         assert!(outbox.stream(&vec![0; MOST_STREAM], false) && !outbox.stream(&[1], false));
         let mut stream = VecDeque::new();
-        outbox.take_records(&mut stream);
+        outbox.take_records(&mut stream, 10);
         assert!(outbox.stream(&[1], true) && stream.len() == 1);
     }
 }

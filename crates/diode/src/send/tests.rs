@@ -131,6 +131,13 @@ impl World {
 
     fn entry(&mut self, entry: Change, reader: &Reader<'_>) {
         let text = |path: &RelPath| String::from_utf8(path.as_bytes().to_vec()).unwrap();
+        // What is named again after it was removed stays.
+        if let Change::Folder { path, .. }
+        | Change::File { path, .. }
+        | Change::Symlink { path, .. } = &entry
+        {
+            self.removed.retain(|removed| *removed != text(path));
+        }
         match entry {
             Change::Folder { path, attributes } => {
                 let path = text(&path);
@@ -417,5 +424,42 @@ fn a_sender_that_is_stopped_anywhere_goes_on_where_it_was() {
         println!("seed {seed}");
         world.apply(&frames);
         world.check();
+    }
+}
+
+/// A full manifest that ends early says that the rest of the tree is gone.
+#[test]
+fn a_full_manifest_that_was_cut_short_is_not_ended_but_made_anew() {
+    let mut world = World::new();
+    for folder in 0..20 {
+        std::fs::create_dir(world.path(&format!("f{folder}"))).unwrap();
+        for number in 0..1000 {
+            std::fs::write(world.path(&format!("f{folder}/{number}")), b"").unwrap();
+        }
+    }
+    world.send_with(|_| {}, |control| control.set_rate(400_000_000));
+    world.check();
+    // Stopped when the first page of it has been written.
+    let (sender, stop) = (world.sender(|options| options.once = false), AtomicBool::new(false));
+    let (line, control) = (Kept::default(), sender.control());
+    control.ask(Request::Full);
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| sender.run(line.clone(), &stop).unwrap());
+        while control.status().first_bytes == 0 {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        stop.store(true, Ordering::Relaxed);
+        running.join().unwrap();
+    });
+    world.sender(|_| {}).run(Kept::default(), &AtomicBool::new(false)).unwrap();
+    let ledger = super::ledger::Ledger::open(&world.dir("state")).unwrap();
+    let rows = ledger.generations().unwrap();
+    assert_eq!(ledger.snapshot().entries().unwrap(), 20_020);
+    assert!(rows.iter().any(|(number, row)| *number > 1 && row.base == 0 && row.end.is_some()));
+    for (number, row) in rows {
+        // Whatever has ended as a full manifest has told all of it: three pages.
+        if row.base == 0 && row.end.is_some() {
+            assert!(row.pages.len() >= 3, "generation {number} has {} pages", row.pages.len());
+        }
     }
 }

@@ -117,7 +117,7 @@ pub struct SendArguments {
     #[arg(long, value_name = "URL")]
     pub to: diode::Address,
     /// So much goes out at most: bytes per second such as 50MB, or bits such as 500mbit. Nobody tells when
-    /// it is too much: `haul diode rehearse` finds what the link carries.
+    /// it is too much, but the other side counts what it loses: `haul diode status` there.
     #[arg(long, value_name = "RATE", default_value = "100mbit", value_parser = units::parse_rate)]
     pub rate: u64,
     /// Send once all there is, and end.

@@ -169,9 +169,11 @@ impl Keeper {
         }
     }
 
-    /// Objects of which nothing is wanted, and that are older than what the complete generation named, are wanted no more.
+    /// Objects of which nothing is wanted, that are older than what the complete generation named, and that no later one
+    /// names, are wanted no more.
     fn settle_passed(&mut self) -> Result {
-        let (last, mut but) = (self.highest, HashSet::new());
+        let open = self.ends.get(&self.place.whole).map_or(0, |end| end.open);
+        let (last, mut but) = (self.highest.min(open.saturating_sub(1)), HashSet::new());
         let mut after: Option<Wanted> = None;
         loop {
             let wanted = self.tx().wanted_after(after.as_ref(), BATCH)?;

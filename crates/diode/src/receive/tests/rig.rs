@@ -325,6 +325,7 @@ impl TestSender {
         let mut end = GenerationEnd::unsigned(self.generation, base);
         (end.pages, end.last_page) = (pages.len() as u32, before);
         (end.removed, end.entries) = (removed, self.tree.len() as u64);
+        end.open = u64::MAX;
         (pages, end.sign(&self.identity, self.line.epoch))
     }
 }

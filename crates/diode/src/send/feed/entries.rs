@@ -34,8 +34,10 @@ impl Feed<'_> {
             tree::Change::Changed { entry, before, content } => (entry, Some(before), content),
         };
         match before {
-            // The entry says that another kind is there; what was below goes with it.
-            Some((path, _)) if path == entry.path => self.forget(path),
+            // The entry itself says that another kind is there now. Of a folder what was in it is gone.
+            Some((path, was)) if path == entry.path && was.stamp.kind != Kind::Directory => {
+                self.forget(path);
+            }
             Some(removed) => self.removed(removed)?,
             None => {}
         }
@@ -186,9 +188,11 @@ impl Feed<'_> {
 
     /// A large file is read while it goes out; what it is is told when its end was read.
     fn begin_large(&mut self, path: &RelPath, stamp: &Stamp) -> Result<()> {
-        if self.large.len() >= MOST_LARGE {
-            // The next scan finds it.
-            return Ok(());
+        while self.large.len() + self.fresh.len() >= MOST_LARGE {
+            self.serve(std::time::Duration::from_millis(20))?;
+            if self.is_stopped() {
+                return Err(SendError::Stopped);
+            }
         }
         let object = self.ledger.new_object()?;
         let is_bulk = stamp.size > BULKY || self.last_generation <= 1;
@@ -196,7 +200,8 @@ impl Feed<'_> {
         self.reading.insert(path.clone(), object);
         self.begin_way(object, stamp.size);
         let (path, stamp) = (path.clone(), *stamp);
-        self.large.push_back(Job::First { object, path, stamp, class });
+        let queue = if is_bulk { &mut self.large } else { &mut self.fresh };
+        queue.push_back(Job::First { object, path, stamp, class });
         Ok(())
     }
 
@@ -215,12 +220,9 @@ impl Feed<'_> {
         }
         self.draft.object(object, stamp.size, vec![member(&path, stamp.size)]);
         self.tell_file(&path, &stamp, Note { digest, object, offset: 0 });
-        if self.gone_early.remove(&object) {
-            // All of it had gone out before its row was there.
+        if self.gone_early.contains(&object) {
+            // All of it had gone out before it was told.
             self.draft.waiting.remove(&object);
-            self.close_page()?;
-            let schedule = self.options.schedule();
-            self.ledger.have_gone(&[object].into(), crate::send::engine::now_ms(), &schedule)?;
         }
         Ok(())
     }
@@ -262,6 +264,15 @@ impl Feed<'_> {
         }
         self.last_generation += 1;
         self.draft.begin(self.last_generation, 0);
+        self.is_telling_all = true;
+        let told = self.tell_all();
+        self.is_telling_all = false;
+        told?;
+        self.end_generation()
+    }
+
+    /// The entries of a full manifest.
+    fn tell_all(&mut self) -> Result<()> {
         let read = self.ledger.snapshot().read()?;
         for entry in read.all()? {
             let (path, known) = entry?;
@@ -289,7 +300,7 @@ impl Feed<'_> {
                 }
             }
         }
-        self.end_generation()
+        Ok(())
     }
 
     fn told(&self, path: &RelPath, stamp: &Stamp) -> Told {

@@ -1,12 +1,15 @@
 //! When to look at the tree, and what is done in between.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use files::RelPath;
 use tree::{Extent, Hint, Watch};
 
-use super::{Feed, Result};
+use super::{Feed, Result, Unsettled};
 use crate::send::SendError;
 use crate::send::SendEvent;
+use crate::send::engine::now_ms;
 
 /// How long nothing is looked at, at most.
 const TURN: Duration = Duration::from_millis(20);
@@ -17,8 +20,44 @@ const MOST_OPEN: Duration = Duration::from_secs(3);
 /// A pass over everything that was not settled is followed by a pause of so many times as long as it took.
 const PAUSE: u32 = 10;
 
+/// Folders with something unsettled that are looked at one by one.
+const MOST_PENDING: usize = 10_000;
+
 /// A single pass waits for files that are being written no longer than this.
 const MOST_UNSETTLED: Duration = Duration::from_secs(30);
+
+/// Folders that are to be looked at again, since something in them had not settled.
+#[derive(Default)]
+struct Pending {
+    folders: BTreeSet<RelPath>,
+    at: Option<Instant>,
+    /// There are too many: the whole tree is looked at.
+    all_at: Option<Instant>,
+}
+
+impl Pending {
+    /// Something has not settled. A look at the whole tree waits for this pause at least.
+    fn add(&mut self, unsettled: Unsettled, pause: Duration) {
+        let at = Instant::now() + unsettled.wait;
+        if unsettled.has_more || self.folders.len() + unsettled.folders.len() > MOST_PENDING {
+            self.all_at.get_or_insert(at.max(Instant::now() + pause));
+        } else {
+            self.folders.extend(unsettled.folders);
+            self.at.get_or_insert(at);
+        }
+    }
+
+    /// What is to be looked at by now.
+    fn due(&mut self) -> Option<Extent> {
+        if self.all_at.is_some_and(|at| Instant::now() >= at) {
+            *self = Self::default();
+            return Some(Extent::All);
+        }
+        self.at.filter(|at| Instant::now() >= *at)?;
+        self.at = None;
+        Some(Extent::Folders(std::mem::take(&mut self.folders).into_iter().collect()))
+    }
+}
 
 impl Feed<'_> {
     /// Sends what there is and what changes, until it is told to stop.
@@ -26,6 +65,7 @@ impl Feed<'_> {
         self.resume()?;
         let mut extent = Extent::All;
         let (mut looked_at_all, mut open_since) = (Instant::now(), None);
+        let mut pending = Pending::default();
         loop {
             let began = Instant::now();
             let unsettled = self.pass(&extent)?;
@@ -34,10 +74,9 @@ impl Feed<'_> {
                 looked_at_all = began;
             }
             // Folders that are looked at often cost little; the whole tree may cost much.
-            let again = unsettled.map(|unsettled| match unsettled.has_more {
-                true => (Instant::now() + unsettled.wait.max(took * PAUSE), Extent::All),
-                false => (Instant::now() + unsettled.wait, Extent::Folders(unsettled.folders)),
-            });
+            if let Some(unsettled) = unsettled {
+                pending.add(unsettled, took * PAUSE);
+            }
             extent = loop {
                 let hint = self.turn(watch.as_mut(), &mut open_since)?;
                 let next = self.options.every.saturating_sub(looked_at_all.elapsed());
@@ -49,10 +88,8 @@ impl Feed<'_> {
                 if let Hint::Folders(folders) = hint {
                     break Extent::Folders(folders);
                 }
-                if let Some((at, extent)) = &again
-                    && Instant::now() >= *at
-                {
-                    break extent.clone();
+                if let Some(extent) = pending.due() {
+                    break extent;
                 }
             };
         }
@@ -83,7 +120,8 @@ impl Feed<'_> {
         } else {
             *open_since = None;
         }
-        let is_due = self.last_full.is_some_and(|at| at.elapsed() >= self.options.full_every);
+        let full_every = u64::try_from(self.options.full_every.as_millis()).unwrap_or(u64::MAX);
+        let is_due = self.last_full_ms.is_some_and(|at| now_ms() >= at.saturating_add(full_every));
         if self.wants_full || is_due {
             self.full_manifest()?;
         }
@@ -97,8 +135,18 @@ impl Feed<'_> {
     pub(crate) fn run_once(&mut self) -> Result<()> {
         self.resume()?;
         let began = Instant::now();
-        while let Some(unsettled) = self.pass(&Extent::All)? {
-            let wait = unsettled.wait;
+        loop {
+            let unsettled = self.pass(&Extent::All)?;
+            while !self.reading.is_empty() || !self.large.is_empty() || !self.fresh.is_empty() {
+                self.turn_once()?;
+            }
+            // What changed while it was read is looked at once more.
+            let has_failed = std::mem::take(&mut self.asked_to_scan);
+            let wait = match unsettled {
+                Some(unsettled) => unsettled.wait,
+                None if has_failed => self.options.settle.max(TURN),
+                None => break,
+            };
             if began.elapsed() + wait > MOST_UNSETTLED {
                 self.event(SendEvent::Unsettled { files: self.control.status().unsettled });
                 break;
@@ -107,9 +155,6 @@ impl Feed<'_> {
             while Instant::now() < until {
                 self.turn_once()?;
             }
-        }
-        while !self.reading.is_empty() || !self.large.is_empty() {
-            self.turn_once()?;
         }
         self.end_generation()?;
         loop {
@@ -123,7 +168,8 @@ impl Feed<'_> {
                 self.end_generation()?;
             }
             let (waiting, repeats) = self.ledger.counts()?;
-            let is_idle = self.under_way.is_empty() && self.again.is_empty();
+            let is_idle =
+                self.under_way.is_empty() && self.again.is_empty() && self.asked.is_empty();
             if is_idle && waiting == 0 && repeats == 0 && self.outbox.is_empty() {
                 return Ok(());
             }
@@ -131,7 +177,7 @@ impl Feed<'_> {
     }
 
     /// Does what was asked for.
-    fn requests(&mut self) -> Result<()> {
+    pub(super) fn requests(&mut self) -> Result<()> {
         while let Some(request) = self.control.next_request() {
             self.asked_to_scan |= self.request(request)?;
         }

@@ -2,7 +2,9 @@
 
 use anyhow::Result;
 use diode::{TrustLine, receiver_key};
+use serde_json::json;
 
+use super::door;
 use super::home::{Home, now_ms};
 use crate::args::DiodeKeyCommand;
 use crate::keys;
@@ -21,6 +23,14 @@ pub fn run(home: &Home, command: DiodeKeyCommand) -> Result<Code> {
 
 fn show(home: &Home, renew: bool) -> Result<()> {
     let identity = home.places.identity()?.public_key();
+    if renew && door::ask(&home.sends()?, &json!({ "do": "status" }))?.is_some() {
+        return Err(Failure::new(
+            Code::Usage,
+            "a sender of this name runs, which knows the old line",
+        )
+        .hint("stop it, renew the line, carry it to the receivers, and start it again")
+        .into());
+    }
     let mut epochs = home.epochs()?;
     let epoch = if renew { epochs.raise_floor(now_ms())? } else { epochs.floor() };
     let receives = receiver_key(&home.receives()?)?;
