@@ -2,8 +2,13 @@
 //! How a block is cut follows from its length and the size of a symbol alone, so that symbols of every pass fit
 //! together, whatever share of repair each of them was sent with.
 
-use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
+mod restore;
+
+use reed_solomon_simd::ReedSolomonEncoder;
 use thiserror::Error;
+
+use restore::Come;
+pub use restore::Restorer;
 
 /// Bytes of a block; the last of an object is shorter.
 pub const BLOCK: usize = 1 << 20;
@@ -101,20 +106,9 @@ impl Coder {
     /// Appends the first `count` repair symbols of a block, one behind the other.
     pub fn repair(&mut self, layout: Layout, block: &[u8], count: usize, into: &mut Vec<u8>) {
         assert_eq!(block.len(), layout.length, "the layout is another block's");
-        let (takes, fits) = (
-            "every layout is one that the code takes",
-            "as many symbols of this size were announced",
-        );
-        match &mut self.0 {
-            Some(encoder) => {
-                encoder.reset(layout.source, layout.repair, layout.symbol).expect(takes);
-            }
-            none => {
-                let new = ReedSolomonEncoder::new(layout.source, layout.repair, layout.symbol);
-                *none = Some(new.expect(takes));
-            }
-        }
-        let encoder = self.0.as_mut().expect("it was made");
+        let fits = "as many symbols of this size were announced";
+        let Layout { source, repair, symbol, .. } = layout;
+        let encoder = begun(&mut self.0, source, repair, symbol);
         let mut pieces = block.chunks_exact(layout.symbol);
         for piece in &mut pieces {
             encoder.add_original_shard(piece).expect(fits);
@@ -132,6 +126,20 @@ impl Coder {
     }
 }
 
+/// An encoder for so many symbols of this size, in the memory of the one before.
+fn begun(
+    encoder: &mut Option<ReedSolomonEncoder>,
+    source: usize,
+    repair: usize,
+    symbol: usize,
+) -> &mut ReedSolomonEncoder {
+    let takes = "every layout is one that the code takes";
+    let encoder = encoder
+        .get_or_insert_with(|| ReedSolomonEncoder::new(source, repair, symbol).expect(takes));
+    encoder.reset(source, repair, symbol).expect(takes);
+    encoder
+}
+
 impl std::fmt::Debug for Coder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Coder")
@@ -147,28 +155,6 @@ pub enum Added {
     New,
     /// It was the last that was needed.
     Enough,
-}
-
-/// What restores source symbols from repair symbols. Kept between blocks, it makes its working memory once.
-#[derive(Default)]
-pub struct Restorer(Option<ReedSolomonDecoder>);
-
-impl std::fmt::Debug for Restorer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Restorer")
-    }
-}
-
-impl Restorer {
-    fn begin(&mut self, layout: Layout) -> &mut ReedSolomonDecoder {
-        let Layout { source, repair, symbol, .. } = layout;
-        let fits = "every layout is one that the code takes";
-        let decoder = self
-            .0
-            .get_or_insert_with(|| ReedSolomonDecoder::new(source, repair, symbol).expect(fits));
-        decoder.reset(source, repair, symbol).expect(fits);
-        decoder
-    }
 }
 
 /// A block of which symbols arrive, in any order and from any pass.
@@ -269,21 +255,17 @@ impl Assembly {
     }
 
     fn restore(&mut self, restorer: &mut Restorer) {
-        let Layout { source, symbol, .. } = self.layout;
-        let decoder = restorer.begin(self.layout);
-        let fits = "each symbol has come once and is one of the layout's";
-        for (at, piece) in self.source.chunks_exact(symbol).enumerate() {
-            if self.has(at) {
-                decoder.add_original_shard(at, piece).expect(fits);
-            }
-        }
-        for (number, piece) in self.repairs.iter().zip(self.repair.chunks_exact(symbol)) {
-            decoder.add_recovery_shard(usize::from(*number) - source, piece).expect(fits);
-        }
-        let decoded = decoder.decode().expect("as many have come as there are source symbols");
-        for (at, piece) in decoded.restored_original_iter() {
-            self.source[at * symbol..][..symbol].copy_from_slice(piece);
-        }
+        let Layout { source, .. } = self.layout;
+        let missing: Vec<usize> = (0..source).filter(|at| !self.has(*at)).collect();
+        let repairs: Vec<usize> =
+            self.repairs.iter().map(|number| usize::from(*number) - source).collect();
+        restorer.restore(Come {
+            layout: self.layout,
+            source: &mut self.source,
+            missing: &missing,
+            repair: &self.repair,
+            repairs: &repairs,
+        });
     }
 }
 

@@ -31,6 +31,8 @@ pub struct LinkStatus {
     pub frames: u64,
     /// Bytes of them.
     pub bytes: u64,
+    /// Frames that were sent and not taken, from one heartbeat to the next: lost on the link, or dropped here.
+    pub lost: u64,
     /// Frames and payloads that were not taken, by the reason, in the order of [`Refusal::ALL`].
     pub refused: [u64; Refusal::ALL.len()],
     /// Bytes of a stream that were of no frame.

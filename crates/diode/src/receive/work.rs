@@ -57,6 +57,30 @@ pub(super) struct Clock {
     ends: HashMap<u64, GenerationEnd>,
     /// When the sender said that it ends, on its own clock; it is silent then.
     stopped: Option<u64>,
+    gap: Gap,
+}
+
+/// What was sent and not taken, counted between heartbeats of one session.
+#[derive(Default)]
+struct Gap {
+    /// The epoch of the session, frames that were sent and frames that were taken at the last heartbeat.
+    last: Option<(u64, u64, u64)>,
+    /// Frames may come a little later than the heartbeat that counts them.
+    lost: i64,
+}
+
+impl Gap {
+    /// How many frames are lost so far, at a heartbeat after `sent` of them, when `taken` were taken.
+    fn at(&mut self, epoch: u64, sent: u64, taken: u64) -> u64 {
+        if let Some((of, sent_then, taken_then)) = self.last.replace((epoch, sent, taken))
+            && of == epoch
+        {
+            let since =
+                |now: u64, then: u64| i64::try_from(now.saturating_sub(then)).unwrap_or(i64::MAX);
+            self.lost = self.lost.saturating_add(since(sent, sent_then) - since(taken, taken_then));
+        }
+        u64::try_from(self.lost).unwrap_or(0)
+    }
 }
 
 impl Clock {
@@ -71,6 +95,7 @@ impl Clock {
             told_dropped,
             ends: HashMap::new(),
             stopped: None,
+            gap: Gap::default(),
         }
     }
 }
@@ -178,6 +203,8 @@ impl Work {
         match record {
             Record::Heartbeat(beat) => {
                 let last = self.link.heartbeat.replace(*beat);
+                let epoch = self.link.session.map_or(0, |(_, epoch)| epoch);
+                self.link.lost = self.clock.gap.at(epoch, beat.frames, self.link.frames);
                 if last.is_none_or(|last| last.generation != beat.generation) {
                     self.note(Note::Heard(beat.generation));
                 }
@@ -347,5 +374,23 @@ impl Judge for Work {
 
     fn take(&mut self, header: &Header, frame: &mut [u8]) -> Option<()> {
         self.frame(header, frame).then_some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_counted_within_a_session_only() {
+        let mut gap = Gap::default();
+        // It joins late, at the sender's thousandth frame.
+        assert_eq!(gap.at(5, 1000, 10), 0);
+        assert_eq!(gap.at(5, 1100, 100), 10);
+        // Two of those came late.
+        assert_eq!(gap.at(5, 1200, 202), 8);
+        // The sender begins anew.
+        assert_eq!(gap.at(6, 50, 240), 8);
+        assert_eq!(gap.at(6, 60, 240), 18);
     }
 }

@@ -26,7 +26,7 @@ impl DiodeArguments {
         match &self.command {
             DiodeCommand::Send(send) => send.telling.json,
             DiodeCommand::Recv(recv) => recv.telling.json,
-            DiodeCommand::Status { json } => *json,
+            DiodeCommand::Status { json, .. } => *json,
             _ => false,
         }
     }
@@ -70,6 +70,10 @@ pub enum DiodeCommand {
         /// One JSON object on standard output.
         #[arg(long)]
         json: bool,
+        /// What went on for so long, such as 1h or 7d, a line for every ten seconds; also of a sender or receiver
+        /// that does not run any more.
+        #[arg(long, value_name = "TIME", value_parser = units::parse_duration)]
+        history: Option<Duration>,
     },
     #[command(subcommand)]
     Quarantine(QuarantineCommand),

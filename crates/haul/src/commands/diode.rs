@@ -1,6 +1,7 @@
 //! `haul diode`: both ends of a link with no way back.
 
 mod door;
+mod history;
 mod home;
 mod key;
 mod recv;
@@ -9,6 +10,7 @@ mod telling;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use diode::{ChannelOut, ChannelSink, Outlets};
@@ -30,7 +32,7 @@ pub fn run(arguments: DiodeArguments) -> Result<Code> {
         DiodeCommand::Want { out } => recv::want(&home, out.as_deref()),
         DiodeCommand::Resend(resend) => send::resend(&home, &resend),
         DiodeCommand::Rate { rate } => send::rate(&home, rate),
-        DiodeCommand::Status { json } => status(&home, json),
+        DiodeCommand::Status { json, history } => status(&home, json, history),
         DiodeCommand::Quarantine(command) => recv::quarantine(&home, command),
         DiodeCommand::Release => recv::release(&home),
     }
@@ -82,8 +84,12 @@ fn busy(error: anyhow::Error, what: &str) -> anyhow::Error {
     error
 }
 
-/// What both sides of this name say of themselves.
-fn status(home: &Home, as_json: bool) -> Result<Code> {
+/// What both sides of this name say of themselves, or said for so long.
+fn status(home: &Home, as_json: bool, history: Option<Duration>) -> Result<Code> {
+    if let Some(back) = history {
+        history::print(&[home.sends()?, home.receives()?], back, as_json)?;
+        return Ok(Code::Done);
+    }
     let question = json!({ "do": "status" });
     let send = door::ask(&home.sends()?, &question)?;
     let recv = door::ask(&home.receives()?, &question)?;

@@ -16,7 +16,8 @@ use files::{Dir, RelPath};
 use serde_json::{Value, json};
 
 use super::door;
-use super::home::Home;
+use super::history::{self, History};
+use super::home::{Home, now_ms};
 use super::telling::Teller;
 use crate::args::{QuarantineCommand, RecvArguments};
 use crate::interrupt::Interrupt;
@@ -57,6 +58,12 @@ pub fn run(home: &Home, arguments: RecvArguments) -> Result<Code> {
     if let Some(advice) = incoming.counters().advice() {
         teller.tell("advice", &advice, true, json!({ "advice": advice }));
     }
+    let history = {
+        let (status, meter, began_ms) = (receiver.status(), incoming.meter(), now_ms());
+        History::keep(&state, move || {
+            history::began(told_status(&status.read(), Some(&meter)), began_ms)
+        })?
+    };
     serve(&state, receiver.requests(), receiver.status(), incoming.meter())?;
     let stop = Arc::new(AtomicBool::new(false));
     super::stop_at_a_signal(&Interrupt::listen()?, &stop)?;
@@ -71,6 +78,7 @@ pub fn run(home: &Home, arguments: RecvArguments) -> Result<Code> {
         names.join(", ")
     ));
     let ran = receiver.run(&mut incoming, &stop);
+    history.note();
     drop(incoming);
     let status = receiver.status();
     ran.and(receiver.close())?;
@@ -230,24 +238,18 @@ fn told_status(status: &ReceiveStatus, meter: Option<&InMeter>) -> Value {
     if let Some(beat) = &link.heartbeat {
         told["sender"] = json!({ "generation": beat.generation, "frames": beat.frames, "rate": beat.rate,
             "next_scan_s": beat.next_scan_s });
-        told["lost_link"] = lost_on_link(link.frames, beat.frames, meter).into();
     }
+    told["lost_link"] = link.lost.into();
     if let Some(meter) = meter {
         let counters = meter.counters();
+        // What the kernel or we dropped did come over the link.
+        let dropped = counters.dropped_by_kernel + counters.dropped_by_us;
+        told["lost_link"] = link.lost.saturating_sub(dropped).into();
         told["dropped_kernel"] = counters.dropped_by_kernel.into();
         told["dropped_program"] = counters.dropped_by_us.into();
         told["receive_buffer"] = counters.buffer_granted.into();
     }
     told
-}
-
-/// Frames of the session that never came to this machine, as far as the last heartbeat tells.
-fn lost_on_link(taken: u64, sent: u64, meter: Option<&InMeter>) -> u64 {
-    let dropped = meter.map(|meter| {
-        let counters = meter.counters();
-        counters.dropped_by_kernel + counters.dropped_by_us
-    });
-    sent.saturating_sub(taken).saturating_sub(dropped.unwrap_or(0))
 }
 
 fn tell(teller: &Teller, event: &DiodeEvent) {

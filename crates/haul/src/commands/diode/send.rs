@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 use tree::{Filter, WalkOptions};
 
 use super::door;
-use super::home::Home;
+use super::history::{self, History};
+use super::home::{Home, now_ms};
 use super::telling::Teller;
 use crate::args::{ResendArguments, SendArguments};
 use crate::interrupt::Interrupt;
@@ -48,6 +49,10 @@ pub fn run(home: &Home, arguments: SendArguments) -> Result<Code> {
     let stop = Arc::new(AtomicBool::new(false));
     let line = Outgoing::open(&arguments.to, &out, stop.clone())?;
     let control = sender.control();
+    let history = {
+        let (control, began_ms) = (control.clone(), now_ms());
+        History::keep(&state, move || history::began(status(&control.status()), began_ms))?
+    };
     serve(
         &state,
         &control,
@@ -63,7 +68,9 @@ pub fn run(home: &Home, arguments: SendArguments) -> Result<Code> {
         units::rate(arguments.rate as f64),
         names.join(", ")
     ));
-    let report = sender.run(line, &stop)?;
+    let ran = sender.run(line, &stop);
+    history.note();
+    let report = ran?;
     drop(inlets);
     let told = report.status;
     let text = format!(
