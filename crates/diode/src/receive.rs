@@ -256,7 +256,9 @@ impl Receiver {
             feedback: taken_feedback,
             shared: shared.clone(),
             sink: None,
-            most_waiting: (most / 4).max(LEAST_WAITING),
+            least_waiting: (most / 4).max(LEAST_WAITING),
+            // The keeper has the last quarter, for what no page has named yet.
+            most_in_memory: most / 4 * 3,
             link: LinkStatus::default(),
             clock: Clock::new(Instant::now()),
         };

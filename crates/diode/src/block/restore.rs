@@ -2,7 +2,8 @@
 //! encoding the rest, which is quick, and solved for them; one that lacks many goes through the code's own decoder, whose
 //! cost does not depend on how many they are.
 
-use reed_solomon_simd::engine::{DefaultEngine, Engine as _, tables, utils};
+use reed_solomon_simd::engine::tables::{self, ExpLog};
+use reed_solomon_simd::engine::{DefaultEngine, Engine as _, utils};
 use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
 use super::{Layout, begun};
@@ -245,9 +246,14 @@ impl Square {
 
     /// Adds a multiple of a row to another one.
     fn add(&mut self, row: usize, factor: u16, to: usize) {
+        let ExpLog { exp, log } = tables::get_exp_log();
+        let factor = u32::from(log[usize::from(factor)]);
         for column in 0..self.size {
-            let more = times(self.at(row, column), factor);
-            self.elements[to * self.size + column] ^= more;
+            let element = self.at(row, column);
+            if element != 0 {
+                let product = exp[within(factor + u32::from(log[usize::from(element)]))];
+                self.elements[to * self.size + column] ^= product;
+            }
         }
     }
 }
@@ -280,18 +286,23 @@ fn log_of(element: u16) -> Option<u16> {
 
 fn times(a: u16, b: u16) -> u16 {
     match (log_of(a), log_of(b)) {
-        (Some(a), Some(b)) => exp((u32::from(a) + u32::from(b)) % MODULUS),
+        (Some(a), Some(b)) => exp(u32::from(a) + u32::from(b)),
         _ => 0,
     }
 }
 
 /// One divided by an element that is not zero.
 fn reciprocal(element: u16) -> u16 {
-    exp((MODULUS - u32::from(log_of(element).unwrap_or(0)) % MODULUS) % MODULUS)
+    exp(MODULUS - u32::from(log_of(element).unwrap_or(0)))
 }
 
 fn exp(log: u32) -> u16 {
-    tables::get_exp_log().exp[log as usize]
+    tables::get_exp_log().exp[within(log)]
+}
+
+/// A sum of two logarithms as the table of their elements has it.
+fn within(log: u32) -> usize {
+    (log % MODULUS) as usize
 }
 
 #[cfg(test)]

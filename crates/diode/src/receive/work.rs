@@ -40,8 +40,9 @@ pub(super) struct Work {
     pub(super) feedback: Receiver<Feedback>,
     pub(super) shared: Arc<Shared>,
     pub(super) sink: Option<Box<dyn ChannelSink>>,
-    /// Bytes that may wait for the disk.
-    pub(super) most_waiting: usize,
+    /// Bytes that may wait for the disk in any case, and together with the blocks that are put together.
+    pub(super) least_waiting: usize,
+    pub(super) most_in_memory: usize,
     pub(super) link: LinkStatus,
     pub(super) clock: Clock,
 }
@@ -177,7 +178,7 @@ impl Work {
     }
 
     fn spill(&mut self, spilled: crate::intake::Spilled) {
-        match self.shared.charge(spilled.assembly.memory(), self.most_waiting) {
+        match self.shared.charge(spilled.assembly.memory(), self.most_waiting()) {
             Some(_charge) => self.job(Job::Spill { spilled, _charge }),
             None => {
                 // What came of it so far is lost; it is not done, and comes again.
@@ -187,9 +188,14 @@ impl Work {
         }
     }
 
+    /// What is put together leaves the rest to what waits for the disk.
+    fn most_waiting(&self) -> usize {
+        self.least_waiting.max(self.most_in_memory.saturating_sub(self.intake.memory()))
+    }
+
     fn block(&mut self, id: BlockId, length: u64, kind: ObjectKind, assembly: Assembly) {
         let more = if kind == ObjectKind::Page { FOR_PAGES } else { 0 };
-        match self.shared.charge(assembly.memory(), self.most_waiting + more) {
+        match self.shared.charge(assembly.memory(), self.most_waiting() + more) {
             Some(_charge) => self.job(Job::Block { id, length, kind, assembly, _charge }),
             None => {
                 self.link.dropped += 1;
