@@ -264,7 +264,8 @@ impl<L: Line> Engine<L> {
         if now >= self.next_announcement {
             self.announce(now);
         }
-        if now >= self.next_heartbeat {
+        // One that waited for the session to be used would count too few frames.
+        if now >= self.next_heartbeat.max(self.session.used_from) {
             self.next_heartbeat = now + SECOND;
             self.heartbeat();
         }
