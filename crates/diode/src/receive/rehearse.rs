@@ -19,8 +19,10 @@ use crate::record::{Record, Records, RehearsalStep};
 use crate::rehearse::{Counts, StepReport};
 use crate::resync::{Judge, Resync};
 
-/// What is on its way behind the end is waited for, and the kernel's figures, which are a second old at most.
+/// What is on its way behind the end is waited for, and the kernel's figures, which are a second old at most; and so is what
+/// the sender says when it stops, for so long: over a stream it would find nobody there.
 const LINGER: Duration = Duration::from_millis(1500);
+const LINGER_FOR_SENDER: Duration = Duration::from_secs(5);
 
 /// A sender that is not heard for so long is gone.
 const GONE_AFTER: Duration = Duration::from_secs(10);
@@ -65,6 +67,8 @@ struct Listener {
     now: Instant,
     heard: Instant,
     over: Option<Instant>,
+    /// The sender said that it ends.
+    has_stopped: bool,
 }
 
 impl RehearsalReceiver {
@@ -87,6 +91,7 @@ impl RehearsalReceiver {
             now,
             heard: now,
             over: None,
+            has_stopped: false,
         };
         Ok(Self { listener, resync: Resync::default(), _alone: alone })
     }
@@ -160,9 +165,10 @@ impl RehearsalReceiver {
 
     /// Whether nothing more is to be waited for, as of the last tick.
     pub fn is_over(&self) -> bool {
-        let Listener { counts, now, heard, over, .. } = &self.listener;
+        let Listener { counts, now, heard, over, has_stopped, .. } = &self.listener;
+        let linger = if *has_stopped { LINGER } else { LINGER_FOR_SENDER };
         let is_gone = now.saturating_duration_since(*heard) >= GONE_AFTER;
-        over.is_some_and(|over| now.saturating_duration_since(over) >= LINGER)
+        over.is_some_and(|over| now.saturating_duration_since(over) >= linger)
             || counts.has_begun() && is_gone
     }
 
@@ -194,6 +200,7 @@ impl Listener {
     /// Takes a frame whose length is that of its header. Whether it was one to be taken.
     fn frame(&mut self, header: &Header, frame: &mut [u8]) -> bool {
         let length = frame.len();
+        let is_followed = self.followed.is_some_and(|(session, _)| session == header.session);
         let opened = self.sessions.open(header, frame, self.now);
         let outcome = opened.as_ref().map(|_| ()).map_err(|why| *why);
         match opened {
@@ -208,6 +215,10 @@ impl Listener {
                 Class::Page | Class::New | Class::Bulk | Class::Repeat if !self.has_files => {
                     self.has_files = true;
                     self.news.push(HeardRehearsal::Files);
+                }
+                Class::Control if self.over.is_some() && is_followed => {
+                    let stops = |record| matches!(record, Ok(Record::Stopping { .. }));
+                    self.has_stopped |= Records::of(payload).any(stops);
                 }
                 _ => {}
             },

@@ -19,8 +19,11 @@ const OUTAGES: [u64; 11] = [50, 100, 150, 200, 300, 500, 1000, 1500, 2000, 3000,
 /// An outage is provided for that is so much longer than the longest that was seen.
 const LONGER: f64 = 1.5;
 
-/// A sender that comes to less of a rate has not tried it.
-const LEAST_REACHED: f64 = 0.95;
+/// A sender that comes to less of a rate has not tried it: at low rates it is late by a little each time that it sleeps.
+const LEAST_REACHED: f64 = 0.8;
+
+/// One that comes to less than this has tried what it came to.
+const NEARLY_REACHED: f64 = 0.97;
 
 /// Of a thousand packets so many may be dropped by the machine that listens.
 const MOST_HERE: u64 = 1;
@@ -73,7 +76,8 @@ pub struct Advice {
 pub struct Recommended {
     /// Which of the reports it follows.
     pub report: usize,
-    /// Bytes per second, with the headers of packets.
+    /// Bytes per second, with the headers of packets: what was asked for, or if the sender did not quite come to that, what
+    /// it came to.
     pub rate: u64,
     /// Percent of repair symbols.
     pub repair: u32,
@@ -140,6 +144,8 @@ fn verdict(report: &StepReport, lower: &[StepReport]) -> Verdict {
 fn options(seen: &[&StepReport], at: &StepReport) -> Option<Recommended> {
     let symbol = at.frame.checked_sub(HEADER + TAG + SYMBOL_HEAD)? & !1;
     let layout = Layout::new(BLOCK, symbol).ok()?;
+    let nearly = at.reached as f64 >= at.rate as f64 * NEARLY_REACHED;
+    let rate = if nearly { at.rate } else { at.reached };
     let most = (100 * layout.repair() / layout.source()) as u32;
     let longest = seen.iter().map(|report| report.longest_outage).max().unwrap_or_default();
     let least_outage = longest.mul_f64(LONGER).max(USUAL_OUTAGE);
@@ -157,11 +163,11 @@ fn options(seen: &[&StepReport], at: &StepReport) -> Option<Recommended> {
         // A slow link takes longer for a block than its span.
         let symbols = (layout.source() + sent) as f64;
         let over = over.max(Duration::from_secs_f64(symbols / at.per_s()));
-        let memory = memory(at.rate, over)?;
+        let memory = memory(rate, over)?;
         let mends = |report: &&StepReport| mends(report, symbols, sent as f64, over, has_spare);
         seen.iter().all(mends).then_some(Recommended {
             report: 0,
-            rate: at.rate,
+            rate,
             repair,
             outage,
             has_spare,

@@ -47,17 +47,23 @@ fn send(home: &Home, arguments: &RehearseArguments, to: &Address) -> Result<Code
     }
     let state = home.sends()?;
     let out = OutOptions { packet: arguments.packet as usize, ..OutOptions::default() };
-    let stop = Arc::new(AtomicBool::new(false));
-    let line = Outgoing::open(to, &out, stop.clone())?;
+    let (stop, hurry) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let line = Outgoing::open(to, &out, hurry.clone())?;
     let meter = line.meter();
-    super::stop_at_a_signal(&Interrupt::listen()?, &stop)?;
+    let interrupt = Interrupt::listen()?;
+    super::stop_at_a_signal(&interrupt, &stop)?;
+    super::stop_at_a_signal(&interrupt, &hurry)?;
     let told = teller.clone();
     let options = RehearseOptions {
         identity: Arc::new(home.places.identity()?),
         receivers: receivers.iter().map(|line| line.receives).collect(),
         rates: rates.clone(),
         each,
-        on_step: Arc::new(move |step| shown::tell_step(&told, step, false)),
+        on_step: Arc::new(move |step| {
+            // Behind the last end nothing is worth another connection: the other side may have gone.
+            hurry.fetch_or(step.is_last_end(), Ordering::Relaxed);
+            shown::tell_step(&told, step, false);
+        }),
     };
     let names: Vec<&str> = receivers.iter().map(|line| &*line.name).collect();
     teller.say(&format!(
@@ -148,7 +154,10 @@ fn listen(home: &Home, arguments: &RehearseArguments, from: &Address) -> Result<
             render::print_line(&line);
         }
     }
-    for (why, count) in Refusal::ALL.into_iter().zip(refused).filter(|(_, count)| *count > 0) {
+    // What came twice is in the table.
+    let is_told = |why: Refusal| why == Refusal::Replayed && !reports.is_empty();
+    let refused = Refusal::ALL.into_iter().zip(refused);
+    for (why, count) in refused.filter(|(why, count)| *count > 0 && !is_told(*why)) {
         let text = format!("{} not taken: {why}", units::count(count, "frame"));
         teller.tell("refused", &text, true, json!({ "why": why.to_string(), "count": count }));
     }

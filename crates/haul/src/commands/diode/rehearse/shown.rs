@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::super::telling::Teller;
 use crate::units;
 
-const HEADS: [&str; 10] = [
+const HEADS: [&str; 11] = [
     "rate",
+    "sent",
     "arriving",
     "packets",
     "lost",
@@ -117,9 +118,13 @@ fn recommendation(
             milliseconds(report.longest_outage)
         ),
     };
+    // What was tried is what the sender came to, which a machine with other work to do may keep below the rate.
+    let tried = match recommended.rate == report.rate {
+        true => rate(report.rate),
+        false => format!("{}, of which {} were sent,", rate(report.rate), rate(report.reached)),
+    };
     lines.push(format!(
-        "{} {lost}. --repair {} with --outage {} mends what was seen at this rate and below{}.",
-        rate(report.rate),
+        "{tried} {lost}. --repair {} with --outage {} mends what was seen at this rate and below{}.",
         recommended.repair,
         milliseconds_option(recommended.outage),
         match recommended.has_spare {
@@ -145,7 +150,7 @@ fn recommendation(
 fn send_options(recommended: &Recommended) -> String {
     let mut options = format!(
         "--rate {} --repair {} --outage {}",
-        rate_option(recommended.rate),
+        rate_option(round_down(recommended.rate as f64)),
         recommended.repair,
         milliseconds_option(recommended.outage)
     );
@@ -214,6 +219,7 @@ fn row(report: &StepReport) -> [String; HEADS.len()] {
     let here = report.by_kernel.saturating_add(report.by_program);
     [
         rate(report.rate),
+        rate(report.reached),
         rate(report.arriving),
         report.sent.to_string(),
         some(report.lost, share(report.lost, report.sent)),
