@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn whoever_stops_it_hears_an_end() {
         let second = Duration::from_secs(1);
-        for (stop_at, steps) in [(second, 0), (2 * second, 1), (5 * second, 1), (6 * second, 2)] {
+        for (stop_at, steps) in [(second, 0), (2 * second, 1), (5 * second, 1), (7 * second, 2)] {
             let course = Steps::new(vec![150_000; 4], 3 * second, 1500, 0);
             let (said, turns) = run(course, Some(stop_at));
             assert_eq!(turns.last(), Some(&Turn::Over), "{stop_at:?}");

@@ -144,7 +144,7 @@ fn a_lossy_link_is_judged_and_nothing_of_the_rehearsal_is_taken_again() {
         recommended => {
             assert_eq!(ended.code, Some(0), "{}", ended.told());
             let options = recommended["options"].as_str().unwrap();
-            for part in ["mbit --repair ", " --outage ", "ms --packet 1500"] {
+            for part in ["bit --repair ", " --outage ", "ms --packet 1500"] {
                 assert!(options.contains(part), "{options}");
             }
         }

@@ -71,7 +71,7 @@ pub fn tell_step(teller: &Teller, step: &RehearsalStep, is_heard: bool) {
 pub fn lines(reports: &[StepReport], advice: &Advice, is_whole: bool) -> Vec<String> {
     if reports.is_empty() {
         return vec![
-            "Nothing of a rehearsal was heard: see \"heartbeats do not come\" in the guide."
+            "Nothing of a rehearsal was heard: see \"When something goes wrong\" in the guide."
                 .to_owned(),
         ];
     }
@@ -134,7 +134,14 @@ fn recommendation(
     ));
     let next = recommended.report + 1;
     match (reports.get(next), advice.verdicts.get(next)) {
-        (Some(report), Some(verdict)) => lines.push(reason(report, *verdict)),
+        (Some(next), Some(verdict)) => {
+            lines.push(reason(next, *verdict));
+            lines.push(format!(
+                "Rates between these two: --least {} --most {} on the other side.",
+                rate_option(report.rate),
+                rate_option(next.rate)
+            ));
+        }
         _ => {
             lines.push("Nothing higher was tried: --most on the other side tries more.".to_owned())
         }
@@ -168,7 +175,9 @@ fn reason(report: &StepReport, verdict: Verdict) -> String {
             format!("{at} was not reached: the other side came to {}.", rate(report.reached))
         }
         Verdict::DroppedHere => format!(
-            "{at} is more than this machine takes: its kernel dropped {}, this program {}.",
+            "{at} is more than this machine takes: of the {} that were lost its kernel dropped {}, each of which may \
+             hold up to 64 that it had joined, and this program {}.",
+            share(report.lost, report.sent),
             units::count(report.by_kernel, "packet"),
             report.by_program
         ),
