@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::*;
+use crate::block::{BLOCK, Layout};
 use crate::record::RehearsalStep;
 use crate::rig::Random;
+use crate::span::{Spread, span};
+use crate::symbol::SYMBOL_HEAD;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -177,6 +180,56 @@ fn outages_are_told_from_other_losses_and_provided_for() {
     assert!(longest.abs_diff(50 * MS) < 2 * MS, "{longest:?}");
     assert!(last.one_by_one() < last.sent / 500 && last.in_outages > 400 * 2);
     assert_eq!(last.run_99, last.longest_run);
+}
+
+/// Sends blocks as a sender with these options does, over a link of another seed. How many of them there were, and how many
+/// lost more than their repair symbols replace.
+fn blocks(best: &Recommended, seed: u64, fate: &mut Fate<'_>) -> (usize, usize) {
+    let layout = Layout::new(BLOCK, (1472 - 40 - SYMBOL_HEAD) & !1).unwrap();
+    let repair = layout.repair_to_send(f64::from(best.repair) / 100.0);
+    let (symbols, over) = (layout.source() + repair, span(layout, repair, best.outage));
+    let per_s = best.rate as f64 / 1500.0;
+    let (mut spread, mut lost, mut random) = (Spread::default(), Vec::new(), Random(seed));
+    for slot in 0..(30.0 * per_s) as u64 {
+        let now = Duration::from_secs_f64(slot as f64 / per_s);
+        while spread.has_room(per_s) {
+            spread.begin(now, lost.len(), symbols, over);
+            lost.push(0);
+        }
+        let fate = fate(&mut random, best.rate, now);
+        if let Some((block, _)) = spread.next(now) {
+            lost[block] += usize::from(fate == Never);
+        }
+    }
+    (lost.len(), lost.iter().filter(|lost| **lost > repair).count())
+}
+
+#[test]
+fn what_is_recommended_mends_such_a_link() {
+    let outage = |now: Duration, every: u128, length: u128| now.as_millis() % every < length;
+    let fates: [(&str, Box<Fate<'_>>); 6] = [
+        ("1%", Box::new(|random, _, _| lost(one_in(random, 100)))),
+        ("4%", Box::new(|random, _, _| lost(one_in(random, 25)))),
+        ("7%", Box::new(|random, _, _| lost(random.below(100) < 7))),
+        (
+            "50 ms and 1%",
+            Box::new(|random, _, now| lost(outage(now, 2000, 50) || one_in(random, 100))),
+        ),
+        ("200 ms", Box::new(|_, _, now| lost(outage(now, 4000, 200)))),
+        // Half of all packets for 100 ms: no outage by its name.
+        ("half", Box::new(|random, _, now| lost(outage(now, 3000, 100) && one_in(random, 2)))),
+    ];
+    for (name, mut fate) in fates {
+        let (_, advice) = Trial::new(&[30, 100]).advice(&mut fate);
+        let best = advice.recommended.unwrap_or_else(|| panic!("{name}: {advice:?}"));
+        let (count, failed) = blocks(&best, 99, &mut fate);
+        assert!(count > 200 && failed == 0, "{name}: {failed} of {count} with {best:?}");
+    }
+    // And the options are what makes it so.
+    let mut fate = |_: &mut Random, _: u64, now: Duration| lost(outage(now, 4000, 200));
+    let best = Trial::new(&[100]).advice(&mut fate).1.recommended.unwrap();
+    let usual = Recommended { repair: 15, outage: 50 * MS, ..best };
+    assert!(best.outage > 200 * MS && blocks(&usual, 99, &mut fate).1 > 0);
 }
 
 #[test]
