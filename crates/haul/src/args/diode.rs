@@ -299,15 +299,15 @@ pub struct RehearseArguments {
 
 const REHEARSE_AFTER: &str = "\
 Examples:
-  haul diode rehearse --from udp://0.0.0.0:4286        behind the diode; it waits for the other side
-  haul diode rehearse --to udp://10.1.0.2:4286         before it: nine rates up to 1 Gbit/s, 5 s each
+  haul diode rehearse --from udp://0.0.0.0:4286     behind the diode; it waits for the other side
+  haul diode rehearse --to udp://10.1.0.2:4286      before it: nine rates up to 1 Gbit/s, 5 s each
   haul diode rehearse --to udp://10.1.0.2:4286 --least 500mbit --most 700mbit --each 1m
 
-Behind the diode it ends by itself when the other side has said that it is done, or was not heard for ten
-seconds; Ctrl-C prints what is known so far.
+Behind the diode it ends by itself when the other side has said that it is done, or was not heard
+for ten seconds; Ctrl-C prints what is known so far.
 
-Exit codes: 0 all was sent, or a rate is recommended; 1 no rate is; 2 the command cannot work as given;
-3 a key is in the way; 5 disk.";
+Exit codes: 0 all was sent, or a rate is recommended; 1 no rate is; 2 the command cannot work as
+given; 3 a key is in the way; 5 disk.";
 
 /// Before the diode: send what a receiver lacks.
 #[derive(Debug, clap::Args)]
