@@ -16,6 +16,7 @@ mod key;
 mod manifest;
 mod receive;
 mod record;
+mod rehearse;
 mod replay;
 mod resync;
 #[cfg(test)]
@@ -43,15 +44,17 @@ pub use intervals::Intervals;
 pub use key::{DiodeKey, DiodePublicKey, KeyError, TrustLine};
 pub use manifest::{Change, MOST_PAGE, Page, PageError, Told};
 pub use receive::{
-    ChannelSink, Deletes, JournalError, LinkStatus, Quarantine, ReceiveError, ReceiveOptions,
-    ReceiveStatus, Receiver, Requests, StatusHandle, TreeStatus, receiver_key,
+    ChannelSink, Deletes, HeardRehearsal, JournalError, LinkStatus, Quarantine, ReceiveError,
+    ReceiveOptions, ReceiveStatus, Receiver, RehearsalReceiver, Requests, StatusHandle, TreeStatus,
+    receiver_key,
 };
-pub use record::{Carrier, GenerationEnd, Heartbeat, Record, RecordError, Records};
+pub use record::{Carrier, GenerationEnd, Heartbeat, Record, RecordError, Records, RehearsalStep};
+pub use rehearse::{Advice, BufferAdvice, MOST_STEPS, Recommended, StepReport, Verdict, advise};
 pub use replay::{Replay, WINDOW};
 pub use resync::{Judge, Resync};
 pub use send::{
-    Control, EngineOptions, EpochError, Epochs, Given, Line, Request, SendError, SendEvent,
-    SendOptions, SendReport, SendStatus, Sender,
+    Control, EngineOptions, EpochError, Epochs, Given, Line, RehearseOptions, Request, SendError,
+    SendEvent, SendOptions, SendReport, SendStatus, Sender, rehearse,
 };
 pub use session::{Opener, SealError, Sealer, SessionId, SessionSecret};
 pub use shares::Shares;

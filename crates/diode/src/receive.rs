@@ -11,6 +11,7 @@ mod journal;
 mod keeper;
 mod memory;
 mod note;
+mod rehearse;
 mod sessions;
 mod spill;
 mod status;
@@ -48,6 +49,7 @@ use writer::Writer;
 
 pub use journal::JournalError;
 pub use memory::receiver_key;
+pub use rehearse::{HeardRehearsal, RehearsalReceiver};
 pub use status::{LinkStatus, ReceiveStatus, StatusHandle, TreeStatus};
 
 /// How a receiver does its work.
@@ -197,10 +199,7 @@ impl Receiver {
         if options.senders.is_empty() {
             return Err(ReceiveError::NoSender);
         }
-        let journal = Journal::open(state).map_err(|error| match error.is_open_elsewhere() {
-            true => ReceiveError::Busy,
-            false => ReceiveError::Journal(error),
-        })?;
+        let journal = open_journal(state)?;
         let memory = Memory::open(state)?;
         let tree = tree_sender(&journal, &options).map_err(ReceiveError::Journal)?;
         let line = options.senders[tree].clone();
@@ -374,6 +373,14 @@ impl Drop for Receiver {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// The journal, which nobody else has open then.
+fn open_journal(state: &Dir) -> Result<Journal, ReceiveError> {
+    Journal::open(state).map_err(|error| match error.is_open_elsewhere() {
+        true => ReceiveError::Busy,
+        false => ReceiveError::Journal(error),
+    })
 }
 
 /// Which of the senders the tree is of.

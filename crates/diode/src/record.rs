@@ -85,6 +85,8 @@ pub enum Record<'a> {
         /// Whether it ended as its sender wanted.
         is_whole: bool,
     },
+    /// How far a rehearsal is, in a frame of filler.
+    Rehearsal(RehearsalStep),
 }
 
 /// What a channel carries.
@@ -109,6 +111,32 @@ pub struct Heartbeat {
     pub rate: u64,
     /// Seconds until it scans again.
     pub next_scan_s: u32,
+}
+
+/// A step of a rehearsal: frames that mean nothing, one behind the other at one rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RehearsalStep {
+    /// Its number, from 1.
+    pub step: u16,
+    /// How many steps there will be, or were if it was stopped.
+    pub steps: u16,
+    /// Bytes per second that were asked for, with the headers of packets.
+    pub rate: u64,
+    /// The number of its first frame.
+    pub first: u64,
+    /// One more than that of its last frame; 0 while it goes on.
+    pub end: u64,
+    /// Microseconds since it began, or that it took.
+    pub micros: u64,
+    /// Bytes of a packet with its headers; 0 in a stream.
+    pub packet: u16,
+}
+
+impl RehearsalStep {
+    /// Whether this is the end of the last step.
+    pub fn is_last_end(&self) -> bool {
+        self.end != 0 && self.step == self.steps
+    }
 }
 
 /// What a generation comes to, signed by the sender.
@@ -250,6 +278,14 @@ impl Record<'_> {
                 payload.extend_from_slice(&length.to_be_bytes());
                 payload.push((!is_whole).into());
             }
+            Self::Rehearsal(step) => {
+                payload.extend_from_slice(&step.step.to_be_bytes());
+                payload.extend_from_slice(&step.steps.to_be_bytes());
+                for number in [step.rate, step.first, step.end, step.micros] {
+                    payload.extend_from_slice(&number.to_be_bytes());
+                }
+                payload.extend_from_slice(&step.packet.to_be_bytes());
+            }
         }
         let length = payload.len() - start - HEAD;
         let Ok(short) = u16::try_from(length) else {
@@ -270,6 +306,7 @@ impl Record<'_> {
             Self::ChannelData { .. } => 6,
             Self::ChannelClosed { .. } => 7,
             Self::ChannelPiece { .. } => 8,
+            Self::Rehearsal(_) => 9,
         }
     }
 }
@@ -360,6 +397,15 @@ fn read(kind: u8, mut content: Content<'_>) -> Option<Option<Record<'_>>> {
             total: u16::from_be_bytes(content.array()?),
             bytes: std::mem::take(&mut content.0),
         },
+        9 => Record::Rehearsal(RehearsalStep {
+            step: u16::from_be_bytes(content.array()?),
+            steps: u16::from_be_bytes(content.array()?),
+            rate: content.u64()?,
+            first: content.u64()?,
+            end: content.u64()?,
+            micros: content.u64()?,
+            packet: u16::from_be_bytes(content.array()?),
+        }),
         _ => return Some(None),
     };
     content.0.is_empty().then_some(Some(record))
@@ -427,6 +473,15 @@ mod tests {
                 total: 1472,
                 bytes: b"the rest",
             },
+            Record::Rehearsal(RehearsalStep {
+                step: 1,
+                steps: 9,
+                rate: 125_000_000,
+                first: 4,
+                end: 5,
+                micros: 6,
+                packet: 1500,
+            }),
         ]
     }
 

@@ -13,9 +13,11 @@ mod line;
 mod loader;
 mod outbox;
 mod pacer;
+mod rehearse;
 #[cfg(test)]
 mod rig;
 mod row;
+mod steps;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +44,7 @@ pub use control::{Control, Request, SendStatus};
 pub use engine::EngineOptions;
 pub use epoch::{EpochError, Epochs};
 pub use line::{Given, Line};
+pub use rehearse::{RehearseOptions, rehearse};
 
 /// Jobs that wait for a loader. Each may hold a pack of 1 MiB.
 const MOST_JOBS: usize = 8;

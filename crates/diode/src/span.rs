@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::block::Layout;
 
 /// The share of the repair symbols that an outage may take; the rest is for losses one by one.
-const FOR_OUTAGE: f64 = 2.0 / 3.0;
+pub(crate) const FOR_OUTAGE: f64 = 2.0 / 3.0;
 
 /// For how long the symbols of a block are spread: so that an outage of this length takes no more of them than the repair
 /// symbols replace, with a third of these to spare.

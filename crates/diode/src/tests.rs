@@ -1,5 +1,7 @@
 //! Both ends, with a link between them that loses, holds up, doubles and turns around what it carries.
 
+mod rehearse;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};

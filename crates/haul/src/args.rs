@@ -17,7 +17,7 @@ mod rules;
 
 pub use diode::{
     DiodeArguments, DiodeCommand, DiodeKeyCommand, QuarantineCommand, RecvArguments,
-    ResendArguments, SendArguments, TellingArguments,
+    RehearseArguments, ResendArguments, SendArguments, TellingArguments,
 };
 pub use rules::Rules;
 

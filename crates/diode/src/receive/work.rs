@@ -246,6 +246,8 @@ impl Work {
                     sink.take(record, self.clock.now);
                 }
             }
+            // It is for who listens to a rehearsal.
+            Record::Rehearsal(_) => {}
         }
     }
 

@@ -18,6 +18,7 @@ use crate::send::epoch::{EpochError, Epochs};
 use crate::send::line::{Given, Line};
 use crate::send::outbox::{OutBlock, Outbox};
 use crate::send::pacer::Pacer;
+use crate::send::rehearse::Conductor;
 use crate::session::{Sealer, SessionId, SessionSecret};
 use crate::shares::Shares;
 use crate::span::{Spread, span};
@@ -114,6 +115,8 @@ pub(crate) struct Engine<L> {
     batch: Vec<u8>,
     payload: Vec<u8>,
     zeros: Vec<u8>,
+    /// Says what stands in filler, and how fast it goes: there is nothing else to send then.
+    conductor: Option<Conductor>,
 }
 
 #[derive(Debug)]
@@ -192,7 +195,14 @@ impl<L: Line> Engine<L> {
             batch: Vec::new(),
             payload: Vec::new(),
             zeros,
+            conductor: None,
         })
+    }
+
+    /// Sends nothing but what this says.
+    pub(crate) fn rehearse(&mut self, conductor: Conductor) {
+        self.options.filler = true;
+        self.conductor = Some(conductor);
     }
 
     /// Sends until it is told to stop. What waits in the outbox then stays there.
@@ -387,6 +397,12 @@ impl<L: Line> Engine<L> {
             _ => {
                 self.roll = self.roll.saturating_sub(1);
                 self.payload.clear();
+                if let Some(conductor) = &mut self.conductor {
+                    let number = self.session.sealer.next_number();
+                    let most = self.line.frame_bytes() - HEADER - TAG;
+                    let rate = conductor.fill(now, number, most, &mut self.payload);
+                    self.control.set_rate(rate);
+                }
                 self.seal(Class::Filler)
             }
         };

@@ -26,6 +26,7 @@ impl DiodeArguments {
         match &self.command {
             DiodeCommand::Send(send) => send.telling.json,
             DiodeCommand::Recv(recv) => recv.telling.json,
+            DiodeCommand::Rehearse(rehearse) => rehearse.telling.json,
             DiodeCommand::Status { json, .. } => *json,
             _ => false,
         }
@@ -36,6 +37,10 @@ const DIODE_AFTER: &str = "\
 Once, by hand, both ways:
   haul diode key show                        on each machine: prints its line
   haul diode key trust 'haul-diode-1 AAAA… name'   on the other one
+
+Before the first start, to learn which --rate, --repair and --outage suit the link:
+  haul diode rehearse --from udp://0.0.0.0:4286       behind the diode
+  haul diode rehearse --to udp://10.1.0.2:4286        before it
 
 Then:
   haul diode recv --from udp://0.0.0.0:4286 --into /srv/copy      behind the diode
@@ -52,6 +57,7 @@ pub enum DiodeCommand {
     Key(DiodeKeyCommand),
     Send(Box<SendArguments>),
     Recv(Box<RecvArguments>),
+    Rehearse(Box<RehearseArguments>),
     /// Behind the diode: list what is missing, to be carried back by hand.
     Want {
         /// Write the list here; otherwise to standard output.
@@ -250,6 +256,62 @@ Examples:
   haul diode recv --from tcp://appliance:9876 --into /srv/copy --deletes after=30d
 
 Exit codes: 0 stopped by a signal; 2 the command cannot work as given; 3 a key is in the way; 5 disk.";
+
+/// Both sides: find the rate, the repair and the outage that this link carries.
+///
+/// The side before the diode sends packets that mean nothing, at one rate after the other, each higher than
+/// the one before. The side behind it counts what arrives, prints a line for each rate, and says with which
+/// options to send, and why. It sends nothing back. Keys must have been exchanged; neither a sender nor a
+/// receiver of the same --name may run meanwhile, and no file of either is touched.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = REHEARSE_AFTER,
+    group = clap::ArgGroup::new("side").required(true).args(["to", "from"])
+)]
+pub struct RehearseArguments {
+    /// Before the diode: where to, as for `haul diode send`.
+    #[arg(long, value_name = "URL")]
+    pub to: Option<diode::Address>,
+    /// Behind the diode: where from, as for `haul diode recv`.
+    #[arg(long, value_name = "URL")]
+    pub from: Option<diode::Address>,
+
+    /// With --to: the highest rate that is tried.
+    #[arg(long, value_name = "RATE", default_value = "1gbit", value_parser = units::parse_rate, conflicts_with = "from")]
+    pub most: u64,
+    /// With --to: the lowest; without it, a sixteenth of the highest.
+    #[arg(long, value_name = "RATE", value_parser = units::parse_rate, conflicts_with = "from")]
+    pub least: Option<u64>,
+    /// With --to: how many rates are tried, from the lowest to the highest by equal factors.
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..=64), conflicts_with = "from")]
+    pub steps: u16,
+    /// With --to: how long each is tried. What happens seldom is seen only in a long time.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::parse_duration, conflicts_with = "from")]
+    pub each: Duration,
+    /// With --to: bytes of a packet, with its headers: 9000 where the link has jumbo frames.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(576..=65_535), conflicts_with = "from")]
+    pub packet: u32,
+
+    /// With --from: the receive buffer that is asked for.
+    #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = units::parse_bytes, conflicts_with = "to")]
+    pub receive_buffer: u64,
+
+    /// How to tell what happens.
+    #[command(flatten)]
+    pub telling: TellingArguments,
+}
+
+const REHEARSE_AFTER: &str = "\
+Examples:
+  haul diode rehearse --from udp://0.0.0.0:4286     behind the diode; it waits for the other side
+  haul diode rehearse --to udp://10.1.0.2:4286      before it: nine rates up to 1 Gbit/s, 5 s each
+  haul diode rehearse --to udp://10.1.0.2:4286 --least 500mbit --most 700mbit --each 1m
+
+Behind the diode it ends by itself when the other side has said that it is done, or was not heard
+for ten seconds; Ctrl-C prints what is known so far.
+
+Exit codes: 0 all was sent, or a rate is recommended; 1 no rate is; 2 the command cannot work as
+given; 3 a key is in the way; 5 disk.";
 
 /// Before the diode: send what a receiver lacks.
 #[derive(Debug, clap::Args)]

@@ -5,6 +5,7 @@ mod history;
 mod home;
 mod key;
 mod recv;
+mod rehearse;
 mod send;
 mod telling;
 
@@ -29,6 +30,7 @@ pub fn run(arguments: DiodeArguments) -> Result<Code> {
         DiodeCommand::Key(command) => key::run(&home, command),
         DiodeCommand::Send(send) => send::run(&home, *send),
         DiodeCommand::Recv(recv) => recv::run(&home, *recv),
+        DiodeCommand::Rehearse(rehearse) => rehearse::run(&home, &rehearse),
         DiodeCommand::Want { out } => recv::want(&home, out.as_deref()),
         DiodeCommand::Resend(resend) => send::resend(&home, &resend),
         DiodeCommand::Rate { rate } => send::rate(&home, rate),
@@ -73,15 +75,20 @@ fn outlets(texts: &[String]) -> Result<Option<Box<dyn ChannelSink>>> {
 
 /// Names what an open database means.
 fn busy(error: anyhow::Error, what: &str) -> anyhow::Error {
-    if error
-        .chain()
-        .any(|cause| matches!(cause.downcast_ref(), Some(tree::SnapshotError::InUse { .. })))
-    {
+    if is_busy(&error) {
         return Failure::new(Code::Usage, format!("a {what} of this name runs already"))
             .hint("another diode of this machine takes another --name")
             .into();
     }
     error
+}
+
+/// Whether another process has the database open, or the state folder of a receiver.
+fn is_busy(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        matches!(cause.downcast_ref(), Some(tree::SnapshotError::InUse { .. }))
+            || matches!(cause.downcast_ref(), Some(diode::ReceiveError::Busy))
+    })
 }
 
 /// What both sides of this name say of themselves, or said for so long.

@@ -5,6 +5,7 @@ mod bounds;
 mod copy;
 mod crash;
 mod diode;
+mod diode_rehearse;
 mod doctor;
 mod errors;
 mod folders;
