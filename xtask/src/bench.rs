@@ -5,6 +5,7 @@ mod archive;
 mod contender;
 mod copy;
 mod data;
+mod diode;
 mod field;
 mod grid;
 mod machine;
@@ -18,21 +19,11 @@ mod sharing;
 mod stats;
 mod warden;
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-
-use copy::CopyBench;
-
-const USAGE: &str = "\
-usage: cargo xtask bench copy [--runs N] [--quick] [--rows ROWS] [--only PROGRAMS] [--haul FILE] [--page FILE]
-  --runs N         how often each program copies (5; 1 with --quick)
-  --quick          little data, to see that it works
-  --rows ROWS      1 to 9, scale, sharing, with commas between
-  --only PROGRAMS  haul, rsync, rsync-ssh, rsync-daemon, scp, scp-aes, qcp, rclone, uftp, bare-tls,
-                   bare-quic, cp, with commas between
-  --haul FILE      measure another build
-  --page FILE      write the page, its plots and its figures there, whatever was run";
 
 /// How often each program runs when nobody says otherwise; the median of five bears two disturbed runs.
 const DEFAULT_RUNS: usize = 5;
@@ -40,42 +31,72 @@ const DEFAULT_RUNS: usize = 5;
 /// Runs the bench that the words name.
 pub fn run(words: &[String]) -> Result<ExitCode> {
     match words.split_first() {
-        Some((name, rest)) if name == "copy" => copy::run(&parse(rest)?),
+        Some((name, rest)) if name == "copy" => {
+            copy::run(&Words::parse(rest, copy::USAGE, &["--rows", "--only"], DEFAULT_RUNS)?)
+        }
+        Some((name, rest)) if name == "diode" => {
+            diode::run(&Words::parse(rest, diode::USAGE, &["--parts"], diode::DEFAULT_RUNS)?)
+        }
         Some((name, [])) if name == warden::WORD => {
             warden::watch(std::io::stdin().lock());
             Ok(ExitCode::SUCCESS)
         }
         Some((name, rest)) if name == sharing::SINK => sharing::sink(rest),
         Some((name, rest)) if name == sharing::POUR => sharing::pour(rest),
-        Some((other, _)) => bail!("{other} is no bench\n{USAGE}"),
-        None => bail!("a bench is missing\n{USAGE}"),
+        Some((name, rest)) if name == diode::STAMP => diode::stamp(rest),
+        Some((name, rest)) if name == diode::TAKE => diode::take(rest),
+        Some((other, _)) => bail!("{other} is no bench\n{}\n{}", copy::USAGE, diode::USAGE),
+        None => bail!("a bench is missing\n{}\n{}", copy::USAGE, diode::USAGE),
     }
 }
 
-fn parse(words: &[String]) -> Result<CopyBench> {
-    let mut bench = CopyBench::default();
-    let mut runs = None;
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().context(USAGE);
-        match word.as_str() {
-            "--quick" => bench.quick = true,
-            "--haul" => bench.haul = Some(value()?.into()),
-            "--page" => bench.page = Some(value()?.into()),
-            "--rows" => bench.rows = list(value()?),
-            "--only" => bench.only = list(value()?),
-            "--runs" => {
-                let count: usize = value()?.parse().context(USAGE)?;
-                if count == 0 {
-                    bail!("at least one run is needed; {USAGE}");
+/// What the benches are told on the command line.
+#[derive(Debug, Clone, Default)]
+struct Words {
+    /// How often each program runs.
+    runs: usize,
+    /// Little data, and no page: to see that it works.
+    quick: bool,
+    /// The program to measure; none to build and measure this checkout's.
+    haul: Option<PathBuf>,
+    /// Where the page is written, whatever was run.
+    page: Option<PathBuf>,
+    /// The words of each option that takes a list of them.
+    lists: BTreeMap<String, Vec<String>>,
+}
+
+impl Words {
+    fn parse(words: &[String], usage: &'static str, lists: &[&str], runs: usize) -> Result<Self> {
+        let mut parsed = Self::default();
+        let mut told = None;
+        let mut words = words.iter();
+        while let Some(word) = words.next() {
+            let mut value = || words.next().context(usage);
+            match word.as_str() {
+                "--quick" => parsed.quick = true,
+                "--haul" => parsed.haul = Some(value()?.into()),
+                "--page" => parsed.page = Some(value()?.into()),
+                "--runs" => {
+                    let count: usize = value()?.parse().context(usage)?;
+                    if count == 0 {
+                        bail!("at least one run is needed; {usage}");
+                    }
+                    told = Some(count);
                 }
-                runs = Some(count);
+                name if lists.contains(&name) => {
+                    parsed.lists.insert(name.to_owned(), list(value()?));
+                }
+                other => bail!("{other} is unknown; {usage}"),
             }
-            other => bail!("{other} is unknown; {USAGE}"),
         }
+        parsed.runs = told.unwrap_or(if parsed.quick { 1 } else { runs });
+        Ok(parsed)
     }
-    bench.runs = runs.unwrap_or(if bench.quick { 1 } else { DEFAULT_RUNS });
-    Ok(bench)
+
+    /// The words of an option that takes a list; none if it was not given.
+    fn list(&self, name: &str) -> Vec<String> {
+        self.lists.get(name).cloned().unwrap_or_default()
+    }
 }
 
 fn list(words: &str) -> Vec<String> {

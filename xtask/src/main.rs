@@ -22,7 +22,8 @@ usage: cargo xtask COMMAND
   crash [-n N]                        kill haul N times in the middle of a copy and look at what is left
   fuzz [--seconds S] [--seed N] [--guided] [TARGET]
                                       hostile bytes for one target or for all
-  bench copy                          copies measured side by side with other programs";
+  bench copy                          copies measured side by side with other programs
+  bench diode                         what a link with no way back carries";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();

@@ -54,6 +54,10 @@ pub struct PairOptions {
     pub seed: u64,
     /// Set in both namespaces, such as `net.ipv4.tcp_congestion_control` and `cubic`.
     pub sysctls: Vec<(String, String)>,
+    /// As across a diode, B need not send anything, and what is sent to A in vain does not arrive: there is
+    /// no IPv6, and A knows the link address of B, but B has none of A. So [`Pair::sent`] of B counts what
+    /// programs there send, and nothing else.
+    pub one_way: bool,
 }
 
 impl Default for PairOptions {
@@ -65,6 +69,7 @@ impl Default for PairOptions {
             mtu: 1500,
             seed: 1,
             sysctls: Vec::new(),
+            one_way: false,
         }
     }
 }
@@ -174,10 +179,15 @@ impl Pair {
             return Err(PairError::Mtu { mtu: options.mtu });
         }
         let [a, b] = options.names.clone().unwrap_or_else(fresh_names);
+        let mut sysctls = options.sysctls;
+        if options.one_way {
+            let without = |which: &str| format!("net.ipv6.conf.{which}.disable_ipv6");
+            sysctls.extend(["all", "default"].map(|which| (without(which), "1".to_owned())));
+        }
         // Each exists before the next step, so that an error on the way removes it.
         let ends = [Namespace::create(a)?, Namespace::create(b)?];
         for end in &ends {
-            end.set(&options.sysctls)?;
+            end.set(&sysctls)?;
         }
         let (link, settings) = match options.model {
             None => {
@@ -190,7 +200,11 @@ impl Pair {
             }
         };
         for (end, addresses) in ends.iter().zip(ADDRESSES) {
-            end.configure(options.mtu, addresses)?;
+            end.configure(options.mtu, addresses, !options.one_way)?;
+        }
+        if options.one_way && settings.is_none() {
+            ends[1].answer_nobody()?;
+            ends[0].know(ADDRESSES[1].0, &ends[1].link_address()?)?;
         }
         let link = match link {
             Some((devices, settings)) => {
@@ -281,6 +295,13 @@ impl Pair {
             link.end();
         }
         self.stats()
+    }
+
+    /// Packets that have left an end since it was made, whoever there sent them; none if the kernel does
+    /// not tell.
+    #[must_use]
+    pub fn sent(&self, end: End) -> Option<u64> {
+        self.ends[end as usize].sent()
     }
 
     fn fixed(&self) -> PairError {

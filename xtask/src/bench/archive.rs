@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::data::Load;
+use super::diode::{DiodeChannels, DiodeGrid, DiodeMillion, DiodeRivals};
 use super::grid::{GRID, GridRow};
-use super::machine::CHANGED;
+use super::machine::{self, CHANGED};
 use super::race::{Entry, RowResult};
 use super::scale::Scale;
 use super::sharing::Shared;
@@ -21,7 +23,7 @@ pub const SCALE: &str = "scale";
 pub const SHARING: &str = "sharing";
 
 /// All parts of the page that were measured.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, Serialize, Deserialize)]
 pub struct Archive {
     /// The machine, in lines.
     pub machine: Vec<String>,
@@ -63,6 +65,57 @@ pub enum Figures {
     Scale(Scale),
     /// How a link is shared.
     Sharing(Vec<Shared>),
+    /// What a diode carries.
+    DiodeGrid(DiodeGrid),
+    /// What others carry across one.
+    DiodeRivals(DiodeRivals),
+    /// How long messages of channels take beside files.
+    DiodeChannels(Vec<DiodeChannels>),
+    /// A tree of a million files.
+    DiodeMillion(DiodeMillion),
+}
+
+/// What this run of a bench finds out, and what those before did.
+#[derive(Debug)]
+pub struct Record {
+    /// How often each program runs.
+    pub runs: usize,
+    /// Today, as year, month and day.
+    pub day: String,
+    /// The programs, with haul first.
+    pub versions: Vec<String>,
+    /// All that is known.
+    pub archive: Archive,
+}
+
+impl Record {
+    /// What is known before the first run.
+    pub fn new(runs: usize, versions: Vec<String>, archive: Archive) -> Self {
+        let day = machine::output(Command::new("date").args(["-u", "+%F"])).unwrap_or_default();
+        Self { runs, day, versions, archive }
+    }
+
+    /// Takes what was measured, in place of what was known of the same part.
+    pub fn add(&mut self, name: &str, figures: Figures, missing: Vec<String>) {
+        let (day, versions) = (self.day.clone(), self.versions.clone());
+        let part = Part { day, runs: self.runs, versions, missing, figures };
+        self.archive.parts.insert(name.to_owned(), part);
+    }
+
+    /// Whether what is measured now has changes that no commit holds.
+    pub fn is_changed(&self) -> bool {
+        self.versions.first().is_some_and(|haul| haul.contains(CHANGED))
+    }
+
+    /// Nobody can repeat what no commit holds: it is said before hours are spent, after, and on the page.
+    pub fn warn_of_changes(&self) {
+        if self.is_changed() {
+            eprintln!(
+                "\nWARNING: this tree has changes outside docs/ that are not committed.\n\
+                 WARNING: The page says so in its first lines. Commit, and measure anew.\n"
+            );
+        }
+    }
 }
 
 /// An archive whose parts may be of an older bench.

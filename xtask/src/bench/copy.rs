@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 
-use super::archive::{Archive, Figures, SCALE, SHARING};
+use super::archive::{Archive, Figures, Record, SCALE, SHARING};
 use super::contender::Program;
 use super::data::Place;
 use super::field::Programs;
@@ -16,7 +16,7 @@ use super::grid::{GRID, GridRow};
 use super::page::Report;
 use super::race::{Bench, RowResult};
 use super::warden::{Sysctl, Warden, sysctl_path};
-use super::{machine, scale, sharing};
+use super::{Words, machine, scale, sharing};
 use crate::steps;
 
 /// Where the figures are kept.
@@ -25,26 +25,48 @@ const PAGE: &str = "docs/benchmarks.md";
 /// The kernel lets namespaces use these only.
 const ALLOWED: &str = "net.ipv4.tcp_allowed_congestion_control";
 
+/// How it is called.
+pub const USAGE: &str = "\
+usage: cargo xtask bench copy [--runs N] [--quick] [--rows ROWS] [--only PROGRAMS] [--haul FILE] [--page FILE]
+  --runs N         how often each program copies (5; 1 with --quick)
+  --quick          little data, to see that it works
+  --rows ROWS      1 to 9, scale, sharing, with commas between
+  --only PROGRAMS  haul, rsync, rsync-ssh, rsync-daemon, scp, scp-aes, qcp, rclone, uftp, bare-tls,
+                   bare-quic, cp, with commas between
+  --haul FILE      measure another build
+  --page FILE      write the page, its plots and its figures there, whatever was run";
+
 /// What to run.
 #[derive(Debug, Clone, Default)]
-pub struct CopyBench {
+struct CopyBench {
     /// How often each program copies.
-    pub runs: usize,
+    runs: usize,
     /// Little data, and no page: to see that it works.
-    pub quick: bool,
+    quick: bool,
     /// The program to measure; none to build and measure this checkout's.
-    pub haul: Option<PathBuf>,
+    haul: Option<PathBuf>,
     /// The rows and sections, by number or by name; none for all.
-    pub rows: Vec<String>,
+    rows: Vec<String>,
     /// The programs that take part; none for all.
-    pub only: Vec<String>,
+    only: Vec<String>,
     /// Where the page is written, whatever was run.
-    pub page: Option<PathBuf>,
+    page: Option<PathBuf>,
 }
 
 impl CopyBench {
+    fn new(words: &Words) -> Self {
+        Self {
+            runs: words.runs,
+            quick: words.quick,
+            haul: words.haul.clone(),
+            rows: words.list("--rows"),
+            only: words.list("--only"),
+            page: words.page.clone(),
+        }
+    }
+
     /// Checks the words for rows and programs.
-    pub fn check(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let known = |word: &String| {
             [SCALE, SHARING].contains(&word.as_str())
                 || GRID.iter().any(|row| row.number.to_string() == *word)
@@ -69,12 +91,11 @@ impl CopyBench {
 }
 
 /// Runs the bench, prints the tables and writes the page.
-pub fn run(bench: &CopyBench) -> Result<ExitCode> {
+pub fn run(words: &Words) -> Result<ExitCode> {
+    let bench = CopyBench::new(words);
     bench.check()?;
-    if machine::output(Command::new("id").arg("-u"))? != "0" {
-        bail!("network namespaces need root: run this bench as root");
-    }
-    machine::install_rivals();
+    machine::need_root()?;
+    machine::install(&machine::RIVALS);
     let programs = programs(bench.haul.as_deref())?;
     let warden = Warden::start()?;
     let rows = GRID.iter().filter(|row| bench.wants(&row.number.to_string()));
@@ -91,7 +112,7 @@ pub fn run(bench: &CopyBench) -> Result<ExitCode> {
         None => Archive { machine, disk, ..Archive::default() },
     };
     let mut course = Course {
-        report: Report::new(bench.runs, &programs, archive),
+        report: Report::new(Record::new(bench.runs, machine::versions(&programs), archive)),
         page,
         everywhere: Vec::new(),
         failed: false,
@@ -151,13 +172,9 @@ struct Course {
 }
 
 impl Course {
-    /// Nobody can repeat what no commit holds: it is said before hours are spent, after, and on the page.
     fn warn_of_changes(&self) {
-        if self.page.is_some() && self.report.is_changed() {
-            eprintln!(
-                "\nWARNING: this tree has changes outside docs/ that are not committed.\n\
-                 WARNING: The page says so in its first lines. Commit, and measure anew.\n"
-            );
+        if self.page.is_some() {
+            self.report.record.warn_of_changes();
         }
     }
 
@@ -165,7 +182,7 @@ impl Course {
     fn take(&mut self, name: &str, figures: Figures, mut missing: Vec<String>) -> Result<()> {
         self.failed |= missing.iter().any(|reason| reason.starts_with("haul"));
         missing.extend(self.everywhere.iter().cloned());
-        self.report.add(name, figures, missing);
+        self.report.record.add(name, figures, missing);
         match &self.page {
             Some(page) => self.report.write(page),
             None => Ok(()),
@@ -189,21 +206,30 @@ fn allow_congestion(warden: &Warden, missing: &mut Vec<String>) -> Result<Sysctl
     warden.sysctl(ALLOWED, &words.join(" "))
 }
 
-/// Where haul and the bare senders are, after they were built, and qcp, if it is to be had.
-fn programs(given: Option<&Path>) -> Result<Programs> {
-    if given.is_none() {
-        steps::succeed(steps::cargo(&["build", "--release", "--quiet", "-p", "haul"]))?;
-    }
-    let bare = ["build", "--release", "--quiet", "-p", "link", "--examples"];
-    steps::succeed(steps::cargo(&bare))?;
+/// Where cargo builds.
+pub(super) fn build_folder() -> Result<PathBuf> {
     // Wherever cargo builds to, this program is there too, as `debug/xtask` or `release/xtask`.
     let program = std::env::current_exe().context("find this program")?;
     let folder = program.ancestors().nth(2).context("this program is not where cargo builds")?;
-    let haul = match given {
-        // The current folder is that of the user, and `fs::canonicalize` says too if it is not there.
-        Some(path) => fs::canonicalize(path).with_context(|| format!("find {}", path.display()))?,
-        None => folder.join("release/haul"),
-    };
+    Ok(folder.to_owned())
+}
+
+/// Where haul is: another build, or this checkout's, after it was built.
+pub(super) fn haul(given: Option<&Path>) -> Result<PathBuf> {
+    // The current folder is that of the user, and `fs::canonicalize` says too if it is not there.
+    if let Some(path) = given {
+        return fs::canonicalize(path).with_context(|| format!("find {}", path.display()));
+    }
+    steps::succeed(steps::cargo(&["build", "--release", "--quiet", "-p", "haul"]))?;
+    Ok(build_folder()?.join("release/haul"))
+}
+
+/// Where haul and the bare senders are, after they were built, and qcp, if it is to be had.
+fn programs(given: Option<&Path>) -> Result<Programs> {
+    let haul = haul(given)?;
+    let bare = ["build", "--release", "--quiet", "-p", "link", "--examples"];
+    steps::succeed(steps::cargo(&bare))?;
+    let folder = build_folder()?;
     let bare_quic = folder.join("release/examples/bare_sender");
     let bare_tls = folder.join("release/examples/bare_tls");
     for path in [&haul, &bare_quic, &bare_tls] {

@@ -2,7 +2,7 @@
 //! programs, because the folders of system programs are not in every user's PATH.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,9 @@ use crate::tools;
 
 /// Behind the commit in haul's version when the tree has changes that no commit holds.
 pub const CHANGED: &str = " and changes";
+
+/// The load of a machine that does next to nothing. What a bench itself did a moment ago counts too.
+const QUIET: f64 = 1.5;
 
 /// Where a program is.
 pub fn find(program: &str) -> Option<PathBuf> {
@@ -30,18 +33,19 @@ pub fn sysctl(key: &str) -> Option<String> {
     Some(text.trim().to_owned())
 }
 
-/// Installs what copies are compared with, where that may be done. What is missing after that is said by
-/// whoever looks for it.
-pub fn install_rivals() {
-    const PACKAGES: [(&str, &str); 6] = [
-        ("rsync", "rsync"),
-        ("ssh", "openssh-client"),
-        ("sshd", "openssh-server"),
-        ("rclone", "rclone"),
-        ("uftp", "uftp"),
-        ("ping", "iputils-ping"),
-    ];
-    let missing: Vec<&str> = PACKAGES
+/// What copies are compared with, and the Debian packages that hold it.
+pub const RIVALS: [(&str, &str); 6] = [
+    ("rsync", "rsync"),
+    ("ssh", "openssh-client"),
+    ("sshd", "openssh-server"),
+    ("rclone", "rclone"),
+    ("uftp", "uftp"),
+    ("ping", "iputils-ping"),
+];
+
+/// Installs programs, where that may be done. What is missing after that is said by whoever looks for it.
+pub fn install(programs: &[(&str, &str)]) {
+    let missing: Vec<&str> = programs
         .iter()
         .filter(|(program, _)| find(program).is_none())
         .map(|(_, package)| *package)
@@ -52,6 +56,14 @@ pub fn install_rivals() {
     if let Err(error) = tools::install(&missing) {
         eprintln!("warning: {error:#}");
     }
+}
+
+/// Only root may make network namespaces.
+pub fn need_root() -> Result<()> {
+    if output(Command::new("id").arg("-u"))? != "0" {
+        bail!("network namespaces need root: run this bench as root");
+    }
+    Ok(())
 }
 
 /// What a command prints, without the blanks around it; a failure is an error.
@@ -95,17 +107,16 @@ pub fn describe() -> Vec<String> {
     ]
 }
 
+/// How many programs want to run, on average of the last minute, where that disturbs what is measured.
+pub fn load() -> Option<String> {
+    let text = fs::read_to_string("/proc/loadavg").ok()?;
+    let load: f64 = text.split_whitespace().next()?.parse().ok()?;
+    (load > QUIET).then(|| format!("a load of {load} in the minute before"))
+}
+
 /// The versions of the programs that are there.
 pub fn versions(programs: &Programs) -> Vec<String> {
-    let mut versions = vec![first_line(Command::new(&programs.haul).arg("--version"))];
-    let commit = first_line(Command::new("git").args(["rev-parse", "--short", "HEAD"]));
-    if !commit.is_empty() {
-        let mut status = Command::new("git");
-        status.args(["status", "--porcelain"]).current_dir(crate::steps::root());
-        let changed = output(&mut status).is_ok_and(|text| has_changes(&text));
-        versions[0] += &format!(" ({commit}{})", if changed { CHANGED } else { "" });
-    }
-    versions.push(first_line(Command::new("rustc").arg("--version")));
+    let mut versions = versions_of_haul(&programs.haul);
     // ssh prints its version to standard error.
     versions.push(first_line(Command::new("ssh").arg("-V")));
     for program in ["rsync", "rclone", "cp"] {
@@ -114,11 +125,32 @@ pub fn versions(programs: &Programs) -> Vec<String> {
     if let Some(qcp) = &programs.qcp {
         versions.push(first_line(Command::new(qcp).arg("--version")));
     }
-    // It has no word for its version.
-    let uftp = first_line(Command::new("dpkg-query").args(["-W", "-f", "uftp ${Version}", "uftp"]));
-    versions.push(uftp);
+    versions.push(version_of_package("uftp"));
     versions.retain(|version| !version.is_empty());
     versions
+}
+
+/// The versions of haul, with its commit, and of what it was built with.
+pub fn versions_of_haul(haul: &Path) -> Vec<String> {
+    let mut version = first_line(Command::new(haul).arg("--version"));
+    let commit = first_line(Command::new("git").args(["rev-parse", "--short", "HEAD"]));
+    if !commit.is_empty() {
+        let mut status = Command::new("git");
+        status.args(["status", "--porcelain"]).current_dir(crate::steps::root());
+        let changed = output(&mut status).is_ok_and(|text| has_changes(&text));
+        version += &format!(" ({commit}{})", if changed { CHANGED } else { "" });
+    }
+    vec![version, first_line(Command::new("rustc").arg("--version"))]
+}
+
+/// The version of a program that has no word for it, as Debian knows it; nothing if it does not.
+pub fn version_of_package(package: &str) -> String {
+    let format = format!("{package} ${{Version}}");
+    let Ok(output) = Command::new("dpkg-query").args(["-W", "-f", &format, package]).output()
+    else {
+        return String::new();
+    };
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// Whether what `git status --porcelain` says is more than pages of the documentation, which no figure

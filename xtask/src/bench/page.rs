@@ -8,14 +8,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::archive::{Archive, Figures, Part, SCALE, SHARING};
-use super::field::Programs;
+use super::archive::{Archive, Record, SCALE, SHARING};
 use super::grid::GRID;
-use super::machine;
 use super::plot::Plot;
 use super::race::RowResult;
 
-mod cells;
+pub mod cells;
 mod growth;
 mod plots;
 mod rivals;
@@ -30,36 +28,17 @@ use rows::{section, summary, table};
 use shares::{sharing_plot, sharing_section};
 use words::{HOW, REPEAT};
 
-/// All that this run of the bench, and those before, found out.
+/// The pages of this run of the bench, and of those before.
 #[derive(Debug)]
 pub struct Report {
-    runs: usize,
-    day: String,
-    versions: Vec<String>,
-    archive: Archive,
+    /// What was found out.
+    pub record: Record,
 }
 
 impl Report {
     /// What is known before the first run.
-    pub fn new(runs: usize, programs: &Programs, archive: Archive) -> Self {
-        Self {
-            runs,
-            day: machine::output(Command::new("date").args(["-u", "+%F"])).unwrap_or_default(),
-            versions: machine::versions(programs),
-            archive,
-        }
-    }
-
-    /// Takes what was measured, in place of what was known of the same part.
-    pub fn add(&mut self, name: &str, figures: Figures, missing: Vec<String>) {
-        let (day, versions) = (self.day.clone(), self.versions.clone());
-        let part = Part { day, runs: self.runs, versions, missing, figures };
-        self.archive.parts.insert(name.to_owned(), part);
-    }
-
-    /// Whether what is measured now has changes that no commit holds.
-    pub fn is_changed(&self) -> bool {
-        self.versions.first().is_some_and(|haul| haul.contains(machine::CHANGED))
+    pub fn new(record: Record) -> Self {
+        Self { record }
     }
 
     /// One row with what is needed to read it.
@@ -69,14 +48,14 @@ impl Report {
             "\n{}. {}, median of {} [range]\n\n{}",
             row.number,
             row.title(),
-            self.runs,
+            self.record.runs,
             table(result)
         )
     }
 
     /// Writes the page, its figures beside it, and its plots into a folder beside it.
     pub fn write(&self, page: &Path) -> Result<()> {
-        self.archive.write(&page.with_extension("json"))?;
+        self.record.archive.write(&page.with_extension("json"))?;
         let plots = page.parent().unwrap_or(Path::new("")).join("plots");
         fs::create_dir_all(&plots).with_context(|| format!("make {}", plots.display()))?;
         for (name, plot) in self.plots() {
@@ -93,11 +72,11 @@ impl Report {
              against other programs on nine rows of links and work, says where another one is better, and \
              shows how haul's cost grows and how it shares a link. The figures of single runs are in \
              [benchmarks.json](benchmarks.json).\n\n",
-            self.day
+            self.record.day
         );
-        let rows = self.archive.rows();
-        page += &changed(&self.archive);
-        page += &lacking(&self.archive);
+        let rows = self.record.archive.rows();
+        page += &changed(&self.record.archive, title);
+        page += &lacking(&self.record.archive);
         if !rows.is_empty() {
             page += &summary(&rows);
             page += &better_rivals(&rows);
@@ -106,37 +85,42 @@ impl Report {
         let _ = write!(
             page,
             "- Source and target lie on {}.\n\n## Machine and programs\n\n",
-            self.archive.disk
+            self.record.archive.disk
         );
-        for line in &self.archive.machine {
+        for line in &self.record.archive.machine {
             let _ = writeln!(page, "- {line}");
         }
-        for line in self.archive.lines(|part| part.versions.get(1..).unwrap_or_default()) {
+        for line in self.record.archive.lines(|part| part.versions.get(1..).unwrap_or_default()) {
             let _ = writeln!(page, "- {line}");
         }
-        for reason in self.archive.lines(|part| &part.missing) {
+        for reason in self.record.archive.lines(|part| &part.missing) {
             let _ = writeln!(page, "- Without figures: {}", reason.replace('\n', " "));
         }
         for result in &rows {
-            page += &section(result, &self.archive.origin(&result.row.number.to_string()));
+            page += &section(result, &self.record.archive.origin(&result.row.number.to_string()));
         }
-        let of = |name| self.archive.origin(name);
-        page += &self.archive.scale().map(|it| scale_section(it, &of(SCALE))).unwrap_or_default();
-        let sharing = self.archive.sharing().map(|it| sharing_section(it, &of(SHARING)));
+        let of = |name| self.record.archive.origin(name);
+        page += &self
+            .record
+            .archive
+            .scale()
+            .map(|it| scale_section(it, &of(SCALE)))
+            .unwrap_or_default();
+        let sharing = self.record.archive.sharing().map(|it| sharing_section(it, &of(SHARING)));
         page + &sharing.unwrap_or_default() + REPEAT
     }
 
     fn plots(&self) -> Vec<(String, Plot)> {
-        let (mut plots, rows) = (Vec::new(), self.archive.rows());
+        let (mut plots, rows) = (Vec::new(), self.record.archive.rows());
         if !rows.is_empty() {
             plots.push(("summary.svg".to_owned(), summary_plot(&rows)));
         }
         for result in &rows {
             plots.push((format!("row-{}.svg", result.row.number), row_plot(result)));
         }
-        let scale = self.archive.scale().map(scale_plot);
+        let scale = self.record.archive.scale().map(scale_plot);
         plots.extend(scale.map(|plot| ("scale.svg".to_owned(), plot)));
-        let sharing = self.archive.sharing().map(sharing_plot);
+        let sharing = self.record.archive.sharing().map(sharing_plot);
         plots.extend(sharing.map(|plot| ("sharing.svg".to_owned(), plot)));
         plots
     }
@@ -160,7 +144,7 @@ fn lacking(archive: &Archive) -> String {
 }
 
 /// Says of which parts nobody can get the program again; nothing if there are none.
-fn changed(archive: &Archive) -> String {
+pub fn changed(archive: &Archive, title: impl Fn(&str) -> String) -> String {
     let names: Vec<String> = archive.changed().into_iter().map(title).collect();
     match names.is_empty() {
         true => String::new(),

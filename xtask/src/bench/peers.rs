@@ -231,6 +231,6 @@ pub fn wait_for<T>(
 }
 
 /// Whether a log has a text in it.
-fn says(log: &Path, text: &str) -> Option<()> {
+pub fn says(log: &Path, text: &str) -> Option<()> {
     fs::read_to_string(log).ok()?.contains(text).then_some(())
 }

@@ -73,6 +73,7 @@ impl Namespace {
         &self,
         mtu: usize,
         (v4, v6): (Ipv4Addr, Ipv6Addr),
+        with_v6: bool,
     ) -> Result<(), PairError> {
         let mut batch = format!(
             "link set lo up\n\
@@ -80,7 +81,7 @@ impl Namespace {
              address add {v4}/24 dev {DEVICE}\n\
              route add 0.0.0.0/0 dev {DEVICE}\n"
         );
-        if mtu >= IPV6_MTU {
+        if with_v6 && mtu >= IPV6_MTU {
             batch +=
                 &format!("address add {v6}/64 dev {DEVICE} nodad\nroute add ::/0 dev {DEVICE}\n");
         }
@@ -88,12 +89,44 @@ impl Namespace {
         Ok(())
     }
 
+    /// Neither asks for link addresses nor says its own.
+    pub(super) fn answer_nobody(&self) -> Result<(), PairError> {
+        ip(&["-n", &self.name, "link", "set", DEVICE, "arp", "off"], "")?;
+        Ok(())
+    }
+
+    /// The link address of its device.
+    pub(super) fn link_address(&self) -> Result<String, PairError> {
+        let words = ["-n", &self.name, "-j", "link", "show", DEVICE];
+        let json = ip(&words, "")?;
+        let address = json.split_once("\"address\":\"").and_then(|(_, rest)| rest.split_once('"'));
+        let said = || PairError::Ip { words: words.join(" "), said: json.clone() };
+        address.map(|(address, _)| address.to_owned()).ok_or_else(said)
+    }
+
+    /// Need not ask for the link address of another end.
+    pub(super) fn know(&self, other: Ipv4Addr, address: &str) -> Result<(), PairError> {
+        let other = other.to_string();
+        let words = ["neighbour", "replace", &other, "lladdr", address, "dev", DEVICE];
+        ip(&[&["-n", &self.name][..], &words, &["nud", "permanent"]].concat(), "")?;
+        Ok(())
+    }
+
     /// Packets that the kernel dropped because nobody read them in time; none if it does not tell.
     pub(super) fn unread(&self) -> Option<u64> {
+        self.transmit("dropped")
+    }
+
+    /// Packets that have left; none if the kernel does not tell.
+    pub(super) fn sent(&self) -> Option<u64> {
+        self.transmit("packets")
+    }
+
+    fn transmit(&self, count: &str) -> Option<u64> {
         let json = ip(&["-n", &self.name, "-s", "-j", "link", "show", DEVICE], "").ok()?;
         let (_, sent) = json.split_once("\"tx\":")?;
-        let (_, dropped) = sent.split_once("\"dropped\":")?;
-        dropped.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        let (_, value) = sent.split_once(&format!("\"{count}\":"))?;
+        value.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
     }
 
     /// Does something in a thread that has moved into the namespace, and ends with it: what a thread

@@ -201,6 +201,23 @@ fn needs_tun_a_clean_joint_is_no_model() {
 }
 
 #[test]
+fn needs_tun_nothing_leaves_the_far_end_of_one_way_but_what_is_sent_there() {
+    let pair =
+        Pair::start(PairOptions { model: None, one_way: true, ..PairOptions::default() }).unwrap();
+    let (from, to) = udp(&pair);
+    for _ in 0..100 {
+        from.send(b"there").unwrap();
+        assert_eq!(to.recv(&mut [0; 100]).unwrap(), 5);
+    }
+    assert_eq!((pair.sent(End::A), pair.sent(End::B)), (Some(100), Some(0)));
+    to.send_to(b"back", from.local_addr().unwrap()).unwrap();
+    assert_eq!(pair.sent(End::B), Some(1));
+    let wait = Some(Duration::from_millis(200));
+    from.set_read_timeout(wait).unwrap();
+    assert!(from.recv(&mut [0; 100]).is_err());
+}
+
+#[test]
 fn needs_tun_a_name_that_is_taken_is_left_alone() {
     let taken = pair(Settings::default());
     let names = Some([taken.name(End::B).to_owned(), "unused".to_owned()]);

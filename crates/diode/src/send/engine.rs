@@ -312,7 +312,7 @@ impl<L: Line> Engine<L> {
         }
     }
 
-    fn heartbeat(&mut self) {
+    fn beat(&mut self) {
         let beat = Heartbeat {
             time_ms: now_ms(),
             generation: self.control.generation(),
@@ -324,6 +324,10 @@ impl<L: Line> Engine<L> {
         if Record::Heartbeat(beat).encode(&mut record).is_ok() {
             self.records.push_back(record);
         }
+    }
+
+    fn heartbeat(&mut self) {
+        self.beat();
         // Those that are said at once are not pushed out by others.
         let busy = self.ends.iter().filter(|(_, left)| *left > 0).count();
         for end in self.control.take_ends(MOST_ENDS.saturating_sub(busy)) {
@@ -529,6 +533,8 @@ impl<L: Line> Engine<L> {
         let new = self.control.take_ends(usize::MAX);
         self.ends.extend(new.into_iter().map(|end| (end, SAID_AT_ONCE)));
         for _ in 0..LAST_TIMES {
+            // The other side knows then what it has lost since the last second began.
+            self.beat();
             let last = self.ends.len().saturating_sub(LAST_ENDS);
             let ends = self.ends.iter().skip(last).map(|(end, _)| end.clone());
             self.records.extend(ends.chain([record.clone()]));

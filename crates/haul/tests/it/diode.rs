@@ -3,103 +3,14 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use serde_json::Value;
-use testkit::daemon::{Machine, Running};
-use testkit::tree::{Growth, Random, Scratch, differences, write};
+use testkit::tree::{Growth, Random, Scratch, write};
 
+use crate::across::{Diode, PATIENCE};
 use crate::pair::machine;
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Two machines that trust each other, and a tree on the one before the diode.
-struct Diode {
-    scratch: Scratch,
-    low: Machine,
-    high: Machine,
-    port: u16,
-}
-
-impl Diode {
-    fn new(name: &str) -> Self {
-        let scratch = Scratch::new(name);
-        let (low, high) = (machine(scratch.join("low")), machine(scratch.join("high")));
-        let line = |machine: &Machine| machine.run(["diode", "key", "show"]).expect_code(0).text();
-        high.run(["diode", "key", "trust", line(&low).trim()]).expect_code(0);
-        low.run(["diode", "key", "trust", line(&high).trim()]).expect_code(0);
-        // Free a moment ago, which is all that can be had.
-        let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        scratch.folder("tree");
-        Self { scratch, low, high, port }
-    }
-
-    fn tree(&self) -> PathBuf {
-        self.scratch.join("tree")
-    }
-
-    fn copy(&self) -> PathBuf {
-        self.scratch.join("copy")
-    }
-
-    fn receive_from(&self, url: &str, options: &[&str]) -> Running {
-        let copy = self.copy();
-        let mut words = vec!["diode", "recv", "--from", url, "--into", copy.to_str().unwrap()];
-        words.extend(options);
-        let running = Running::start(self.high.command(words));
-        self.wait("the receiver answers", |status| status["recv"].is_object());
-        running
-    }
-
-    fn receive(&self) -> Running {
-        self.receive_from(&format!("udp://127.0.0.1:{}", self.port), &[])
-    }
-
-    fn send(&self, options: &[&str]) -> Running {
-        let (tree, url) = (self.tree(), format!("udp://127.0.0.1:{}", self.port));
-        let mut words = vec!["diode", "send", tree.to_str().unwrap(), "--to", &url];
-        words.extend(["--rate", "40MB", "--settle", "20ms"]);
-        words.extend(options);
-        Running::start(self.low.command(words))
-    }
-
-    fn status(machine: &Machine) -> Value {
-        let ended = machine.run(["diode", "status", "--json"]).expect_code(0);
-        serde_json::from_str(&ended.last_line()).unwrap()
-    }
-
-    /// Waits until the receiver's side says so.
-    fn wait(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
-        let began = Instant::now();
-        loop {
-            let status = Self::status(&self.high);
-            if is_so(&status) {
-                return;
-            }
-            assert!(began.elapsed() < PATIENCE, "{what}: {status:#}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-
-    /// Waits until the trees are the same.
-    fn wait_same(&self) {
-        let began = Instant::now();
-        loop {
-            let differs = differences(&self.tree(), &self.copy());
-            let differs: Vec<_> = differs.iter().filter(|line| !line.contains(".haul")).collect();
-            if differs.is_empty() {
-                return;
-            }
-            let status = Self::status(&self.high);
-            assert!(began.elapsed() < PATIENCE, "{differs:#?}\n{status:#}");
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
 
 #[test]
 fn a_tree_its_changes_and_both_ends_killed() {
@@ -130,19 +41,7 @@ fn a_tree_its_changes_and_both_ends_killed() {
     let sender = diode.send(&[]);
     diode.wait("the sender is heard", |status| status["recv"]["sender"].is_object());
     diode.low.run(["diode", "resend", "--full"]).expect_code(0);
-    let began = Instant::now();
-    loop {
-        let list = diode.scratch.join("list");
-        diode.high.run(["diode", "want", "--out", list.to_str().unwrap()]).expect_code(0);
-        diode.low.run(["diode", "resend", list.to_str().unwrap()]).expect_code(0);
-        std::thread::sleep(Duration::from_millis(700));
-        let status = Diode::status(&diode.high);
-        let differs = differences(&diode.tree(), &diode.copy());
-        if differs.iter().all(|line| line.contains(".haul")) {
-            break;
-        }
-        assert!(began.elapsed() < PATIENCE, "{differs:#?}\n{status:#}");
-    }
+    diode.heal();
     drop((sender, receiver));
 }
 
@@ -202,7 +101,7 @@ fn streams_pass_while_files_flow() {
     ];
     let into = [format!("feed=tcp://{free}"), format!("log=udp://{free_udp}")];
     let receiver = diode.receive_from(
-        &format!("udp://127.0.0.1:{}", diode.port),
+        &format!("udp://{}", diode.address),
         &["--channel", &out[0], "--channel", &out[1]],
     );
     let sender = diode.send(&["--channel", &into[0], "--channel", &into[1]]);

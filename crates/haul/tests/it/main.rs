@@ -1,11 +1,13 @@
 //! The real program, end to end: copies between machines of their own on the loopback, every error that a
 //! user can meet, links that misbehave, and crashes. One program, because linking is what costs.
 
+mod across;
 mod bounds;
 mod copy;
 mod crash;
 mod diode;
 mod diode_rehearse;
+mod diode_oneway;
 mod doctor;
 mod errors;
 mod folders;

@@ -1,8 +1,10 @@
 use super::rows::verdict;
 use super::*;
+use crate::bench::archive::{Figures, Part};
 use crate::bench::contender::{Congestion, Contender, Program};
 use crate::bench::data::Load;
 use crate::bench::grid::{Aim, AsWhat, GridRow};
+use crate::bench::machine;
 use crate::bench::race::{Entry, Measurement, Stopped};
 use crate::bench::scale::Scale;
 
@@ -120,21 +122,21 @@ fn growth_of_other_files_is_not_measured() {
 #[test]
 fn parts_that_no_commit_holds_are_named_loudly() {
     let mut archive = archive();
-    assert_eq!(changed(&archive), "");
+    assert_eq!(changed(&archive, title), "");
     for name in ["3", SHARING] {
         archive.parts.get_mut(name).unwrap().versions[0] = "haul 1 (abc and changes)".to_owned();
     }
-    let said = changed(&archive);
+    let said = changed(&archive, title);
     assert!(
         said.starts_with("**Warning") && said.contains("row 3, how a link is shared"),
         "{said}"
     );
-    let report =
-        Report { runs: 5, day: String::new(), versions: vec!["haul 1 (abc)".to_owned()], archive };
+    let versions = |of: &str| vec![of.to_owned()];
+    let report = Report::new(Record::new(5, versions("haul 1 (abc)"), archive.clone()));
     let page = report.page();
     let (warning, summary) = (page.find("**Warning"), page.find("## Summary"));
     assert!(warning.is_some() && warning < summary, "{page}");
-    assert!(!report.is_changed());
-    let versions = vec![format!("haul 1 (abc{})", machine::CHANGED)];
-    assert!(Report { versions, ..report }.is_changed());
+    assert!(!report.record.is_changed());
+    let changed = format!("haul 1 (abc{})", machine::CHANGED);
+    assert!(Record::new(5, versions(&changed), archive).is_changed());
 }

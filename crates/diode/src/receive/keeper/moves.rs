@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use files::{Kind, RelPath};
 
-use super::{Keeper, Result};
+use super::{Keeper, Result, count_down};
 use crate::manifest::Change;
 use crate::receive::journal::{Entry, What};
 
@@ -85,10 +85,26 @@ impl Keeper {
         loop {
             let moved = self.tx().below(from, None, BATCH)?;
             if moved.is_empty() {
-                return Ok(());
+                break;
             }
             for (path, entry) in moved {
                 self.rename_row(from, to, &path, &entry)?;
+            }
+        }
+        // What is to be removed, and is still there, has gone along with the folder that it is in.
+        loop {
+            let doomed = self.tx().doomed_below(from, BATCH)?;
+            if doomed.is_empty() {
+                return Ok(());
+            }
+            for (path, generation) in doomed {
+                self.tx().spare(&path)?;
+                let Ok(new) = new_path(from, to, &path) else {
+                    count_down(&mut self.doomed, generation);
+                    continue;
+                };
+                self.spare(&new)?;
+                self.tx().doom(&new, generation)?;
             }
         }
     }
@@ -102,8 +118,7 @@ impl Keeper {
     ) -> Result {
         let tx = self.tx();
         tx.remove_entry(path)?;
-        let tail = path.as_bytes()[from.as_bytes().len()..].strip_prefix(b"/").unwrap_or_default();
-        let new = RelPath::parse(tail).and_then(|tail| to.join_path(&tail));
+        let new = new_path(from, to, path);
         let wanted = Self::wanted_row(path, entry);
         let generation = match &wanted {
             Some(wanted) => tx.unwant(wanted.object, wanted.offset, path)?,
@@ -127,6 +142,12 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// Where a path is once `from`, at it or above it, has become `to`.
+fn new_path(from: &RelPath, to: &RelPath, path: &RelPath) -> Result<RelPath, files::NameError> {
+    let tail = path.as_bytes()[from.as_bytes().len()..].strip_prefix(b"/").unwrap_or_default();
+    RelPath::parse(tail).and_then(|tail| to.join_path(&tail))
 }
 
 fn pairs(batch: &[Change]) -> impl Iterator<Item = (&RelPath, &RelPath)> {

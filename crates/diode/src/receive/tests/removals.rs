@@ -99,6 +99,32 @@ fn nothing_is_removed_before_what_comes_with_it() {
 }
 
 #[test]
+fn what_is_to_be_removed_goes_along_with_its_folder() {
+    let mut rig = Rig::new();
+    let mut model = tree(3);
+    rig.send_generation(&model, &[], true);
+    model.remove(&path("d/sub/f001"));
+    model.insert(path("d/new"), file(&noise(9, 4000), 9));
+    let second = rig.sender.generation(model.clone(), &[], false);
+    rig.send(&second.pages.concat());
+    rig.send(&[second.end()]);
+    rig.settle();
+    // Not everything of the generation is there yet when the folder moves.
+    let model = moved(model, &path("d/sub"), &path("d/moved"));
+    let third = rig.sender.generation(model, &[("d/sub", "d/moved")], false);
+    rig.send(&third.all());
+    rig.settle();
+    // A later generation is complete, and with it goes what the one before removes.
+    assert!(!rig.tree_path().join("d/moved/f001").exists());
+    assert!(
+        rig.has_event(|event| *event == DiodeEvent::Quarantined { path: path("d/moved/f001") })
+    );
+    rig.send(&second.blocks.concat());
+    rig.settle();
+    rig.check("moved and removed");
+}
+
+#[test]
 fn the_brake_holds_back_what_would_remove_too_much() {
     for is_full in [false, true] {
         let mut rig = Rig::with(|options| options.brake_least = 20);
