@@ -4,7 +4,7 @@
 mod entries;
 mod rounds;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,7 +98,7 @@ pub(crate) struct Feed<'a> {
     under_way: HashMap<u64, UnderWay>,
     endings: Vec<Ending>,
     /// Large files that are being read or wait for it, by path.
-    reading: HashMap<RelPath, u64>,
+    reading: BTreeMap<RelPath, u64>,
     fresh: VecDeque<Job>,
     large: VecDeque<Job>,
     again: VecDeque<Job>,
@@ -153,7 +153,7 @@ impl<'a> Feed<'a> {
             last_generation: 0,
             under_way: HashMap::new(),
             endings: Vec::new(),
-            reading: HashMap::new(),
+            reading: BTreeMap::new(),
             fresh: VecDeque::new(),
             large: VecDeque::new(),
             again: VecDeque::new(),
@@ -223,6 +223,8 @@ impl<'a> Feed<'a> {
     /// Looks at the tree, or a part of it, and sends what has changed. Says where to look again, and when, if something
     /// has not settled.
     pub(crate) fn pass(&mut self, extent: &Extent) -> Result<Option<Unsettled>> {
+        // What was told since the last one is known to the next.
+        self.close_page()?;
         let options = ScanOptions {
             walk: self.options.walk.clone(),
             settle: self.options.settle,
@@ -234,6 +236,9 @@ impl<'a> Feed<'a> {
             tree::scan(&self.root, extent, snapshot, &self.scratch, &options, now, self.stop)?;
         for moved in scan.moves(self.stop)? {
             self.moved(&moved)?;
+            if self.draft.is_page() {
+                self.close_page()?;
+            }
         }
         // The changes are found in the tree as it is after the moves.
         self.close_page()?;
@@ -460,7 +465,7 @@ impl<'a> Feed<'a> {
             let class = if class == Class::Repeat { class } else { Class::Page };
             Job::Bytes { object, kind: ObjectKind::Page, bytes, class }
         } else {
-            let Some(files) = self.parts(row)? else { return self.tell_anew(object, row) };
+            let Some(files) = self.parts(object, row)? else { return self.tell_anew(object) };
             Job::Again { object, length: row.length, files, blocks, class }
         };
         self.under_way.insert(object, UnderWay { left, is_pass });
@@ -468,21 +473,18 @@ impl<'a> Feed<'a> {
         Ok(())
     }
 
-    /// The files of an object as the snapshot knows them; None if one has another content now.
-    fn parts(&self, row: &Row) -> Result<Option<Vec<Part>>> {
-        let mut parts = Vec::new();
-        for member in &row.members {
-            let known = self.ledger.snapshot().get(&member.path)?;
-            match known {
-                Some(known) if member.is_current => parts.push(Part {
-                    path: member.path.clone(),
-                    size: member.size,
-                    stamp: known.stamp,
-                }),
-                _ => return Ok(None),
+    /// The files of an object as the snapshot knows them; None if one is gone, or has another content now.
+    fn parts(&self, object: u64, row: &Row) -> Result<Option<Vec<Part>>> {
+        let (mut parts, mut end) = (Vec::new(), 0);
+        for (offset, path) in self.ledger.files_of(object)? {
+            let Some(known) = self.ledger.snapshot().get(&path)? else { return Ok(None) };
+            if offset != end {
+                return Ok(None);
             }
+            end += known.stamp.size;
+            parts.push(Part { path, size: known.stamp.size, stamp: known.stamp });
         }
-        Ok(Some(parts))
+        Ok((end == row.length).then_some(parts))
     }
 
     /// What is due goes to be read again, where there is room.

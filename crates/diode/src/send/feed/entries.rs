@@ -7,9 +7,8 @@ use super::{BULKY, Feed, MOST_LARGE, Result, SMALL, first_class};
 use crate::manifest::{Change, Told};
 use crate::send::SendError;
 use crate::send::SendEvent;
-use crate::send::ledger::member;
 use crate::send::loader::Job;
-use crate::send::row::{Note, Row};
+use crate::send::row::Note;
 use crate::symbol::ObjectKind;
 
 /// Extended attributes of an entry that take more than this are left out.
@@ -52,8 +51,16 @@ impl Feed<'_> {
         Ok(())
     }
 
+    /// Files at a path or below it that are being read are not told there.
+    fn stop_reading(&mut self, path: &RelPath) {
+        let below = self.reading.range(path..).take_while(|(reading, _)| reading.starts_with(path));
+        for path in below.map(|(reading, _)| reading.clone()).collect::<Vec<_>>() {
+            self.reading.remove(&path);
+        }
+    }
+
     fn forget(&mut self, path: RelPath) {
-        self.reading.retain(|reading, _| !reading.starts_with(&path));
+        self.stop_reading(&path);
         self.draft.batch.removes.push(path);
     }
 
@@ -61,7 +68,7 @@ impl Feed<'_> {
         self.generation();
         let (from, to) = (moved.from.clone(), moved.to.clone());
         self.draft.push(Change::Moved { from: from.clone(), to: to.clone() });
-        self.reading.retain(|reading, _| !reading.starts_with(&from));
+        self.stop_reading(&from);
         self.draft.batch.renames.push((from, to));
         Ok(())
     }
@@ -108,25 +115,22 @@ impl Feed<'_> {
         }
         let Some(content) = self.read_small(path, stamp)? else { return Ok(()) };
         self.generation();
-        if let Some(old) = note {
-            self.draft.batch.outdated.push((old.object, path.clone()));
-        }
         let note = match content.is_empty() {
             true => Note { digest: *Digest::of(b"").as_bytes(), object: 0, offset: 0 },
-            false => self.pack(path, &content)?,
+            false => self.pack(&content)?,
         };
         self.tell_file(path, stamp, note);
         Ok(())
     }
 
     /// Where a small file is in an object that goes out soon.
-    fn pack(&mut self, path: &RelPath, content: &[u8]) -> Result<Note> {
+    fn pack(&mut self, content: &[u8]) -> Result<Note> {
         if !self.draft.has_room(content.len()) {
             self.close_pack()?;
             let (object, buffer) = (self.ledger.new_object()?, self.outbox.buffer());
             self.draft.begin_pack(object, buffer);
         }
-        Ok(self.draft.pack(path, content).expect("a pack is open"))
+        Ok(self.draft.pack(content).expect("a pack is open"))
     }
 
     /// The bytes of the pack that is open go out.
@@ -214,11 +218,7 @@ impl Feed<'_> {
         digest: [u8; 32],
     ) -> Result<()> {
         self.generation();
-        let before = self.ledger.snapshot().get(&path)?;
-        if let Some(old) = before.and_then(|known| Note::decode(&known.note)) {
-            self.draft.batch.outdated.push((old.object, path.clone()));
-        }
-        self.draft.object(object, stamp.size, vec![member(&path, stamp.size)]);
+        self.draft.object(object, stamp.size);
         self.tell_file(&path, &stamp, Note { digest, object, offset: 0 });
         if self.gone_early.contains(&object) {
             // All of it had gone out before it was told.
@@ -228,17 +228,17 @@ impl Feed<'_> {
     }
 
     /// Files of an object that cannot be made again, as others in it have changed, go out in a new one.
-    pub(super) fn tell_anew(&mut self, object: u64, row: &Row) -> Result<()> {
-        for member in row.members.iter().filter(|member| member.is_current) {
-            let known = self.ledger.snapshot().get(&member.path)?;
+    pub(super) fn tell_anew(&mut self, object: u64) -> Result<()> {
+        for (_, path) in self.ledger.files_of(object)? {
+            let known = self.ledger.snapshot().get(&path)?;
             let Some(known) = known else { continue };
-            let stamp = match self.root.attributes_of(&member.path) {
+            let stamp = match self.root.attributes_of(&path) {
                 Ok(attributes) if known.stamp.is_content_of(&attributes) => {
                     Stamp::from(&attributes)
                 }
                 _ => continue,
             };
-            self.file(&member.path, &stamp, Some(known), true)?;
+            self.file(&path, &stamp, Some(known), true)?;
             if self.draft.is_page() {
                 self.close_page()?;
             }
