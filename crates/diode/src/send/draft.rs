@@ -88,9 +88,9 @@ impl Draft {
         self.entries.push(change);
     }
 
-    /// Whether the entries make a page.
+    /// Whether the entries make a page, or what is to be written with it is as much.
     pub(crate) fn is_page(&self) -> bool {
-        self.entries.len() >= ENTRIES || self.bytes >= BYTES
+        self.entries.len().max(self.batch.links.len()) >= ENTRIES || self.bytes >= BYTES
     }
 
     pub(crate) fn has_entries(&self) -> bool {
@@ -136,6 +136,11 @@ impl Draft {
 
     pub(crate) fn put(&mut self, path: &RelPath, known: Known) {
         self.batch.puts.push((path.clone(), known));
+    }
+
+    /// Another name of a file that is put as well, or was.
+    pub(crate) fn put_link(&mut self, path: &RelPath, known: Known) {
+        self.batch.links.push((path.clone(), known));
     }
 
     /// Makes a page of the entries, which goes out as this object, and the batch that belongs to it. No pack may be open.

@@ -2,6 +2,7 @@
 //! when it is due. The one thread that writes the ledger.
 
 mod entries;
+mod links;
 mod rounds;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -28,6 +29,7 @@ use crate::send::outbox::{Closed, Outbox};
 use crate::send::row::Row;
 use crate::symbol::ObjectKind;
 use crate::want::WantList;
+use links::Links;
 
 /// A file above this size is read while it is sent; below, it is packed with others.
 const SMALL: u64 = BLOCK as u64;
@@ -99,6 +101,7 @@ pub(crate) struct Feed<'a> {
     endings: Vec<Ending>,
     /// Large files that are being read or wait for it, by path.
     reading: BTreeMap<RelPath, u64>,
+    links: Links,
     fresh: VecDeque<Job>,
     large: VecDeque<Job>,
     again: VecDeque<Job>,
@@ -154,6 +157,7 @@ impl<'a> Feed<'a> {
             under_way: HashMap::new(),
             endings: Vec::new(),
             reading: BTreeMap::new(),
+            links: Links::default(),
             fresh: VecDeque::new(),
             large: VecDeque::new(),
             again: VecDeque::new(),
@@ -225,6 +229,8 @@ impl<'a> Feed<'a> {
     pub(crate) fn pass(&mut self, extent: &Extent) -> Result<Option<Unsettled>> {
         // What was told since the last one is known to the next.
         self.close_page()?;
+        self.links
+            .begin_pass(matches!(extent, Extent::All), self.ledger.snapshot().entries()? == 0);
         let options = ScanOptions {
             walk: self.options.walk.clone(),
             settle: self.options.settle,
@@ -260,6 +266,7 @@ impl<'a> Feed<'a> {
         if let Some(removed) = before {
             self.removed(removed)?;
         }
+        self.tell_late_names()?;
         self.close_page()?;
         let summary = scan.summary();
         self.control.tell(|told| {
@@ -287,6 +294,7 @@ impl<'a> Feed<'a> {
         let object = if self.draft.has_entries() { self.ledger.new_object()? } else { 0 };
         let (page, batch) = self.draft.close_page(object, &self.options.identity, self.floor)?;
         self.commit(batch)?;
+        self.links.are_written();
         if let Some(page) = page {
             self.begin_way(page.object, page.bytes.len() as u64);
             self.cutter.object(page.object, ObjectKind::Page, &page.bytes, Class::Page)?;
@@ -418,9 +426,14 @@ impl<'a> Feed<'a> {
     fn loaded(&mut self, loaded: Loaded) -> Result<()> {
         match loaded {
             Loaded::First { object, path, stamp, digest } => {
+                let names = self.links.was_read(object);
                 if self.reading.get(&path) == Some(&object) {
                     self.reading.remove(&path);
                     self.large_file(object, path, stamp, digest)?;
+                    self.tell_names(names)?;
+                } else {
+                    // The next scan tells them.
+                    self.asked_to_scan |= !names.is_empty();
                 }
             }
             Loaded::Failed { error: LoadError::Stopped, .. } => return Err(SendError::Stopped),
@@ -429,8 +442,11 @@ impl<'a> Feed<'a> {
                 for ending in &mut self.endings {
                     ending.waiting.remove(&object);
                 }
-                if is_first && self.reading.get(&path) == Some(&object) {
-                    self.reading.remove(&path);
+                if is_first {
+                    self.links.was_read(object);
+                    if self.reading.get(&path) == Some(&object) {
+                        self.reading.remove(&path);
+                    }
                 }
                 // What has changed is found by the next scan, which sends it anew.
                 if !matches!(error, LoadError::Changed) {

@@ -14,7 +14,7 @@ use tree::{Known, Snapshot, SnapshotError};
 use crate::send::row::{GenerationRow, Row};
 use crate::symbol::ObjectKind;
 
-use books::{Books, DUE, OBJECTS, PLACES};
+use books::{Books, DUE, NAMES, OBJECTS, PLACES, names_of};
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("diode meta");
 const PAGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("diode pages");
@@ -74,6 +74,8 @@ pub(crate) struct Batch {
     /// What is gone, with all below.
     pub(crate) removes: Vec<RelPath>,
     pub(crate) puts: Vec<(RelPath, Known)>,
+    /// More names of files that are known or among these.
+    pub(crate) links: Vec<(RelPath, Known)>,
     pub(crate) objects: Vec<(u64, Row)>,
     pub(crate) pages: Vec<(u64, Vec<u8>)>,
     pub(crate) generation: Option<(u64, GenerationRow)>,
@@ -84,6 +86,7 @@ impl Batch {
         self.renames.is_empty()
             && self.removes.is_empty()
             && self.puts.is_empty()
+            && self.links.is_empty()
             && self.objects.is_empty()
             && self.pages.is_empty()
             && self.generation.is_none()
@@ -169,14 +172,17 @@ impl Ledger {
             }
             for (from, to) in &batch.renames {
                 // What a move takes the place of is gone.
-                tree.remove_each(to, |_, path, known| books.gone(path, known))?;
+                tree.remove_each(to, |tree, path, known| books.gone(tree, path, known))?;
                 tree.rename_each(from, to, |old, new, known| books.moved(old, new, known))?;
             }
             for path in &batch.removes {
-                tree.remove_each(path, |_, path, known| books.gone(path, known))?;
+                tree.remove_each(path, |tree, path, known| books.gone(tree, path, known))?;
             }
             for (path, known) in &batch.puts {
-                books.put(&mut tree, path, known)?;
+                books.put(&mut tree, path, known, false)?;
+            }
+            for (path, known) in &batch.links {
+                books.put(&mut tree, path, known, true)?;
             }
             let mut pages = transaction.open_table(PAGES)?;
             for (object, bytes) in &batch.pages {
@@ -206,6 +212,25 @@ impl Ledger {
             files.push((at.value().1, read_path(path.value())?));
         }
         Ok(files)
+    }
+
+    /// The file whose content is at this place of an object: of several names of it the one that was told as a file.
+    pub(crate) fn file_at(&self, object: u64, offset: u64) -> Result<Option<RelPath>> {
+        let transaction = self.snapshot.database().begin_read()?;
+        let places = transaction.open_table(PLACES)?;
+        places.get((object, offset))?.map(|path| read_path(path.value())).transpose()
+    }
+
+    /// Up to `most` names of the files with several names that had this inode when they were told.
+    pub(crate) fn names_of(&self, inode: u64, most: usize) -> Result<Vec<RelPath>> {
+        let transaction = self.snapshot.database().begin_read()?;
+        names_of(&transaction.open_table(NAMES)?, inode, most)
+    }
+
+    /// Whether any file has several names.
+    pub(crate) fn has_names(&self) -> Result<bool> {
+        let transaction = self.snapshot.database().begin_read()?;
+        Ok(!redb::ReadableTableMetadata::is_empty(&transaction.open_table(NAMES)?)?)
     }
 
     pub(crate) fn row(&self, object: u64) -> Result<Option<Row>> {

@@ -47,8 +47,8 @@ impl Feed<'_> {
     pub(super) fn removed(&mut self, (path, _): Removed) -> Result<()> {
         self.generation();
         self.draft.push(Change::Removed { path: path.clone() });
-        self.forget(path);
-        Ok(())
+        self.forget(path.clone());
+        self.tell_heirs(&path)
     }
 
     /// Files at a path or below it that are being read are not told there.
@@ -94,7 +94,7 @@ impl Feed<'_> {
         Ok(())
     }
 
-    fn file(
+    pub(super) fn file(
         &mut self,
         path: &RelPath,
         stamp: &Stamp,
@@ -102,9 +102,20 @@ impl Feed<'_> {
         is_content: bool,
     ) -> Result<()> {
         // It is on its way, or will fail there if it has changed since; either way a later scan looks again.
-        if self.reading.contains_key(path) {
+        if self.reading.contains_key(path) || self.is_another_name(path, stamp, before.as_ref())? {
             return Ok(());
         }
+        self.content(path, stamp, before, is_content)
+    }
+
+    /// A file as such, with its content if that is new.
+    pub(super) fn content(
+        &mut self,
+        path: &RelPath,
+        stamp: &Stamp,
+        before: Option<Known>,
+        is_content: bool,
+    ) -> Result<()> {
         let note = before.and_then(|known| Note::decode(&known.note));
         if let (Some(note), false) = (note, is_content) {
             self.tell_file(path, stamp, note);
@@ -143,8 +154,9 @@ impl Feed<'_> {
         self.lanes.small.send(job).map_err(|_| SendError::Stopped)
     }
 
-    fn tell_file(&mut self, path: &RelPath, stamp: &Stamp, note: Note) {
+    pub(super) fn tell_file(&mut self, path: &RelPath, stamp: &Stamp, note: Note) {
         self.generation();
+        self.links.told(path, stamp, Some(note));
         let told = self.told(path, stamp);
         let Note { digest, object, offset } = note;
         let size = stamp.size;
@@ -202,6 +214,7 @@ impl Feed<'_> {
         let is_bulk = stamp.size > BULKY || self.last_generation <= 1;
         let class = if is_bulk { crate::frame::Class::Bulk } else { crate::frame::Class::New };
         self.reading.insert(path.clone(), object);
+        self.links.reads(object, stamp);
         self.begin_way(object, stamp.size);
         let (path, stamp) = (path.clone(), *stamp);
         let queue = if is_bulk { &mut self.large } else { &mut self.fresh };
@@ -238,7 +251,11 @@ impl Feed<'_> {
                 }
                 _ => continue,
             };
-            self.file(&path, &stamp, Some(known), true)?;
+            let (inode, at) = (stamp.inode, Note::decode(&known.note));
+            self.content(&path, &stamp, Some(known), true)?;
+            if stamp.links > 1 {
+                self.tell_names_anew(inode, at, &stamp)?;
+            }
             if self.draft.is_page() {
                 self.close_page()?;
             }
@@ -286,18 +303,28 @@ impl Feed<'_> {
                 Kind::File => {
                     let Some(note) = Note::decode(&known.note) else { continue };
                     let Note { digest, object, offset } = note;
+                    if let Some(file) = self.file_of(&path, &known)? {
+                        self.draft.push(Change::HardLink { path, file });
+                        self.end_page_of_all()?;
+                        continue;
+                    }
                     let size = known.stamp.size;
                     Change::File { path, attributes, size, digest, object, offset }
                 }
                 Kind::Other => continue,
             };
             self.draft.push(change);
-            if self.draft.is_page() {
-                self.close_page()?;
-                self.serve(std::time::Duration::ZERO)?;
-                if self.is_stopped() {
-                    return Err(SendError::Stopped);
-                }
+            self.end_page_of_all()?;
+        }
+        Ok(())
+    }
+
+    fn end_page_of_all(&mut self) -> Result<()> {
+        if self.draft.is_page() {
+            self.close_page()?;
+            self.serve(std::time::Duration::ZERO)?;
+            if self.is_stopped() {
+                return Err(SendError::Stopped);
             }
         }
         Ok(())
