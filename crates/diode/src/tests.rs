@@ -15,6 +15,8 @@ use link::Identity;
 use crate::rig::{Random, Scratch};
 use crate::*;
 
+mod links;
+
 const MS: Duration = Duration::from_millis(1);
 
 /// A link without a way back, from a seed. Times are those of the frames' own rate, not of a clock.
@@ -169,6 +171,19 @@ impl World {
             sending.join().unwrap();
         });
         receiver.flush().unwrap();
+        let status = receiver.status().read();
+        receiver.close().unwrap();
+        status
+    }
+
+    /// The receiver waits for what is not to come, until its patience ends.
+    fn wait_in_vain(&self) -> ReceiveStatus {
+        let mut receiver = self.receiver();
+        for second in [0, 6, 12] {
+            receiver.tick(Instant::now(), SystemTime::now() + second * 1000 * MS);
+            receiver.flush().unwrap();
+        }
+        receiver.tick(Instant::now(), SystemTime::now() + 12_000 * MS);
         let status = receiver.status().read();
         receiver.close().unwrap();
         status

@@ -314,6 +314,14 @@ impl Ground {
     /// Renames an entry with all that is in it.
     pub(super) fn rename(&mut self, from: &RelPath, to: &RelPath) -> Result<()> {
         self.loosen(from)?;
+        let inode = |found: Option<Attributes>| {
+            found.filter(|found| found.kind == Kind::File).map(|found| (found.device, found.inode))
+        };
+        let (old, new) = (inode(self.found(from)?), inode(self.found(to)?));
+        if old.is_some() && old == new {
+            // A rename of one inode to itself leaves both names.
+            return self.remove(from);
+        }
         let (from_folder, from_name) = self.changed(from)?;
         self.opened(from, |ground| {
             ground.opened(to, |ground| {

@@ -25,7 +25,9 @@ type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 const ENTRIES: Table = TableDefinition::new("entries");
 const WANTED: Table = TableDefinition::new("wanted");
+/// Hard links that wait, with the file that each is to be a name of; and the same the other way round.
 const LINKS: Table = TableDefinition::new("links");
+const LINKED: Table = TableDefinition::new("linked");
 const TOUCHED: Table = TableDefinition::new("touched");
 const DOOMED: Table = TableDefinition::new("doomed");
 const QUARANTINE: Table = TableDefinition::new("quarantine");
@@ -34,8 +36,8 @@ const ENDS: Table = TableDefinition::new("ends");
 const STAGED: Table = TableDefinition::new("staged");
 const HELD: Table = TableDefinition::new("held");
 const META: Table = TableDefinition::new("meta");
-const ALL: [Table; 11] =
-    [ENTRIES, WANTED, LINKS, TOUCHED, DOOMED, QUARANTINE, PAGES, ENDS, STAGED, HELD, META];
+const ALL: [Table; 12] =
+    [ENTRIES, WANTED, LINKS, LINKED, TOUCHED, DOOMED, QUARANTINE, PAGES, ENDS, STAGED, HELD, META];
 
 const FILE: &str = "journal.redb";
 const VERSION: &[u8] = b"1";
@@ -269,12 +271,33 @@ impl Tx {
 
     // Sets of paths: hard links that wait for their file, folders whose time is to be set, what is to be removed.
 
-    pub(super) fn put_link(&self, path: &RelPath) -> Result<()> {
-        self.put(LINKS, &key(path), &[])
+    pub(super) fn put_link(&self, path: &RelPath, file: &RelPath) -> Result<()> {
+        self.remove_link(path)?;
+        self.put(LINKS, &key(path), &key(file))?;
+        self.put(LINKED, &linked_key(file, path), &[])
     }
 
-    pub(super) fn remove_link(&self, path: &RelPath) -> Result<bool> {
-        self.delete(LINKS, &key(path))
+    /// The file, if it waited.
+    pub(super) fn remove_link(&self, path: &RelPath) -> Result<Option<RelPath>> {
+        let mut links = self.0.open_table(LINKS)?;
+        let Some(row) = links.remove(&*key(path))? else { return Ok(None) };
+        let file = unkey(row.value()).ok_or(JournalError::damaged("links"))?;
+        self.delete(LINKED, &linked_key(&file, path))?;
+        Ok(Some(file))
+    }
+
+    /// Up to `limit` hard links that wait for a file.
+    pub(super) fn linked_to(&self, file: &RelPath, limit: usize) -> Result<Vec<RelPath>> {
+        let head = [file.as_bytes(), &[0]].concat();
+        let from = std::ops::Bound::Included(&head[..]);
+        let rows = self.rows(LINKED, from, limit, |key| key.starts_with(&head))?;
+        let read = |(key, _): &(Vec<u8>, Vec<u8>)| unkey(key.get(head.len()..)?);
+        let read: Option<Vec<_>> = rows.iter().map(read).collect();
+        read.ok_or(JournalError::damaged("links"))
+    }
+
+    pub(super) fn has_links(&self) -> Result<bool> {
+        Ok(!self.0.open_table(LINKS)?.is_empty()?)
     }
 
     pub(super) fn links(&self, after: Option<&RelPath>, limit: usize) -> Result<Vec<RelPath>> {
@@ -547,6 +570,11 @@ fn is_below(key: &[u8], head: &[u8]) -> bool {
 
 fn wanted_key(object: u64, offset: u64, path: &RelPath) -> Vec<u8> {
     [&object.to_be_bytes()[..], &offset.to_be_bytes(), &key(path)].concat()
+}
+
+/// The file's path as it is, which has no zero in it.
+fn linked_key(file: &RelPath, path: &RelPath) -> Vec<u8> {
+    [file.as_bytes(), &[0], &key(path)].concat()
 }
 
 fn page_key(generation: u64, page: u32) -> Vec<u8> {

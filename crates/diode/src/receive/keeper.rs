@@ -5,6 +5,7 @@
 mod ends;
 mod entries;
 mod heal;
+mod links;
 mod lists;
 mod moves;
 mod objects;
@@ -83,6 +84,8 @@ pub(super) struct Keeper {
     highest: u64,
     /// The highest object that held a page that was applied.
     highest_page: u64,
+    /// Hard links may be waiting for their files.
+    has_links: bool,
     /// Folders may have been touched since they got their times.
     is_touched: bool,
     next_quarantine: u64,
@@ -176,6 +179,7 @@ impl Keeper {
             settled: Intervals::default(),
             highest: 0,
             highest_page: PAGE_OBJECT,
+            has_links: true,
             is_touched: true,
             next_quarantine: 1,
             held_back: BTreeSet::new(),

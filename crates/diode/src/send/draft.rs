@@ -10,8 +10,8 @@ use tree::Known;
 use crate::block::BLOCK;
 use crate::manifest::{Change, Page, PageError};
 use crate::record::{GenerationEnd, Record};
-use crate::send::ledger::{Batch, member};
-use crate::send::row::{GenerationRow, Member, Note, Row};
+use crate::send::ledger::Batch;
+use crate::send::row::{GenerationRow, Note, Row};
 use crate::symbol::ObjectKind;
 
 /// A page is closed with so many entries, or bytes before it is packed.
@@ -26,7 +26,6 @@ const LEVEL: i32 = 3;
 pub(crate) struct Pack {
     pub(crate) object: u64,
     pub(crate) bytes: Vec<u8>,
-    members: Vec<Member>,
 }
 
 /// A page, ready to go out.
@@ -89,9 +88,9 @@ impl Draft {
         self.entries.push(change);
     }
 
-    /// Whether the entries make a page.
+    /// Whether the entries make a page, or what is to be written with it is as much.
     pub(crate) fn is_page(&self) -> bool {
-        self.entries.len() >= ENTRIES || self.bytes >= BYTES
+        self.entries.len().max(self.batch.links.len()) >= ENTRIES || self.bytes >= BYTES
     }
 
     pub(crate) fn has_entries(&self) -> bool {
@@ -105,31 +104,29 @@ impl Draft {
 
     pub(crate) fn begin_pack(&mut self, object: u64, bytes: Vec<u8>) {
         debug_assert!(self.pack.is_none() && bytes.is_empty());
-        self.pack = Some(Pack { object, bytes, members: Vec::new() });
+        self.pack = Some(Pack { object, bytes });
     }
 
     /// Adds a small file to the pack that is open and has room, and says where it is.
-    pub(crate) fn pack(&mut self, path: &RelPath, content: &[u8]) -> Option<Note> {
+    pub(crate) fn pack(&mut self, content: &[u8]) -> Option<Note> {
         let pack = self.pack.as_mut()?;
         let offset = pack.bytes.len() as u64;
         pack.bytes.extend_from_slice(content);
-        pack.members.push(member(path, content.len() as u64));
         Some(Note { digest: *Digest::of(content).as_bytes(), object: pack.object, offset })
     }
 
     /// Closes the pack, whose bytes are to go out now.
     pub(crate) fn close_pack(&mut self) -> Option<Pack> {
-        let mut pack = self.pack.take()?;
-        let members = std::mem::take(&mut pack.members);
-        self.object(pack.object, pack.bytes.len() as u64, members);
+        let pack = self.pack.take()?;
+        self.object(pack.object, pack.bytes.len() as u64);
         Some(pack)
     }
 
     /// An object whose files this generation tells.
-    pub(crate) fn object(&mut self, object: u64, length: u64, members: Vec<Member>) {
-        let (kind, generation) = (ObjectKind::Content, self.generation);
+    pub(crate) fn object(&mut self, object: u64, length: u64) {
         self.waiting.insert(object);
-        self.batch.objects.push((object, Row { kind, length, passes: 0, generation, members }));
+        let row = Row::new(ObjectKind::Content, length, self.generation);
+        self.batch.objects.push((object, row));
     }
 
     /// Whether an object is told by entries that are in no page yet.
@@ -139,6 +136,11 @@ impl Draft {
 
     pub(crate) fn put(&mut self, path: &RelPath, known: Known) {
         self.batch.puts.push((path.clone(), known));
+    }
+
+    /// Another name of a file that is put as well, or was.
+    pub(crate) fn put_link(&mut self, path: &RelPath, known: Known) {
+        self.batch.links.push((path.clone(), known));
     }
 
     /// Makes a page of the entries, which goes out as this object, and the batch that belongs to it. No pack may be open.
@@ -165,9 +167,7 @@ impl Draft {
         self.row.last_page = Page::digest(&signed);
         self.row.pages.push(object);
         let bytes = zstd::bulk::compress(&signed, LEVEL).expect("memory can be packed");
-        let (length, generation) = (bytes.len() as u64, self.generation);
-        let kind = ObjectKind::Page;
-        let row = Row { kind, length, passes: 0, generation, members: Vec::new() };
+        let row = Row::new(ObjectKind::Page, bytes.len() as u64, self.generation);
         batch.objects.push((object, row));
         batch.pages.push((object, bytes.clone()));
         batch.generation = Some((self.generation, self.row.clone()));

@@ -2,9 +2,10 @@
 //! when it is due. The one thread that writes the ledger.
 
 mod entries;
+mod links;
 mod rounds;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,6 +29,7 @@ use crate::send::outbox::{Closed, Outbox};
 use crate::send::row::Row;
 use crate::symbol::ObjectKind;
 use crate::want::WantList;
+use links::Links;
 
 /// A file above this size is read while it is sent; below, it is packed with others.
 const SMALL: u64 = BLOCK as u64;
@@ -98,7 +100,8 @@ pub(crate) struct Feed<'a> {
     under_way: HashMap<u64, UnderWay>,
     endings: Vec<Ending>,
     /// Large files that are being read or wait for it, by path.
-    reading: HashMap<RelPath, u64>,
+    reading: BTreeMap<RelPath, u64>,
+    links: Links,
     fresh: VecDeque<Job>,
     large: VecDeque<Job>,
     again: VecDeque<Job>,
@@ -153,7 +156,8 @@ impl<'a> Feed<'a> {
             last_generation: 0,
             under_way: HashMap::new(),
             endings: Vec::new(),
-            reading: HashMap::new(),
+            reading: BTreeMap::new(),
+            links: Links::default(),
             fresh: VecDeque::new(),
             large: VecDeque::new(),
             again: VecDeque::new(),
@@ -223,6 +227,10 @@ impl<'a> Feed<'a> {
     /// Looks at the tree, or a part of it, and sends what has changed. Says where to look again, and when, if something
     /// has not settled.
     pub(crate) fn pass(&mut self, extent: &Extent) -> Result<Option<Unsettled>> {
+        // What was told since the last one is known to the next.
+        self.close_page()?;
+        self.links
+            .begin_pass(matches!(extent, Extent::All), self.ledger.snapshot().entries()? == 0);
         let options = ScanOptions {
             walk: self.options.walk.clone(),
             settle: self.options.settle,
@@ -234,6 +242,9 @@ impl<'a> Feed<'a> {
             tree::scan(&self.root, extent, snapshot, &self.scratch, &options, now, self.stop)?;
         for moved in scan.moves(self.stop)? {
             self.moved(&moved)?;
+            if self.draft.is_page() {
+                self.close_page()?;
+            }
         }
         // The changes are found in the tree as it is after the moves.
         self.close_page()?;
@@ -255,6 +266,7 @@ impl<'a> Feed<'a> {
         if let Some(removed) = before {
             self.removed(removed)?;
         }
+        self.tell_late_names()?;
         self.close_page()?;
         let summary = scan.summary();
         self.control.tell(|told| {
@@ -282,6 +294,7 @@ impl<'a> Feed<'a> {
         let object = if self.draft.has_entries() { self.ledger.new_object()? } else { 0 };
         let (page, batch) = self.draft.close_page(object, &self.options.identity, self.floor)?;
         self.commit(batch)?;
+        self.links.are_written();
         if let Some(page) = page {
             self.begin_way(page.object, page.bytes.len() as u64);
             self.cutter.object(page.object, ObjectKind::Page, &page.bytes, Class::Page)?;
@@ -413,9 +426,14 @@ impl<'a> Feed<'a> {
     fn loaded(&mut self, loaded: Loaded) -> Result<()> {
         match loaded {
             Loaded::First { object, path, stamp, digest } => {
+                let names = self.links.was_read(object);
                 if self.reading.get(&path) == Some(&object) {
                     self.reading.remove(&path);
                     self.large_file(object, path, stamp, digest)?;
+                    self.tell_names(names)?;
+                } else {
+                    // The next scan tells them.
+                    self.asked_to_scan |= !names.is_empty();
                 }
             }
             Loaded::Failed { error: LoadError::Stopped, .. } => return Err(SendError::Stopped),
@@ -424,8 +442,11 @@ impl<'a> Feed<'a> {
                 for ending in &mut self.endings {
                     ending.waiting.remove(&object);
                 }
-                if is_first && self.reading.get(&path) == Some(&object) {
-                    self.reading.remove(&path);
+                if is_first {
+                    self.links.was_read(object);
+                    if self.reading.get(&path) == Some(&object) {
+                        self.reading.remove(&path);
+                    }
                 }
                 // What has changed is found by the next scan, which sends it anew.
                 if !matches!(error, LoadError::Changed) {
@@ -460,7 +481,7 @@ impl<'a> Feed<'a> {
             let class = if class == Class::Repeat { class } else { Class::Page };
             Job::Bytes { object, kind: ObjectKind::Page, bytes, class }
         } else {
-            let Some(files) = self.parts(row)? else { return self.tell_anew(object, row) };
+            let Some(files) = self.parts(object, row)? else { return self.tell_anew(object) };
             Job::Again { object, length: row.length, files, blocks, class }
         };
         self.under_way.insert(object, UnderWay { left, is_pass });
@@ -468,21 +489,18 @@ impl<'a> Feed<'a> {
         Ok(())
     }
 
-    /// The files of an object as the snapshot knows them; None if one has another content now.
-    fn parts(&self, row: &Row) -> Result<Option<Vec<Part>>> {
-        let mut parts = Vec::new();
-        for member in &row.members {
-            let known = self.ledger.snapshot().get(&member.path)?;
-            match known {
-                Some(known) if member.is_current => parts.push(Part {
-                    path: member.path.clone(),
-                    size: member.size,
-                    stamp: known.stamp,
-                }),
-                _ => return Ok(None),
+    /// The files of an object as the snapshot knows them; None if one is gone, or has another content now.
+    fn parts(&self, object: u64, row: &Row) -> Result<Option<Vec<Part>>> {
+        let (mut parts, mut end) = (Vec::new(), 0);
+        for (offset, path) in self.ledger.files_of(object)? {
+            let Some(known) = self.ledger.snapshot().get(&path)? else { return Ok(None) };
+            if offset != end {
+                return Ok(None);
             }
+            end += known.stamp.size;
+            parts.push(Part { path, size: known.stamp.size, stamp: known.stamp });
         }
-        Ok(Some(parts))
+        Ok((end == row.length).then_some(parts))
     }
 
     /// What is due goes to be read again, where there is room.

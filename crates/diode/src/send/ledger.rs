@@ -1,6 +1,8 @@
 //! What the sender knows after any kill: the tree as it was told, each object and how often it went out, and the pages
 //! and generations that tell of them. All of it is in one database, and what belongs together is committed together.
 
+mod books;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -9,15 +11,17 @@ use redb::{ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use thiserror::Error;
 use tree::{Known, Snapshot, SnapshotError};
 
-use crate::send::row::{GenerationRow, Member, Note, Row};
+use crate::send::row::{GenerationRow, Row};
 use crate::symbol::ObjectKind;
 
+use books::{Books, DUE, NAMES, OBJECTS, PLACES, names_of};
+
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("diode meta");
-const OBJECTS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("diode objects");
-/// When an object goes out again, in milliseconds since 1970; 0 if it has not gone out once.
-const DUE: TableDefinition<'_, (u64, u64), ()> = TableDefinition::new("diode due");
 const PAGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("diode pages");
 const GENERATIONS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("diode generations");
+
+/// What the tables hold; a ledger of another layout is not read.
+const LAYOUT: u64 = 2;
 
 /// Object numbers are set aside by so many, so that not each needs the disk.
 const SET_ASIDE: u64 = 4096;
@@ -32,9 +36,6 @@ pub(crate) struct Schedule {
     /// Pages go out again after these times, whatever files do: all else depends on them.
     pub(crate) pages: Vec<Duration>,
 }
-
-/// Rows of objects that are gone are removed so many at a time.
-const MOST_GONE: usize = 10_000;
 
 /// Why the ledger cannot be kept.
 #[derive(Debug, Error)]
@@ -73,8 +74,8 @@ pub(crate) struct Batch {
     /// What is gone, with all below.
     pub(crate) removes: Vec<RelPath>,
     pub(crate) puts: Vec<(RelPath, Known)>,
-    /// Files that have another content than in these objects.
-    pub(crate) outdated: Vec<(u64, RelPath)>,
+    /// More names of files that are known or among these.
+    pub(crate) links: Vec<(RelPath, Known)>,
     pub(crate) objects: Vec<(u64, Row)>,
     pub(crate) pages: Vec<(u64, Vec<u8>)>,
     pub(crate) generation: Option<(u64, GenerationRow)>,
@@ -85,7 +86,7 @@ impl Batch {
         self.renames.is_empty()
             && self.removes.is_empty()
             && self.puts.is_empty()
-            && self.outdated.is_empty()
+            && self.links.is_empty()
             && self.objects.is_empty()
             && self.pages.is_empty()
             && self.generation.is_none()
@@ -97,24 +98,42 @@ pub(crate) struct Ledger {
     snapshot: Snapshot,
     next_object: u64,
     set_aside: u64,
+    /// Objects that have not gone out once.
+    waiting: u64,
+    /// Rows that commits have looked at or written.
+    #[cfg(test)]
+    pub(crate) steps: u64,
 }
 
 impl Ledger {
     pub(crate) fn open(state: &Dir) -> Result<Self> {
-        let name = Name::new("sent.redb").expect("it is a name");
-        let snapshot = Snapshot::open(state, &name)?;
+        let snapshot = Snapshot::open(state, &file_name())?;
+        let is_new = snapshot.entries()? == 0;
         let transaction = snapshot.database().begin_write()?;
-        let next_object = {
-            transaction.open_table(OBJECTS)?;
-            transaction.open_table(DUE)?;
+        let (next_object, waiting) = {
+            Books::open(&transaction)?;
             transaction.open_table(PAGES)?;
             transaction.open_table(GENERATIONS)?;
-            let meta = transaction.open_table(META)?;
-            let next = meta.get("objects")?;
-            next.map_or(1, |next| next.value())
+            let mut meta = transaction.open_table(META)?;
+            let layout = meta.get("layout")?.map(|layout| layout.value());
+            if layout.is_none() && is_new {
+                meta.insert("layout", LAYOUT)?;
+            } else if layout != Some(LAYOUT) {
+                return Err(LedgerError::Damaged("another version of haul wrote it"));
+            }
+            let next = meta.get("objects")?.map_or(1, |next| next.value());
+            let due = transaction.open_table(DUE)?;
+            (next, due.range((0, 0)..=(0, u64::MAX))?.count() as u64)
         };
         transaction.commit()?;
-        Ok(Self { snapshot, next_object, set_aside: next_object })
+        Ok(Self {
+            snapshot,
+            next_object,
+            set_aside: next_object,
+            waiting,
+            #[cfg(test)]
+            steps: 0,
+        })
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -139,34 +158,31 @@ impl Ledger {
         self.next_object
     }
 
+    /// Writes a batch. What it takes grows with the rows that it moves, removes and puts, one at a time, and memory not.
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<()> {
-        let changed = self.changed_members(&batch)?;
         let write = self.snapshot.write()?;
         {
+            let transaction = write.transaction();
             let mut tree = write.tree()?;
+            let mut books = Books::open(transaction)?;
+            books.waiting = self.waiting;
+            for (object, mut row) in batch.objects {
+                row.due_ms = None;
+                books.set_due(object, &mut row, Some(0))?;
+            }
             for (from, to) in &batch.renames {
-                tree.rename(from, to)?;
+                // What a move takes the place of is gone.
+                tree.remove_each(to, |tree, path, known| books.gone(tree, path, known))?;
+                tree.rename_each(from, to, |old, new, known| books.moved(old, new, known))?;
             }
             for path in &batch.removes {
-                tree.remove(path)?;
+                tree.remove_each(path, |tree, path, known| books.gone(tree, path, known))?;
             }
             for (path, known) in &batch.puts {
-                tree.put(path, known)?;
+                books.put(&mut tree, path, known, false)?;
             }
-        }
-        {
-            let transaction = write.transaction();
-            let mut objects = transaction.open_table(OBJECTS)?;
-            for (object, row) in changed {
-                match row {
-                    Some(row) => objects.insert(object, &*row.encode())?,
-                    None => objects.remove(object)?,
-                };
-            }
-            let mut due = transaction.open_table(DUE)?;
-            for (object, row) in &batch.objects {
-                objects.insert(object, &*row.encode())?;
-                due.insert((0, *object), ())?;
+            for (path, known) in &batch.links {
+                books.put(&mut tree, path, known, true)?;
             }
             let mut pages = transaction.open_table(PAGES)?;
             for (object, bytes) in &batch.pages {
@@ -176,48 +192,45 @@ impl Ledger {
                 let mut generations = transaction.open_table(GENERATIONS)?;
                 generations.insert(number, &*row.encode())?;
             }
+            self.waiting = books.waiting;
+            #[cfg(test)]
+            {
+                self.steps += books.steps;
+            }
         }
         write.commit()?;
         Ok(())
     }
 
-    /// The rows of objects that hold files which were moved, removed or changed; None for those that hold nothing current
-    /// any more.
-    fn changed_members(&self, batch: &Batch) -> Result<Vec<(u64, Option<Row>)>> {
-        let mut touched: BTreeSet<u64> = batch.outdated.iter().map(|(object, _)| *object).collect();
-        let read = self.snapshot.read()?;
-        // What a move takes the place of is gone as well.
-        let heads = batch.renames.iter().flat_map(|(from, to)| [from, to]).chain(&batch.removes);
-        for head in heads {
-            let own = read.get(head)?.into_iter().map(|known| Ok((head.clone(), known)));
-            for entry in own.chain(read.below(head)?) {
-                touched.extend(Note::decode(&entry?.1.note).map(|note| note.object));
-            }
-        }
+    /// The files in an object, by where they begin in it; those that are gone, or have another content now, are missing.
+    pub(crate) fn files_of(&self, object: u64) -> Result<Vec<(u64, RelPath)>> {
         let transaction = self.snapshot.database().begin_read()?;
-        let objects = transaction.open_table(OBJECTS)?;
-        let mut changed = Vec::new();
-        for object in touched {
-            let Some(bytes) = objects.get(object)? else { continue };
-            let mut row = decode_row(bytes.value())?;
-            for member in &mut row.members {
-                for (from, to) in &batch.renames {
-                    member.is_current &= !member.path.starts_with(to);
-                    if let Some(path) = moved(&member.path, from, to) {
-                        member.path = path;
-                    }
-                }
-                let is_gone = batch.removes.iter().any(|path| member.path.starts_with(path))
-                    || batch
-                        .outdated
-                        .iter()
-                        .any(|(of, path)| *of == object && *path == member.path);
-                member.is_current &= !is_gone;
-            }
-            let is_kept = row.members.iter().any(|member| member.is_current);
-            changed.push((object, is_kept.then_some(row)));
+        let places = transaction.open_table(PLACES)?;
+        let mut files = Vec::new();
+        for entry in places.range((object, 0)..=(object, u64::MAX))? {
+            let (at, path) = entry?;
+            files.push((at.value().1, read_path(path.value())?));
         }
-        Ok(changed)
+        Ok(files)
+    }
+
+    /// The file whose content is at this place of an object: of several names of it the one that was told as a file.
+    pub(crate) fn file_at(&self, object: u64, offset: u64) -> Result<Option<RelPath>> {
+        let transaction = self.snapshot.database().begin_read()?;
+        let places = transaction.open_table(PLACES)?;
+        places.get((object, offset))?.map(|path| read_path(path.value())).transpose()
+    }
+
+    /// Up to `most` names of the files with several names that had this inode when they were told.
+    pub(crate) fn names_of(&self, inode: u64, most: usize) -> Result<Vec<RelPath>> {
+        let transaction = self.snapshot.database().begin_read()?;
+        names_of(&transaction.open_table(NAMES)?, inode, most)
+    }
+
+    /// Whether any file has several names.
+    pub(crate) fn has_names(&self) -> Result<bool> {
+        let transaction = self.snapshot.database().begin_read()?;
+        Ok(!redb::ReadableTableMetadata::is_empty(&transaction.open_table(NAMES)?)?)
     }
 
     pub(crate) fn row(&self, object: u64) -> Result<Option<Row>> {
@@ -240,43 +253,18 @@ impl Ledger {
         most: usize,
         is_busy: impl Fn(u64) -> bool,
     ) -> Result<Vec<(u64, Row)>> {
-        let mut gone = Vec::new();
-        let found = self.due_and_gone(now_ms, most, is_busy, &mut gone)?;
-        if !gone.is_empty() {
-            let transaction = self.snapshot.database().begin_write()?;
-            {
-                let mut due = transaction.open_table(DUE)?;
-                for key in gone {
-                    due.remove(key)?;
-                }
-            }
-            transaction.commit()?;
-        }
-        Ok(found)
-    }
-
-    /// What is due, and the rows of objects that hold nothing any more.
-    fn due_and_gone(
-        &self,
-        now_ms: u64,
-        most: usize,
-        is_busy: impl Fn(u64) -> bool,
-        gone: &mut Vec<(u64, u64)>,
-    ) -> Result<Vec<(u64, Row)>> {
         let transaction = self.snapshot.database().begin_read()?;
         let (due, objects) = (transaction.open_table(DUE)?, transaction.open_table(OBJECTS)?);
         let mut found = Vec::new();
         for entry in due.range((0, 0)..=(now_ms, u64::MAX))? {
-            let (at, object) = entry?.0.value();
-            if is_busy(object) {
-                continue;
-            }
-            match objects.get(object)? {
-                Some(bytes) => found.push((object, decode_row(bytes.value())?)),
-                None => gone.push((at, object)),
-            }
-            if found.len() == most || gone.len() == MOST_GONE {
+            if found.len() == most {
                 break;
+            }
+            let (_, object) = entry?.0.value();
+            if !is_busy(object)
+                && let Some(bytes) = objects.get(object)?
+            {
+                found.push((object, decode_row(bytes.value())?));
             }
         }
         Ok(found)
@@ -286,8 +274,8 @@ impl Ledger {
     pub(crate) fn counts(&self) -> Result<(u64, u64)> {
         let transaction = self.snapshot.database().begin_read()?;
         let due = transaction.open_table(DUE)?;
-        let first = due.range((0, 0)..=(0, u64::MAX))?.count() as u64;
-        Ok((first, redb::ReadableTableMetadata::len(&due)? - first))
+        let all = redb::ReadableTableMetadata::len(&due)?;
+        Ok((self.waiting, all.saturating_sub(self.waiting)))
     }
 
     /// These objects have gone out once more, and are due again as the schedule says.
@@ -297,41 +285,42 @@ impl Ledger {
         now_ms: u64,
         schedule: &Schedule,
     ) -> Result<()> {
-        let transaction = self.snapshot.database().begin_write()?;
-        {
-            let mut objects = transaction.open_table(OBJECTS)?;
-            let mut due = transaction.open_table(DUE)?;
-            due.retain_in((0, 0)..=(now_ms, u64::MAX), |(_, object), ()| !gone.contains(&object))?;
-            for object in gone {
-                let row = objects.get(object)?.map(|bytes| decode_row(bytes.value()));
-                let Some(mut row) = row.transpose()? else { continue };
-                let passes = row.passes as usize;
-                row.passes += 1;
-                objects.insert(object, &*row.encode())?;
-                let after = match row.kind {
-                    ObjectKind::Page => schedule.pages.get(passes).copied(),
-                    ObjectKind::Content if row.passes < schedule.times => {
-                        schedule.files.get(passes).or(schedule.files.last()).copied()
-                    }
-                    ObjectKind::Content => None,
-                };
-                if let Some(after) = after {
-                    let at = now_ms + u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 2);
-                    due.insert((at, *object), ())?;
+        self.change_rows(gone.iter().copied(), |row| {
+            let passes = row.passes as usize;
+            row.passes += 1;
+            let after = match row.kind {
+                ObjectKind::Page => schedule.pages.get(passes).copied(),
+                ObjectKind::Content if row.passes < schedule.times => {
+                    schedule.files.get(passes).or(schedule.files.last()).copied()
                 }
-            }
-        }
-        transaction.commit()?;
-        Ok(())
+                ObjectKind::Content => None,
+            };
+            after.map(|after| now_ms + u64::try_from(after.as_millis()).unwrap_or(u64::MAX / 2))
+        })
     }
 
     /// An object could not be read, and is tried again at this time.
     pub(crate) fn put_off(&mut self, object: u64, until_ms: u64) -> Result<()> {
+        self.change_rows([object].into_iter(), |_| Some(until_ms))
+    }
+
+    /// Changes rows of objects, and when they are due.
+    fn change_rows(
+        &mut self,
+        objects: impl Iterator<Item = u64>,
+        change: impl Fn(&mut Row) -> Option<u64>,
+    ) -> Result<()> {
         let transaction = self.snapshot.database().begin_write()?;
         {
-            let mut due = transaction.open_table(DUE)?;
-            due.retain_in((0, 0)..(until_ms, 0), |(_, other), ()| other != object)?;
-            due.insert((until_ms, object), ())?;
+            let mut books = Books::open(&transaction)?;
+            books.waiting = self.waiting;
+            for object in objects {
+                let row = books.objects.get(object)?.map(|bytes| decode_row(bytes.value()));
+                let Some(mut row) = row.transpose()? else { continue };
+                let at = change(&mut row);
+                books.set_due(object, &mut row, at)?;
+            }
+            self.waiting = books.waiting;
         }
         transaction.commit()?;
         Ok(())
@@ -396,35 +385,34 @@ impl Ledger {
         let transaction = self.snapshot.database().begin_write()?;
         {
             let mut generations = transaction.open_table(GENERATIONS)?;
-            let (mut objects, mut pages) =
-                (transaction.open_table(OBJECTS)?, transaction.open_table(PAGES)?);
+            let mut pages = transaction.open_table(PAGES)?;
+            let mut books = Books::open(&transaction)?;
+            books.waiting = self.waiting;
             for entry in generations.extract_from_if(..full, |_, _| true)? {
                 let row = GenerationRow::decode(entry?.1.value());
                 for page in row.ok_or(LedgerError::Damaged("a generation"))?.pages {
-                    objects.remove(page)?;
+                    books.remove_object(page)?;
                     pages.remove(page)?;
                 }
             }
+            self.waiting = books.waiting;
         }
         transaction.commit()?;
         Ok(())
     }
 }
 
-fn decode_row(bytes: &[u8]) -> Result<Row> {
+pub(super) fn decode_row(bytes: &[u8]) -> Result<Row> {
     Row::decode(bytes).ok_or(LedgerError::Damaged("an object"))
 }
 
-/// The path after a move of what it is or lies in.
-fn moved(path: &RelPath, from: &RelPath, to: &RelPath) -> Option<RelPath> {
-    if !path.starts_with(from) {
-        return None;
-    }
-    let tail = &path.as_bytes()[from.as_bytes().len()..];
-    RelPath::parse(&[to.as_bytes(), tail].concat()).ok()
+fn read_path(bytes: &[u8]) -> Result<RelPath> {
+    RelPath::parse(bytes).map_err(|_| LedgerError::Damaged("a path"))
 }
 
-/// A file in an object that is new.
-pub(crate) fn member(path: &RelPath, size: u64) -> Member {
-    Member { path: path.clone(), size, is_current: true }
+fn file_name() -> Name {
+    Name::new("sent.redb").expect("it is a name")
 }
+
+#[cfg(test)]
+mod tests;

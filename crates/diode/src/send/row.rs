@@ -1,7 +1,5 @@
 //! What the ledger keeps of an object and of a generation, as bytes.
 
-use files::RelPath;
-
 use crate::symbol::ObjectKind;
 
 /// An object and how often it has gone out.
@@ -13,31 +11,23 @@ pub(crate) struct Row {
     pub(crate) passes: u32,
     /// The generation that tells of it.
     pub(crate) generation: u64,
-    /// The files in it, one behind the other. One that is gone or has another content now keeps its place.
-    pub(crate) members: Vec<Member>,
-}
-
-/// A file in an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Member {
-    pub(crate) path: RelPath,
-    pub(crate) size: u64,
-    /// Whether it is still what the tree has at its path.
-    pub(crate) is_current: bool,
+    /// When it goes out again, in milliseconds since 1970; 0 if it has not gone out once.
+    pub(crate) due_ms: Option<u64>,
 }
 
 impl Row {
+    /// One that has not gone out.
+    pub(crate) fn new(kind: ObjectKind, length: u64, generation: u64) -> Self {
+        Self { kind, length, passes: 0, generation, due_ms: Some(0) }
+    }
+
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![u8::from(self.kind == ObjectKind::Page)];
         bytes.extend_from_slice(&self.length.to_be_bytes());
         bytes.extend_from_slice(&self.passes.to_be_bytes());
         bytes.extend_from_slice(&self.generation.to_be_bytes());
-        for member in &self.members {
-            bytes.push(member.is_current.into());
-            bytes.extend_from_slice(&member.size.to_be_bytes());
-            let path = member.path.as_bytes();
-            bytes.extend_from_slice(&(path.len() as u16).to_be_bytes());
-            bytes.extend_from_slice(path);
+        if let Some(due_ms) = self.due_ms {
+            bytes.extend_from_slice(&due_ms.to_be_bytes());
         }
         bytes
     }
@@ -50,15 +40,8 @@ impl Row {
             _ => return None,
         };
         let (length, passes, generation) = (rest.u64()?, rest.u32()?, rest.u64()?);
-        let mut members = Vec::new();
-        while !rest.0.is_empty() {
-            let is_current = rest.take(1)? == [1];
-            let size = rest.u64()?;
-            let path = rest.u16()?;
-            let path = RelPath::parse(rest.take(path.into())?).ok()?;
-            members.push(Member { path, size, is_current });
-        }
-        Some(Self { kind, length, passes, generation, members })
+        let due_ms = if rest.0.is_empty() { None } else { Some(rest.u64()?) };
+        rest.0.is_empty().then_some(Self { kind, length, passes, generation, due_ms })
     }
 }
 
@@ -143,10 +126,6 @@ impl<'a> Rest<'a> {
     fn u32(&mut self) -> Option<u32> {
         self.take(4)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
     }
-
-    fn u16(&mut self) -> Option<u16> {
-        self.take(2)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
-    }
 }
 
 #[cfg(test)]
@@ -155,21 +134,21 @@ mod tests {
 
     #[test]
     fn what_is_kept_comes_back_and_what_is_cut_short_does_not() {
-        let path = |text: &str| RelPath::parse(text.as_bytes()).unwrap();
-        let member = |text, size, is_current| Member { path: path(text), size, is_current };
-        let row = Row {
-            kind: ObjectKind::Content,
-            length: 1 << 40,
-            passes: 3,
-            generation: 7,
-            members: vec![member("a/b", 5, true), member("c", 0, false)],
-        };
-        assert_eq!(Row::decode(&row.encode()), Some(row.clone()));
-        let page = Row { kind: ObjectKind::Page, members: Vec::new(), ..row.clone() };
+        let mut row = Row { passes: 3, ..Row::new(ObjectKind::Content, 1 << 40, 7) };
+        for due_ms in [None, Some(0), Some(1 << 41)] {
+            row.due_ms = due_ms;
+            assert_eq!(Row::decode(&row.encode()), Some(row.clone()));
+        }
+        let page = Row { kind: ObjectKind::Page, ..row.clone() };
         assert_eq!(Row::decode(&page.encode()), Some(page));
         let bytes = row.encode();
-        assert!((0..21).all(|length| Row::decode(&bytes[..length]).is_none()));
-        assert_eq!(Row::decode(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(bytes.len(), 29);
+        assert!(
+            (0..29)
+                .filter(|length| *length != 21)
+                .all(|length| Row::decode(&bytes[..length]).is_none())
+        );
+        assert_eq!(Row::decode(&[&bytes[..], &[0]].concat()), None);
         let generation =
             GenerationRow { base: 4, pages: vec![9, 8], files: 1, ..Default::default() };
         assert_eq!(GenerationRow::decode(&generation.encode()), Some(generation.clone()));

@@ -103,6 +103,33 @@ impl SnapshotTable<'_> {
         Ok(before - self.entries()?)
     }
 
+    /// Removes an entry and all below it, one after another, and gives each to the keeper, who may have
+    /// tables of its own that speak of it. Some are in memory at a time, however many there are.
+    ///
+    /// # Errors
+    /// As for all calls here, and those of the keeper.
+    pub fn remove_each<E: From<SnapshotError>>(
+        &mut self,
+        path: &RelPath,
+        mut gone: impl FnMut(&Self, &RelPath, &Known) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let head = key::of(path);
+        let mut removed = 0;
+        loop {
+            let page = self.first_below(&head)?;
+            if page.is_empty() {
+                return Ok(removed);
+            }
+            removed += page.len() as u64;
+            for (key, value) in page {
+                let (path, known) = self.entry(&key, &value)?;
+                let taken = self.table.remove(key.as_slice()).map(|_| ());
+                taken.map_err(|error| self.snapshot.fail(error))?;
+                gone(self, &path, &known)?;
+            }
+        }
+    }
+
     /// Renames an entry with all below it, and says how many that were. They take the place of what is
     /// at `to`, which is removed with all below it.
     ///
@@ -115,6 +142,36 @@ impl SnapshotTable<'_> {
             return Err(self.no_rename(from, to));
         }
         self.remove(to)?;
+        self.rename_rows(from, to, |_, _, _, _| Ok(()))
+    }
+
+    /// Renames an entry with all below it to where nothing is, and gives each to the keeper with the path
+    /// that it had and the one that it has. Some are in memory at a time, however many there are.
+    ///
+    /// # Errors
+    /// As for [`Self::rename`], and those of the keeper.
+    pub fn rename_each<E: From<SnapshotError>>(
+        &mut self,
+        from: &RelPath,
+        to: &RelPath,
+        mut moved: impl FnMut(&RelPath, &RelPath, &Known) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        self.rename_rows(from, to, |table, old, new, value| {
+            let (old, known) = table.entry(old, value)?;
+            let new = key::path(new).ok_or_else(|| table.snapshot.damaged())?;
+            moved(&old, &new, &known)
+        })
+    }
+
+    fn rename_rows<E: From<SnapshotError>>(
+        &mut self,
+        from: &RelPath,
+        to: &RelPath,
+        mut moved: impl FnMut(&Self, &[u8], &[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        if from.starts_with(to) || to.starts_with(from) {
+            return Err(self.no_rename(from, to).into());
+        }
         let (from_key, to_key) = (key::of(from), key::of(to));
         let mut renamed = 0;
         loop {
@@ -125,14 +182,19 @@ impl SnapshotTable<'_> {
             renamed += page.len() as u64;
             for (key, value) in page {
                 let Some(new) = key::moved(&key, &from_key, &to_key) else {
-                    return Err(self.no_rename(from, to));
+                    return Err(self.no_rename(from, to).into());
                 };
                 let removed = self.table.remove(key.as_slice()).map(|_| ());
                 removed.map_err(|error| self.snapshot.fail(error))?;
                 let put = self.table.insert(new.as_slice(), value.as_slice()).map(|_| ());
                 put.map_err(|error| self.snapshot.fail(error))?;
+                moved(self, &key, &new, &value)?;
             }
         }
+    }
+
+    fn entry(&self, key: &[u8], value: &[u8]) -> Result<(RelPath, Known), SnapshotError> {
+        key::path(key).zip(Known::decode(value)).ok_or_else(|| self.snapshot.damaged())
     }
 
     /// How many entries there are, with the changes made so far.

@@ -17,10 +17,25 @@ pub(in crate::receive) struct Entry {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::receive) enum What {
-    Folder { told: Told },
-    File { told: Told, size: u64, digest: [u8; 32], object: u64, offset: u64 },
-    Symlink { mtime: Timestamp, target: Vec<u8> },
-    HardLink { file: RelPath },
+    Folder {
+        told: Told,
+    },
+    File {
+        told: Told,
+        size: u64,
+        digest: [u8; 32],
+        object: u64,
+        offset: u64,
+    },
+    Symlink {
+        mtime: Timestamp,
+        target: Vec<u8>,
+    },
+    /// Another name of a file; once it was made, with the object and offset of the content that it got.
+    HardLink {
+        file: RelPath,
+        place: Option<(u64, u64)>,
+    },
 }
 
 impl Entry {
@@ -46,7 +61,13 @@ impl Entry {
                 bytes.extend_from_slice(&mtime.nanos.to_be_bytes());
                 bytes.extend_from_slice(target);
             }
-            What::HardLink { file } => {
+            What::HardLink { file, place: Some((object, offset)) } => {
+                bytes.push(5);
+                bytes.extend_from_slice(&object.to_be_bytes());
+                bytes.extend_from_slice(&offset.to_be_bytes());
+                bytes.extend_from_slice(file.as_bytes());
+            }
+            What::HardLink { file, place: None } => {
                 bytes.push(4);
                 bytes.extend_from_slice(file.as_bytes());
             }
@@ -70,7 +91,11 @@ impl Entry {
                 let mtime = Timestamp::new(seconds, u32::from_be_bytes(rest.array()?))?;
                 What::Symlink { mtime, target: rest.0.to_vec() }
             }
-            [4] => What::HardLink { file: RelPath::parse(rest.0).ok()? },
+            [4] => What::HardLink { file: RelPath::parse(rest.0).ok()?, place: None },
+            [5] => {
+                let place = Some((rest.u64()?, rest.u64()?));
+                What::HardLink { file: RelPath::parse(rest.0).ok()?, place }
+            }
             _ => return None,
         };
         Some(Self { what, is_wanted: is_wanted == 1, seen })

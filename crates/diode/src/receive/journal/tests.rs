@@ -18,13 +18,13 @@ fn entries() -> Vec<(RelPath, Entry)> {
     let folder = What::Folder { told: told() };
     let file = |object| What::File { told: told(), size: 9, digest: [7; 32], object, offset: 5 };
     let link = What::Symlink { mtime: told().mtime, target: b"../\xff".to_vec() };
-    let hard = What::HardLink { file: path("a/b") };
+    let hard = |place| What::HardLink { file: path("a/b"), place };
     [
         ("a", folder.clone()),
         ("a/b", file(1)),
         ("a/b-c", link),
         ("a/c", folder),
-        ("a/c/d", hard),
+        ("a/c/d", hard(None)),
         ("a.b", file(2)),
     ]
     .into_iter()

@@ -6,7 +6,6 @@ use super::{Keeper, Result, count_down};
 use crate::block::BLOCK;
 use crate::manifest::{Change, Told};
 use crate::receive::journal::{Entry, Wanted, What};
-use crate::receive::note::Feedback;
 
 /// So many files may wait to be looked at.
 const MOST_CHECKS: usize = 1 << 20;
@@ -31,8 +30,9 @@ impl Keeper {
                 self.symlink(path, target, *mtime)
             }
             Change::HardLink { path, file } => {
-                self.replace(path, What::HardLink { file: file.clone() }, true)?;
-                Ok(self.tx().put_link(path)?)
+                let what = What::HardLink { file: file.clone(), place: None };
+                self.replace(path, what, true)?;
+                self.put_link(path, file)
             }
             Change::Removed { path } => self.doom_all(path),
             // Moves go together: see `moves`.
@@ -44,6 +44,9 @@ impl Keeper {
     fn replace(&mut self, path: &RelPath, what: What, is_wanted: bool) -> Result<Option<Entry>> {
         let before = self.tx().entry(path)?;
         if let Some(before) = &before {
+            if !has_content_of(&what, before) {
+                self.pass_on(path, before)?;
+            }
             self.unwant(path, before)?;
         }
         self.spare(path)?;
@@ -69,6 +72,7 @@ impl Keeper {
 
     /// An entry is not to be there any more.
     pub(super) fn drop_entry(&mut self, path: &RelPath, entry: &Entry) -> Result {
+        self.pass_on(path, entry)?;
         self.unwant(path, entry)?;
         self.tx().remove_entry(path)?;
         Ok(())
@@ -153,6 +157,9 @@ impl Keeper {
         }
         self.highest = self.highest.max(object);
         let before = self.replace(path, what.clone(), false)?;
+        if before.as_ref().is_some_and(|before| is_elsewhere(before, (object, offset))) {
+            self.unshare(path, &what)?;
+        }
         if let Some(before) = before.filter(|before| !before.is_wanted)
             && let What::File { told: before, size: had, digest: was, .. } = &before.what
             && (*had, *was) == (size, digest)
@@ -184,13 +191,7 @@ impl Keeper {
                 self.checks.push_back(path.clone());
             }
         }
-        if self.settled.remove(object) {
-            self.feed(Feedback::Again(object));
-        }
-        let is_here = self.held.contains_key(&object) || self.whole.contains_key(&object);
-        if is_here || self.staged.contains_key(&object) {
-            self.claimed.insert(object);
-        }
+        self.claim(object);
         Ok(())
     }
 
@@ -268,48 +269,6 @@ impl Keeper {
         Ok(())
     }
 
-    /// Makes the hard links whose files have arrived.
-    pub(super) fn link_waiting(&mut self) -> Result {
-        let mut after: Option<RelPath> = None;
-        loop {
-            let links = self.tx().links(after.as_ref(), BATCH)?;
-            let Some(last) = links.last() else { return Ok(()) };
-            after = Some(last.clone());
-            for path in &links {
-                self.link(path)?;
-            }
-        }
-    }
-
-    fn link(&mut self, path: &RelPath) -> Result {
-        let entry = self.tx().entry(path)?;
-        let Some(Entry { what: What::HardLink { file }, seen, .. }) = entry else {
-            self.tx().remove_link(path)?;
-            return Ok(());
-        };
-        let target = self.tx().entry(&file)?;
-        let is_there = target
-            .is_some_and(|target| !target.is_wanted && matches!(target.what, What::File { .. }));
-        if !is_there {
-            return Ok(());
-        }
-        let found =
-            (self.ground.found(path).ok().flatten(), self.ground.found(&file).ok().flatten());
-        let is_same =
-            matches!(&found, (Some(a), Some(b)) if (a.device, a.inode) == (b.device, b.inode));
-        if !is_same {
-            self.make_way(path, Kind::File)?;
-            if let Err(error) = self.ground.hard_link(path, &file) {
-                self.failed(path, &error);
-                return Ok(());
-            }
-        }
-        self.touch_parent(path)?;
-        self.tx().remove_link(path)?;
-        let entry = Entry { what: What::HardLink { file }, is_wanted: false, seen };
-        Ok(self.tx().put_entry(path, &entry)?)
-    }
-
     /// A row of what is wanted, for an entry.
     pub(super) fn wanted_row(path: &RelPath, entry: &Entry) -> Option<Wanted> {
         match entry.what {
@@ -318,5 +277,23 @@ impl Keeper {
             }
             _ => None,
         }
+    }
+}
+
+/// Whether what is told now has the content of what was told before.
+fn has_content_of(now: &What, before: &Entry) -> bool {
+    let content = |what: &What| match what {
+        What::File { size, digest, .. } => Some((*size, *digest)),
+        _ => None,
+    };
+    content(now).is_some_and(|now| content(&before.what) == Some(now))
+}
+
+/// Whether the content that is at a path came from another place than this.
+fn is_elsewhere(before: &Entry, place: (u64, u64)) -> bool {
+    match before.what {
+        What::File { object, offset, .. } => !before.is_wanted && (object, offset) != place,
+        What::HardLink { place: had, .. } => had.is_some_and(|had| had != place),
+        _ => false,
     }
 }

@@ -8,7 +8,7 @@ use files::{Kind, RelPath};
 
 use super::{Keeper, Result, count_down};
 use crate::manifest::Change;
-use crate::receive::journal::{Entry, What};
+use crate::receive::journal::What;
 
 /// So many moves go together.
 const MOST: usize = 4096;
@@ -64,6 +64,9 @@ impl Keeper {
         };
         let Some(found) = self.ground.found(from).ok().flatten() else { return Ok(()) };
         let moved = found.kind;
+        if let Some(replaced) = self.tx().entry(to)? {
+            self.pass_on(to, &replaced)?;
+        }
         self.make_way(to, moved)?;
         if moved == Kind::Directory && is_folder(self.ground.found(to).ok().flatten()) {
             self.put_aside(to)?;
@@ -87,8 +90,8 @@ impl Keeper {
             if moved.is_empty() {
                 break;
             }
-            for (path, entry) in moved {
-                self.rename_row(from, to, &path, &entry)?;
+            for (path, _) in moved {
+                self.rename_row(from, to, &path)?;
             }
         }
         // What is to be removed, and is still there, has gone along with the folder that it is in.
@@ -109,13 +112,9 @@ impl Keeper {
         }
     }
 
-    fn rename_row(
-        &mut self,
-        from: &RelPath,
-        to: &RelPath,
-        path: &RelPath,
-        entry: &Entry,
-    ) -> Result {
+    fn rename_row(&mut self, from: &RelPath, to: &RelPath, path: &RelPath) -> Result {
+        // What waits to be another name of a file follows it, so the row may have changed since it was read.
+        let Some(entry) = &self.tx().entry(path)? else { return Ok(()) };
         let tx = self.tx();
         tx.remove_entry(path)?;
         let new = new_path(from, to, path);
@@ -124,7 +123,7 @@ impl Keeper {
             Some(wanted) => tx.unwant(wanted.object, wanted.offset, path)?,
             None => None,
         };
-        let has_link = tx.remove_link(path)?;
+        let link_of = tx.remove_link(path)?;
         let Ok(new) = new else {
             // A path that is too long was told to nobody by an honest sender.
             self.failed_because(path, "its new path is too long".to_owned());
@@ -134,11 +133,14 @@ impl Keeper {
         if let Some((wanted, generation)) = wanted.zip(generation) {
             tx.want(wanted.object, wanted.offset, &new, generation)?;
         }
-        if has_link {
-            tx.put_link(&new)?;
+        if let Some(file) = link_of {
+            tx.put_link(&new, &file)?;
         }
         if matches!(entry.what, What::Folder { .. }) {
             tx.touch(&new)?;
+        }
+        if self.has_links && matches!(entry.what, What::File { .. }) {
+            self.relink(path, &new)?;
         }
         Ok(())
     }

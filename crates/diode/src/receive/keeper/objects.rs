@@ -141,6 +141,7 @@ impl Keeper {
             count_down(&mut self.wanted, generation);
         }
         self.told.remove(path);
+        self.link_to(path)?;
         self.touch_parent(path)
     }
 

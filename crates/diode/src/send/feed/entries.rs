@@ -7,9 +7,8 @@ use super::{BULKY, Feed, MOST_LARGE, Result, SMALL, first_class};
 use crate::manifest::{Change, Told};
 use crate::send::SendError;
 use crate::send::SendEvent;
-use crate::send::ledger::member;
 use crate::send::loader::Job;
-use crate::send::row::{Note, Row};
+use crate::send::row::Note;
 use crate::symbol::ObjectKind;
 
 /// Extended attributes of an entry that take more than this are left out.
@@ -48,12 +47,20 @@ impl Feed<'_> {
     pub(super) fn removed(&mut self, (path, _): Removed) -> Result<()> {
         self.generation();
         self.draft.push(Change::Removed { path: path.clone() });
-        self.forget(path);
-        Ok(())
+        self.forget(path.clone());
+        self.tell_heirs(&path)
+    }
+
+    /// Files at a path or below it that are being read are not told there.
+    fn stop_reading(&mut self, path: &RelPath) {
+        let below = self.reading.range(path..).take_while(|(reading, _)| reading.starts_with(path));
+        for path in below.map(|(reading, _)| reading.clone()).collect::<Vec<_>>() {
+            self.reading.remove(&path);
+        }
     }
 
     fn forget(&mut self, path: RelPath) {
-        self.reading.retain(|reading, _| !reading.starts_with(&path));
+        self.stop_reading(&path);
         self.draft.batch.removes.push(path);
     }
 
@@ -61,7 +68,7 @@ impl Feed<'_> {
         self.generation();
         let (from, to) = (moved.from.clone(), moved.to.clone());
         self.draft.push(Change::Moved { from: from.clone(), to: to.clone() });
-        self.reading.retain(|reading, _| !reading.starts_with(&from));
+        self.stop_reading(&from);
         self.draft.batch.renames.push((from, to));
         Ok(())
     }
@@ -87,7 +94,7 @@ impl Feed<'_> {
         Ok(())
     }
 
-    fn file(
+    pub(super) fn file(
         &mut self,
         path: &RelPath,
         stamp: &Stamp,
@@ -95,9 +102,20 @@ impl Feed<'_> {
         is_content: bool,
     ) -> Result<()> {
         // It is on its way, or will fail there if it has changed since; either way a later scan looks again.
-        if self.reading.contains_key(path) {
+        if self.reading.contains_key(path) || self.is_another_name(path, stamp, before.as_ref())? {
             return Ok(());
         }
+        self.content(path, stamp, before, is_content)
+    }
+
+    /// A file as such, with its content if that is new.
+    pub(super) fn content(
+        &mut self,
+        path: &RelPath,
+        stamp: &Stamp,
+        before: Option<Known>,
+        is_content: bool,
+    ) -> Result<()> {
         let note = before.and_then(|known| Note::decode(&known.note));
         if let (Some(note), false) = (note, is_content) {
             self.tell_file(path, stamp, note);
@@ -108,25 +126,22 @@ impl Feed<'_> {
         }
         let Some(content) = self.read_small(path, stamp)? else { return Ok(()) };
         self.generation();
-        if let Some(old) = note {
-            self.draft.batch.outdated.push((old.object, path.clone()));
-        }
         let note = match content.is_empty() {
             true => Note { digest: *Digest::of(b"").as_bytes(), object: 0, offset: 0 },
-            false => self.pack(path, &content)?,
+            false => self.pack(&content)?,
         };
         self.tell_file(path, stamp, note);
         Ok(())
     }
 
     /// Where a small file is in an object that goes out soon.
-    fn pack(&mut self, path: &RelPath, content: &[u8]) -> Result<Note> {
+    fn pack(&mut self, content: &[u8]) -> Result<Note> {
         if !self.draft.has_room(content.len()) {
             self.close_pack()?;
             let (object, buffer) = (self.ledger.new_object()?, self.outbox.buffer());
             self.draft.begin_pack(object, buffer);
         }
-        Ok(self.draft.pack(path, content).expect("a pack is open"))
+        Ok(self.draft.pack(content).expect("a pack is open"))
     }
 
     /// The bytes of the pack that is open go out.
@@ -139,8 +154,9 @@ impl Feed<'_> {
         self.lanes.small.send(job).map_err(|_| SendError::Stopped)
     }
 
-    fn tell_file(&mut self, path: &RelPath, stamp: &Stamp, note: Note) {
+    pub(super) fn tell_file(&mut self, path: &RelPath, stamp: &Stamp, note: Note) {
         self.generation();
+        self.links.told(path, stamp, Some(note));
         let told = self.told(path, stamp);
         let Note { digest, object, offset } = note;
         let size = stamp.size;
@@ -198,6 +214,7 @@ impl Feed<'_> {
         let is_bulk = stamp.size > BULKY || self.last_generation <= 1;
         let class = if is_bulk { crate::frame::Class::Bulk } else { crate::frame::Class::New };
         self.reading.insert(path.clone(), object);
+        self.links.reads(object, stamp);
         self.begin_way(object, stamp.size);
         let (path, stamp) = (path.clone(), *stamp);
         let queue = if is_bulk { &mut self.large } else { &mut self.fresh };
@@ -214,11 +231,7 @@ impl Feed<'_> {
         digest: [u8; 32],
     ) -> Result<()> {
         self.generation();
-        let before = self.ledger.snapshot().get(&path)?;
-        if let Some(old) = before.and_then(|known| Note::decode(&known.note)) {
-            self.draft.batch.outdated.push((old.object, path.clone()));
-        }
-        self.draft.object(object, stamp.size, vec![member(&path, stamp.size)]);
+        self.draft.object(object, stamp.size);
         self.tell_file(&path, &stamp, Note { digest, object, offset: 0 });
         if self.gone_early.contains(&object) {
             // All of it had gone out before it was told.
@@ -228,17 +241,21 @@ impl Feed<'_> {
     }
 
     /// Files of an object that cannot be made again, as others in it have changed, go out in a new one.
-    pub(super) fn tell_anew(&mut self, object: u64, row: &Row) -> Result<()> {
-        for member in row.members.iter().filter(|member| member.is_current) {
-            let known = self.ledger.snapshot().get(&member.path)?;
+    pub(super) fn tell_anew(&mut self, object: u64) -> Result<()> {
+        for (_, path) in self.ledger.files_of(object)? {
+            let known = self.ledger.snapshot().get(&path)?;
             let Some(known) = known else { continue };
-            let stamp = match self.root.attributes_of(&member.path) {
+            let stamp = match self.root.attributes_of(&path) {
                 Ok(attributes) if known.stamp.is_content_of(&attributes) => {
                     Stamp::from(&attributes)
                 }
                 _ => continue,
             };
-            self.file(&member.path, &stamp, Some(known), true)?;
+            let (inode, at) = (stamp.inode, Note::decode(&known.note));
+            self.content(&path, &stamp, Some(known), true)?;
+            if stamp.links > 1 {
+                self.tell_names_anew(inode, at, &stamp)?;
+            }
             if self.draft.is_page() {
                 self.close_page()?;
             }
@@ -286,18 +303,28 @@ impl Feed<'_> {
                 Kind::File => {
                     let Some(note) = Note::decode(&known.note) else { continue };
                     let Note { digest, object, offset } = note;
+                    if let Some(file) = self.file_of(&path, &known)? {
+                        self.draft.push(Change::HardLink { path, file });
+                        self.end_page_of_all()?;
+                        continue;
+                    }
                     let size = known.stamp.size;
                     Change::File { path, attributes, size, digest, object, offset }
                 }
                 Kind::Other => continue,
             };
             self.draft.push(change);
-            if self.draft.is_page() {
-                self.close_page()?;
-                self.serve(std::time::Duration::ZERO)?;
-                if self.is_stopped() {
-                    return Err(SendError::Stopped);
-                }
+            self.end_page_of_all()?;
+        }
+        Ok(())
+    }
+
+    fn end_page_of_all(&mut self) -> Result<()> {
+        if self.draft.is_page() {
+            self.close_page()?;
+            self.serve(std::time::Duration::ZERO)?;
+            if self.is_stopped() {
+                return Err(SendError::Stopped);
             }
         }
         Ok(())
