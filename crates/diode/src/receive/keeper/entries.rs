@@ -98,7 +98,11 @@ impl Keeper {
     pub(super) fn doom(&mut self, path: &RelPath, entry: &Entry) -> Result {
         self.drop_entry(path, entry)?;
         self.spare(path)?;
-        let generation = self.place.generation;
+        self.doom_path(path, self.place.generation)
+    }
+
+    /// What is at a path goes when this generation is complete.
+    pub(super) fn doom_path(&mut self, path: &RelPath, generation: u64) -> Result {
         self.tx().doom(path, generation)?;
         *self.doomed.entry(generation).or_default() += 1;
         Ok(())

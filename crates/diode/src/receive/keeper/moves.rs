@@ -51,6 +51,7 @@ impl Keeper {
             }
             self.rename_rows(from, to)?;
             self.spare(to)?;
+            self.rename_doomed(from, to)?;
             self.touch_parent(from)?;
             self.touch_parent(to)?;
         }
@@ -93,6 +94,25 @@ impl Keeper {
         }
     }
 
+    /// What is to go and has not gone yet goes along with the folder that it is in.
+    fn rename_doomed(&mut self, from: &RelPath, to: &RelPath) -> Result {
+        loop {
+            let doomed = self.tx().doomed_below(from, BATCH)?;
+            if doomed.is_empty() {
+                return Ok(());
+            }
+            for (path, generation) in doomed {
+                self.spare(&path)?;
+                if path != *from
+                    && let Some(new) = renamed(&path, from, to)
+                {
+                    self.spare(&new)?;
+                    self.doom_path(&new, generation)?;
+                }
+            }
+        }
+    }
+
     fn rename_row(
         &mut self,
         from: &RelPath,
@@ -102,15 +122,14 @@ impl Keeper {
     ) -> Result {
         let tx = self.tx();
         tx.remove_entry(path)?;
-        let tail = path.as_bytes()[from.as_bytes().len()..].strip_prefix(b"/").unwrap_or_default();
-        let new = RelPath::parse(tail).and_then(|tail| to.join_path(&tail));
+        let new = renamed(path, from, to);
         let wanted = Self::wanted_row(path, entry);
         let generation = match &wanted {
             Some(wanted) => tx.unwant(wanted.object, wanted.offset, path)?,
             None => None,
         };
         let has_link = tx.remove_link(path)?;
-        let Ok(new) = new else {
+        let Some(new) = new else {
             // A path that is too long was told to nobody by an honest sender.
             self.failed_because(path, "its new path is too long".to_owned());
             return Ok(());
@@ -127,6 +146,12 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// The path of an entry after the folder that it is in has moved; None if it is too long.
+fn renamed(path: &RelPath, from: &RelPath, to: &RelPath) -> Option<RelPath> {
+    let tail = path.as_bytes()[from.as_bytes().len()..].strip_prefix(b"/").unwrap_or_default();
+    RelPath::parse(tail).and_then(|tail| to.join_path(&tail)).ok()
 }
 
 fn pairs(batch: &[Change]) -> impl Iterator<Item = (&RelPath, &RelPath)> {
