@@ -213,6 +213,10 @@ impl<'a> Feed<'a> {
                         ending.waiting.insert(object);
                     }
                 }
+                // One that had not ended waits for it as well.
+                if self.draft.generation >= row.generation {
+                    self.draft.waiting.insert(object);
+                }
             }
             if is_last {
                 return self.tell_endings();
