@@ -10,6 +10,8 @@ mod carrier;
 mod channel;
 mod event;
 mod frame;
+#[cfg(test)]
+mod golden;
 mod intake;
 mod intervals;
 mod key;

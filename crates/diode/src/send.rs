@@ -257,6 +257,8 @@ impl Sender {
         let ledger = Ledger::open(state)?;
         let scratch = state.make_private_dir(&Name::new("scratch").expect("it is a name"))?;
         let control = Arc::new(Control::new(rate));
+        // What was said before a restart is said again, whoever asks first.
+        control.has_sent(ledger.sent_generation()?, ledger.snapshot().entries()?);
         let outbox = Arc::new(Outbox::default());
         Ok(Self { root, scratch, ledger, epochs, options, control, outbox })
     }

@@ -20,7 +20,7 @@ const LEAP: u64 = 1 << 24;
 
 /// How many packets a first order to the disk is ahead of what has come, and the bounds of that as it follows the rate.
 const AHEAD: u64 = 1024;
-const LEAST_AHEAD: u64 = 64;
+const LEAST_AHEAD: u64 = 8;
 const MOST_AHEAD: u64 = 1 << 22;
 
 /// A next order follows after about this: within these bounds the distance stays.
@@ -156,6 +156,12 @@ impl Sessions {
         for peer in &mut self.peers {
             if peer.previous.as_ref().is_some_and(|(_, until)| *until <= now) {
                 peer.previous = None;
+            }
+            // Fewer packets come than before: a kill is not to cost what a higher rate had asked for.
+            let Some(followed) = &mut peer.current else { continue };
+            if let Some(floor) = followed.lower(&self.writer, now) {
+                self.memory.set(remembered(&peer.line, followed, floor));
+                self.writer.ask(&self.memory);
             }
         }
     }
@@ -339,6 +345,25 @@ impl Followed {
         self.granted = self.granted.max(order.floor);
         self.order = None;
         self.is_stuck = false;
+    }
+
+    /// A lower floor, if the one on the disk is farther ahead than what comes now asks for. What lies above it is not
+    /// taken from now on, so it does not matter whether it gets to the disk.
+    fn lower(&mut self, writer: &Writer, now: Instant) -> Option<u64> {
+        if now.saturating_duration_since(self.ordered_at) <= ORDER_EVERY.end {
+            return None;
+        }
+        if let Some(order) = self.order {
+            if !writer.is_written(order.asked) {
+                return None;
+            }
+            self.is_granted(order);
+        }
+        self.follow_rate(now);
+        let floor = self.replay.end().saturating_add(self.ahead);
+        let is_lower = floor < self.granted;
+        self.granted = self.granted.min(floor);
+        is_lower.then_some(floor)
     }
 
     fn follow_rate(&mut self, now: Instant) {

@@ -121,6 +121,12 @@ impl Control {
         self.generation.load(Ordering::Relaxed)
     }
 
+    /// What had gone out before a restart: generations up to this one, that tell so many entries.
+    pub(crate) fn has_sent(&self, generation: u64, entries: u64) {
+        self.generation.fetch_max(generation, Ordering::Relaxed);
+        self.shared().told.entries = entries;
+    }
+
     /// A generation has gone out: its end is to be said.
     pub(crate) fn generation_ended(&self, generation: u64, record: Vec<u8>) {
         self.generation.fetch_max(generation, Ordering::Relaxed);

@@ -13,6 +13,7 @@ use crate::announce::announce;
 use crate::frame::{Check, Class, HEADER, MOST_PACKETS, TAG};
 use crate::key::DiodePublicKey;
 use crate::record::{Heartbeat, Record};
+use crate::replay::WINDOW;
 use crate::send::control::Control;
 use crate::send::epoch::{EpochError, Epochs};
 use crate::send::line::{Given, Line};
@@ -38,6 +39,9 @@ const EARLY: Duration = Duration::from_millis(120);
 /// A session ends after so long, or when it has no numbers left.
 const MOST_SESSION: Duration = Duration::from_secs(24 * 3600);
 const PACKETS_LEFT: u64 = 1 << 20;
+
+/// So many packet numbers are passed over at a time at most: half of what a receiver tells old from new by.
+const MOST_SKIPPED: u64 = WINDOW / 2;
 
 /// The end of a generation is said with so many heartbeats, and in turn with others from then on.
 const SAID_AT_ONCE: u32 = 10;
@@ -129,6 +133,8 @@ struct Session {
     announced: u32,
     /// It is only announced until then.
     used_from: Duration,
+    /// The packet number at a time: see [`Self::number_on`].
+    numbered: (u64, Duration),
 }
 
 impl Session {
@@ -140,7 +146,17 @@ impl Session {
         let epoch = epochs.begin(now_ms())?;
         let (sealer, id, secret) = Sealer::begin().expect("the system gives randomness");
         let used_from = now + options.lead();
-        Ok(Self { sealer, id, secret, epoch, began: now, announced: 0, used_from })
+        let numbered = (0, now);
+        Ok(Self { sealer, id, secret, epoch, began: now, announced: 0, used_from, numbered })
+    }
+
+    /// Goes on with the packet numbers as if so many had been sent each second. A receiver sets numbers aside at the rate
+    /// of what comes, and refuses these after a kill; they must pass with time, also when little is sent.
+    fn number_on(&mut self, per_s: f64, now: Duration) {
+        let (number, then) = self.numbered;
+        let passed = per_s * now.saturating_sub(then).as_secs_f64();
+        self.sealer.skip_to(number + (passed as u64).min(MOST_SKIPPED));
+        self.numbered = (self.sealer.next_number(), now);
     }
 }
 
@@ -284,7 +300,9 @@ impl<L: Line> Engine<L> {
 
     fn announce(&mut self, now: Duration) {
         self.flush();
+        let frame = (self.line.frame_bytes() + self.line.overhead()) as f64;
         let session = &mut self.session;
+        session.number_on(self.rate as f64 / frame, now);
         session.announced += 1;
         // The last of the early ones is there when the session begins to be used.
         let wait = if session.announced < EARLY_ANNOUNCEMENTS {
@@ -316,7 +334,7 @@ impl<L: Line> Engine<L> {
         let beat = Heartbeat {
             time_ms: now_ms(),
             generation: self.control.generation(),
-            frames: self.session.sealer.next_number(),
+            frames: self.session.sealer.sealed(),
             rate: self.rate,
             next_scan_s: self.control.next_scan_s(),
         };

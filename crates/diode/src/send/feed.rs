@@ -207,12 +207,20 @@ impl<'a> Feed<'a> {
             let found = self.ledger.due(0, MOST_DUE, |object| under_way.contains_key(&object))?;
             let is_last = found.len() < MOST_DUE;
             for (object, row) in found {
+                self.send_again(object, &row, None, first_class(row.generation))?;
+                // What of it is still current may have been told anew instead.
+                if !self.under_way.contains_key(&object) {
+                    continue;
+                }
                 for ending in &mut self.endings {
                     if ending.generation >= row.generation {
                         ending.waiting.insert(object);
                     }
                 }
-                self.send_again(object, &row, None, first_class(row.generation))?;
+                // One that had not ended waits for it as well.
+                if self.draft.generation >= row.generation {
+                    self.draft.waiting.insert(object);
+                }
             }
             if is_last {
                 return self.tell_endings();

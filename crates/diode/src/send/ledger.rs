@@ -370,6 +370,27 @@ impl Ledger {
         Ok(all)
     }
 
+    /// The last generation of which, and of those before it, everything has gone out once; 0 if none.
+    pub(crate) fn sent_generation(&self) -> Result<u64> {
+        let waiting = self.first_waiting()?;
+        let generations = self.generations()?.into_iter();
+        let sent = generations.filter(|(number, row)| row.end.is_some() && *number < waiting);
+        Ok(sent.map(|(number, _)| number).max().unwrap_or(0))
+    }
+
+    /// The first generation that tells of an object which has not gone out once.
+    fn first_waiting(&self) -> Result<u64> {
+        let transaction = self.snapshot.database().begin_read()?;
+        let (due, objects) = (transaction.open_table(DUE)?, transaction.open_table(OBJECTS)?);
+        let mut first = u64::MAX;
+        for entry in due.range((0, 0)..=(0, u64::MAX))? {
+            let (_, object) = entry?.0.value();
+            let Some(bytes) = objects.get(object)? else { continue };
+            first = first.min(decode_row(bytes.value())?.generation);
+        }
+        Ok(first)
+    }
+
     pub(crate) fn generation(&self, number: u64) -> Result<Option<GenerationRow>> {
         let transaction = self.snapshot.database().begin_read()?;
         let generations = transaction.open_table(GENERATIONS)?;

@@ -427,6 +427,41 @@ fn a_sender_that_is_stopped_anywhere_goes_on_where_it_was() {
     }
 }
 
+/// A pack that had not gone out when the sender was killed, and in which one file has changed, is told anew. The end of
+/// its generation does not wait for it.
+#[test]
+fn a_generation_ends_though_a_file_of_it_has_changed_before_it_went_out() {
+    let world = World::new();
+    world.write("a", b"a");
+    world.write("b", b"b");
+    // So slowly that no object has gone out before it is stopped.
+    let stop = Arc::new(AtomicBool::new(false));
+    let (told, path) = (stop.clone(), world.path("a"));
+    let mut sender = world.sender(|options| {
+        (options.once, options.watch, options.every) = (false, false, Duration::from_millis(5));
+    });
+    sender.options.on_event = Arc::new(move |event| match event {
+        SendEvent::Generation { generation: 1, .. } => std::fs::write(&path, b"changed").unwrap(),
+        SendEvent::Generation { .. } => told.store(true, Ordering::Relaxed),
+        _ => {}
+    });
+    sender.control().set_rate(200_000);
+    sender.run(Kept::default(), &stop).unwrap();
+    let sender = world.sender(|_| {});
+    let line = Kept::default();
+    let report = sender.run(line.clone(), &AtomicBool::new(false)).unwrap();
+    assert_eq!(report.status.generation, 3);
+    let mut reader = Reader::new(world.identity.public_key(), &world.key);
+    reader.read(&line.take());
+    for generation in 1..=3 {
+        let end = format!("GenerationEnded(GenerationEnd {{ generation: {generation},");
+        assert!(reader.records.iter().any(|record| record.starts_with(&end)), "{end}");
+    }
+    // What was said is said after a restart, before anything is looked at.
+    let status = world.sender(|_| {}).control().status();
+    assert_eq!((status.generation, status.entries), (3, 2));
+}
+
 /// A full manifest that ends early says that the rest of the tree is gone.
 #[test]
 fn a_full_manifest_that_was_cut_short_is_not_ended_but_made_anew() {

@@ -39,6 +39,30 @@ fn what_is_removed_is_kept_for_a_while_and_can_be_restored() {
     assert!(requests.quarantined(10).unwrap().is_empty());
 }
 
+/// What is to go waits for its generation, and meanwhile the folder that it is in may move.
+#[test]
+fn what_is_to_go_goes_from_where_its_folder_has_moved() {
+    let mut rig = Rig::with(|options| options.deletes = Deletes::Now);
+    let mut tree = tree(5);
+    rig.send_generation(&tree, &[], true);
+    tree.remove(&path("d/sub/f001"));
+    tree.insert(path("late"), file(&noise(9, 5000), 4));
+    let second = rig.sender.generation(tree.clone(), &[], false);
+    let mut tree = moved(tree, &path("d"), &path("e"));
+    tree.insert(path("later"), file(&noise(10, 5000), 4));
+    let third = rig.sender.generation(tree, &[("d", "e")], false);
+    for generation in [&second, &third] {
+        rig.send(&generation.pages.concat());
+        rig.send(&[generation.end()]);
+        rig.settle();
+    }
+    assert!(rig.tree_path().join("e/sub/f001").exists(), "what comes instead is not there yet");
+    rig.restart();
+    rig.send(&[second.blocks.concat(), third.blocks.concat()].concat());
+    rig.settle();
+    rig.check("all has come");
+}
+
 #[test]
 fn what_was_kept_for_long_enough_goes() {
     let mut rig = Rig::new();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::block::{BLOCK, Coder};
+use crate::frame::Header;
 use crate::key::DiodeKey;
 use crate::rig::{Random, Scratch};
 use crate::send::loader::Cutter;
@@ -166,4 +167,23 @@ fn the_end_of_a_generation_is_said_more_than_once() {
     let read = bench.read(&frames);
     let said = read.records.iter().filter(|record| record.contains("generation: 7, base: 6"));
     assert!(said.count() >= 3, "{:?}", read.records);
+}
+
+/// A receiver that was killed in a burst refuses the numbers that it had set aside. They pass though nothing is sent.
+#[test]
+fn packet_numbers_go_on_with_time() {
+    let mut bench = Bench::new(30_000_000, EngineOptions::default());
+    let frames = bench.run(|_| std::thread::sleep(Duration::from_millis(2200)));
+    let number = |frame: &Vec<u8>| Header::read(frame.first_chunk().unwrap()).unwrap().number;
+    let numbers: Vec<u64> = frames.iter().map(number).collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b));
+    // At 20,000 packets each second.
+    let (last, count) = (numbers[numbers.len() - 1], numbers.len() as u64);
+    assert!(last >= 20_000 && count < 1000, "{count} frames up to {last}");
+    let beats = bench.read(&frames).records;
+    let told: Vec<u64> = beats
+        .iter()
+        .filter_map(|record| record.split_once(" frames: ")?.1.split(',').next()?.parse().ok())
+        .collect();
+    assert!(told.iter().all(|told| *told <= count) && told.len() >= 2, "{told:?} of {count}");
 }
