@@ -302,7 +302,10 @@ impl<L: Line> Engine<L> {
         self.flush();
         let frame = (self.line.frame_bytes() + self.line.overhead()) as f64;
         let session = &mut self.session;
-        session.number_on(self.rate as f64 / frame, now);
+        // A rehearsal counts what is lost by the numbers, and its session is used for nothing else.
+        if self.conductor.is_none() {
+            session.number_on(self.rate as f64 / frame, now);
+        }
         session.announced += 1;
         // The last of the early ones is there when the session begins to be used.
         let wait = if session.announced < EARLY_ANNOUNCEMENTS {
