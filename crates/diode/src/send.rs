@@ -191,7 +191,7 @@ pub enum SendError {
     NoReceivers,
     /// The tree cannot be read at all.
     #[error("the tree cannot be read")]
-    Tree(#[from] ScanError),
+    Tree(#[source] ScanError),
     /// The disk that the state is on.
     #[error("the sender's state cannot be used")]
     State(#[from] FilesError),
@@ -213,6 +213,15 @@ pub enum SendError {
     /// A thread has ended as none should.
     #[error("a part of the sender has failed: {0}")]
     Panicked(&'static str),
+}
+
+impl From<ScanError> for SendError {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Stopped => Self::Stopped,
+            error => Self::Tree(error),
+        }
+    }
 }
 
 impl From<SnapshotError> for SendError {
