@@ -18,15 +18,15 @@ use crate::pair::machine;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Two machines that trust each other, and a tree on the one before the diode.
-struct Diode {
-    scratch: Scratch,
-    low: Machine,
-    high: Machine,
-    port: u16,
+pub(crate) struct Diode {
+    pub(crate) scratch: Scratch,
+    pub(crate) low: Machine,
+    pub(crate) high: Machine,
+    pub(crate) port: u16,
 }
 
 impl Diode {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let scratch = Scratch::new(name);
         let (low, high) = (machine(scratch.join("low")), machine(scratch.join("high")));
         let line = |machine: &Machine| machine.run(["diode", "key", "show"]).expect_code(0).text();
@@ -38,42 +38,52 @@ impl Diode {
         Self { scratch, low, high, port }
     }
 
-    fn tree(&self) -> PathBuf {
+    pub(crate) fn tree(&self) -> PathBuf {
         self.scratch.join("tree")
     }
 
-    fn copy(&self) -> PathBuf {
+    pub(crate) fn copy(&self) -> PathBuf {
         self.scratch.join("copy")
     }
 
-    fn receive_from(&self, url: &str, options: &[&str]) -> Running {
+    /// Starts a receiver, and does not wait for it.
+    pub(crate) fn start_receiver(&self, url: &str, options: &[&str]) -> Running {
         let copy = self.copy();
         let mut words = vec!["diode", "recv", "--from", url, "--into", copy.to_str().unwrap()];
         words.extend(options);
-        let running = Running::start(self.high.command(words));
+        Running::start(self.high.command(words))
+    }
+
+    fn receive_from(&self, url: &str, options: &[&str]) -> Running {
+        let running = self.start_receiver(url, options);
         self.wait("the receiver answers", |status| status["recv"].is_object());
         running
     }
 
-    fn receive(&self) -> Running {
-        self.receive_from(&format!("udp://127.0.0.1:{}", self.port), &[])
+    pub(crate) fn receive(&self) -> Running {
+        self.receive_from(&self.url(), &[])
     }
 
-    fn send(&self, options: &[&str]) -> Running {
-        let (tree, url) = (self.tree(), format!("udp://127.0.0.1:{}", self.port));
+    /// Where both ends meet.
+    pub(crate) fn url(&self) -> String {
+        format!("udp://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn send(&self, options: &[&str]) -> Running {
+        let (tree, url) = (self.tree(), self.url());
         let mut words = vec!["diode", "send", tree.to_str().unwrap(), "--to", &url];
         words.extend(["--rate", "40MB", "--settle", "20ms"]);
         words.extend(options);
         Running::start(self.low.command(words))
     }
 
-    fn status(machine: &Machine) -> Value {
+    pub(crate) fn status(machine: &Machine) -> Value {
         let ended = machine.run(["diode", "status", "--json"]).expect_code(0);
         serde_json::from_str(&ended.last_line()).unwrap()
     }
 
     /// Waits until the receiver's side says so.
-    fn wait(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+    pub(crate) fn wait(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
         let began = Instant::now();
         loop {
             let status = Self::status(&self.high);
@@ -85,8 +95,30 @@ impl Diode {
         }
     }
 
+    /// Carries a want-list from the one side to the other.
+    pub(crate) fn resend(&self) {
+        let list = self.scratch.join("list");
+        self.high.run(["diode", "want", "--out", list.to_str().unwrap()]).expect_code(0);
+        self.low.run(["diode", "resend", list.to_str().unwrap()]).expect_code(0);
+    }
+
+    /// Carries want-lists until the trees are the same.
+    pub(crate) fn heal(&self) {
+        let began = Instant::now();
+        loop {
+            self.resend();
+            std::thread::sleep(Duration::from_millis(700));
+            let differs = differences(&self.tree(), &self.copy());
+            if differs.iter().all(|line| line.contains(".haul")) {
+                return;
+            }
+            let status = Self::status(&self.high);
+            assert!(began.elapsed() < PATIENCE, "{differs:#?}\n{status:#}");
+        }
+    }
+
     /// Waits until the trees are the same.
-    fn wait_same(&self) {
+    pub(crate) fn wait_same(&self) {
         let began = Instant::now();
         loop {
             let differs = differences(&self.tree(), &self.copy());
@@ -130,19 +162,7 @@ fn a_tree_its_changes_and_both_ends_killed() {
     let sender = diode.send(&[]);
     diode.wait("the sender is heard", |status| status["recv"]["sender"].is_object());
     diode.low.run(["diode", "resend", "--full"]).expect_code(0);
-    let began = Instant::now();
-    loop {
-        let list = diode.scratch.join("list");
-        diode.high.run(["diode", "want", "--out", list.to_str().unwrap()]).expect_code(0);
-        diode.low.run(["diode", "resend", list.to_str().unwrap()]).expect_code(0);
-        std::thread::sleep(Duration::from_millis(700));
-        let status = Diode::status(&diode.high);
-        let differs = differences(&diode.tree(), &diode.copy());
-        if differs.iter().all(|line| line.contains(".haul")) {
-            break;
-        }
-        assert!(began.elapsed() < PATIENCE, "{differs:#?}\n{status:#}");
-    }
+    diode.heal();
     drop((sender, receiver));
 }
 

@@ -5,6 +5,8 @@ mod bounds;
 mod copy;
 mod crash;
 mod diode;
+mod diode_full;
+mod diode_kills;
 mod doctor;
 mod errors;
 mod folders;
