@@ -12,6 +12,10 @@ pub type Target = fn(&[u8]);
 /// Every target under the name of its corpus folder; `README.md` says what each one holds.
 pub const TARGETS: &[(&str, Target)] = &[
     ("diode_announcement", targets::diode::announcement),
+    ("diode_intake", targets::diode::intake),
+    ("diode_journal_row", diode::fuzzing::journal_row),
+    ("diode_kept_file", diode::fuzzing::kept_file),
+    ("diode_ledger_row", diode::fuzzing::ledger_row),
     ("diode_page", targets::diode::page),
     ("diode_records", targets::diode::records),
     ("diode_stream", targets::diode::stream),

@@ -1,5 +1,5 @@
-//! The crash test at length: haul is killed in the middle of a copy again and again, and what it leaves
-//! must be whole files or none. The test itself is among the end-to-end tests of the `haul` crate.
+//! The crash tests at length: haul is killed in the middle of a copy again and again, at either end, and so is each end
+//! of a diode. What it leaves must be whole files or none. The tests are among the end-to-end tests of the `haul` crate.
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ const USAGE: &str = "usage: cargo xtask crash [-n N]";
 /// How many times haul is killed when nobody says otherwise.
 const DEFAULT_RUNS: u32 = 100;
 
-/// Runs the crash test as often as the words say.
+/// Runs the crash tests with so many kills as the words say, of each side of a diode, and of both sides of a copy.
 pub fn run(words: &[String]) -> Result<ExitCode> {
     let runs = match words {
         [] => DEFAULT_RUNS,

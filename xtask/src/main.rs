@@ -5,6 +5,7 @@ mod bench;
 mod check;
 mod crash;
 mod fuzz;
+mod hostile;
 mod steps;
 mod tidy;
 mod tools;
@@ -19,9 +20,12 @@ usage: cargo xtask COMMAND
   test [--only STEP] [--no-install]   the whole check: formatting, lints, tests, docs, tidy, fuzz smoke
   ci                                  the same
   tidy                                the rules of the house that a machine can see
-  crash [-n N]                        kill haul N times in the middle of a copy and look at what is left
+  crash [-n N]                        kill haul N times in the middle of a copy, and each end of a diode as often, and
+                                      look at what is left
   fuzz [--seconds S] [--seed N] [--guided] [TARGET]
                                       hostile bytes for one target or for all
+  hostile [-n N]                      N packets of somebody without the keys, a million unless told otherwise, for a
+                                      receiver of a diode
   bench copy                          copies measured side by side with other programs
   bench diode                         what a link with no way back carries";
 
@@ -45,6 +49,7 @@ fn run(words: &[String]) -> Result<ExitCode> {
         "tidy" => tidy::run(rest),
         "crash" => crash::run(rest),
         "fuzz" => fuzz::run(rest),
+        "hostile" => hostile::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

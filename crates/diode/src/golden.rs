@@ -226,6 +226,20 @@ fn the_bytes_of_version_1() {
     assert_eq!(GOLDEN.lines().count(), all.len() + random.len());
 }
 
+/// What the page shows of them is what they are.
+#[test]
+fn the_page_shows_the_same() {
+    let page = include_str!("../../../docs/formats/diode.md");
+    let page: String = page.split_whitespace().collect();
+    for name in ["SenderSeed", "SenderKey", "ReceiverKey", "ReceiverX25519Secret"]
+        .into_iter()
+        .chain(["ReceiverX25519Key", "SessionId", "SessionSecret", "DataKey", "Nonce"])
+        .chain(["HeaderKey", "Heartbeat", "Frame"])
+    {
+        assert!(page.contains(&hex(&golden(name))), "{name}");
+    }
+}
+
 /// With the keys of the page and nothing else a frame is opened.
 #[test]
 fn a_frame_opens_with_the_keys_that_the_page_tells() {

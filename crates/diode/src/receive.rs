@@ -428,5 +428,14 @@ impl Requests {
     }
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use journal::fuzz_row;
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_kept(data: &[u8]) {
+    let Some((which, data)) = data.split_first() else { return };
+    if which % 2 == 0 { memory::fuzz(data) } else { spill::fuzz(data) }
+}
+
 #[cfg(test)]
 mod tests;

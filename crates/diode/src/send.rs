@@ -400,5 +400,8 @@ fn watch(root: &Dir, options: &SendOptions) -> Result<Option<Watch>, SendError> 
     Ok(Some(watch))
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use row::fuzz as fuzz_row;
+
 #[cfg(test)]
 mod tests;

@@ -180,6 +180,11 @@ impl Running {
         Self { child, output, errors }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Whether it runs still.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("wait for a child").is_none()

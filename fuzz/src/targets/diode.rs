@@ -1,12 +1,14 @@
 //! Targets for the readers of `diode`. What is signed is signed here, so that the readers behind a signature are
 //! reached as a sender that lies reaches them.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use base64::Engine as _;
 use diode::{
-    Announcement, Assembly, Check, HEADER, Header, Judge, Page, Records, Restorer, Resync,
-    SymbolHead, TrustLine, WantList,
+    Announcement, Assembly, BlockId, Check, Class, HEADER, Header, Intake, Intervals, Judge,
+    ObjectKind, Opener, Page, Records, Replay, Restorer, Resync, Sealer, SymbolHead, Taken,
+    TrustLine, WantList,
 };
 use link::Identity;
 
@@ -115,6 +117,80 @@ pub fn symbols(data: &[u8]) {
             let whole = whole.expect("nothing is missing");
             assert_eq!(whole.len(), layout.length());
         }
+    }
+}
+
+/// Bytes of blocks that the intake of the target may hold, and those of one block with all its symbols.
+const MOST: usize = 3 << 20;
+const MOST_BLOCK: usize = 3 << 20;
+
+/// What a receiver does with frames and with blocks that lie elsewhere, in any order. The input is steps, each a kind, a
+/// length (two bytes, the most significant first) and bytes: payloads that the sender seals, bytes that nobody has sealed,
+/// and objects that are forgotten, begin anew and so on.
+pub fn intake(data: &[u8]) {
+    let (mut sealer, id, secret) = Sealer::begin().expect("the system gives randomness");
+    let (opener, mut replay) = (Opener::new(id, &secret), Replay::new(0));
+    let mut intake = Intake::new(MOST, Intervals::default(), []);
+    let mut kept: HashMap<BlockId, Assembly> = HashMap::new();
+    let mut restorer = Restorer::default();
+    let mut rest = data;
+    while let Some((&[step, high, low], after)) = rest.split_first_chunk::<3>() {
+        let length = usize::from(u16::from_be_bytes([high, low])).min(after.len());
+        let (bytes, after) = after.split_at(length);
+        rest = after;
+        let object = bytes.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+        let class = Class::ALL[usize::from(step >> 3) % 8];
+        match step % 8 {
+            0 => {
+                let mut frame = Vec::new();
+                if sealer.seal(class, bytes, &mut frame).is_err() {
+                    continue;
+                }
+                let head = *frame.first_chunk().expect("it has a header");
+                let header = Header::read(&head).expect("it was written by us");
+                assert!(opener.believes(&header, &head) && replay.is_new(header.number));
+                let payload = opener.open(&header, &mut frame).expect("it was sealed by us");
+                assert_eq!(payload, bytes);
+                assert!(replay.take(header.number) && !replay.take(header.number));
+                let Ok((head, layout, symbol)) = SymbolHead::read(bytes) else { continue };
+                if let Taken::Block(block) = intake.take(&head, layout, symbol) {
+                    let whole = block.finish(&mut restorer).expect("it has enough");
+                    assert_eq!(whole.len(), layout.length());
+                }
+            }
+            1 => {
+                let header = bytes.first_chunk().and_then(Header::read);
+                if let Some(header) = header.filter(|header| header.class != Class::Announcement) {
+                    assert!(opener.open(&header, &mut bytes.to_vec()).is_none());
+                }
+            }
+            2 => intake.at(object % (1 << 40)),
+            3 => intake.forget(object % (1 << 62)),
+            4 => intake.again(object % (1 << 62)),
+            5 => intake.forget_to(object % (1 << 62), &[object / 3].into()),
+            6 => {
+                let id = BlockId { object: object % (1 << 62), block: u32::from(step >> 3) };
+                intake.undo(id, 40 << 20, ObjectKind::Content);
+            }
+            _ => {
+                for id in intake.idle(1000) {
+                    if let Some(spilled) = intake.give_out(id) {
+                        kept.insert(id, spilled.assembly);
+                    }
+                }
+            }
+        }
+        while let Some(spilled) = intake.spill() {
+            kept.insert(spilled.id, spilled.assembly);
+        }
+        while let Some(id) = intake.recall() {
+            if let Some((block, ..)) = kept.get(&id).and_then(|block| intake.merge(id, block)) {
+                let length = block.layout().length();
+                let whole = block.finish(&mut restorer).expect("it has enough");
+                assert_eq!(whole.len(), length);
+            }
+        }
+        assert!(intake.memory() <= MOST + MOST_BLOCK, "{} bytes are held", intake.memory());
     }
 }
 

@@ -586,5 +586,10 @@ fn number(bytes: &[u8]) -> Option<u64> {
     bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes))
 }
 
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_row(data: &[u8]) {
+    record::fuzz(data);
+}
+
 #[cfg(test)]
 mod tests;

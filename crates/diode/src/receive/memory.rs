@@ -183,6 +183,17 @@ fn write_all(state: &Dir, orders: &Receiver<(u64, Vec<u8>)>, done: &(Mutex<u64>,
     }
 }
 
+/// The file has one form, but for bits of the key that mean nothing.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(data: &[u8]) {
+    if let Some(memory) = Memory::decode(data) {
+        let (key, rest) = (MAGIC.len(), MAGIC.len() + 32);
+        let again = memory.encode();
+        assert_eq!((&again[..key], &again[rest..]), (&data[..key], &data[rest..]));
+        assert_eq!(Memory::decode(&again).map(|memory| memory.encode()), Some(again));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

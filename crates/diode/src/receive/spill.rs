@@ -157,6 +157,21 @@ fn own(text: &str) -> Name {
     Name::new(text).expect("hex digits and letters are a name")
 }
 
+/// What was read can be written and read again.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(data: &[u8]) {
+    let Some(spilled) = decode(data) else { return };
+    let layout = spilled.assembly.layout();
+    assert!(spilled.assembly.symbols().count() <= layout.symbols());
+    if spilled.assembly.missing() == 0 {
+        let bytes = spilled.assembly.finish(&mut crate::block::Restorer::default());
+        assert_eq!(bytes.map(|bytes| bytes.len()), Some(layout.length()));
+        return;
+    }
+    let again = decode(&encode(&spilled)).expect("it was written by us");
+    assert!(again.assembly.symbols().eq(spilled.assembly.symbols()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

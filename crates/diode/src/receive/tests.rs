@@ -4,6 +4,7 @@ mod kills;
 mod lists;
 mod losses;
 mod manifests;
+mod packets;
 mod removals;
 mod rig;
 mod trees;

@@ -128,6 +128,29 @@ impl<'a> Rest<'a> {
     }
 }
 
+/// What was read can be written and read again.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(data: &[u8]) {
+    let Some((kind, data)) = data.split_first() else { return };
+    match kind % 3 {
+        0 => {
+            if let Some(row) = Row::decode(data) {
+                assert_eq!(Row::decode(&row.encode()), Some(row));
+            }
+        }
+        1 => {
+            if let Some(row) = GenerationRow::decode(data) {
+                assert_eq!(row.encode(), data);
+            }
+        }
+        _ => {
+            if let Some(note) = Note::decode(data) {
+                assert_eq!(note.encode(), data);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -88,21 +88,31 @@ impl Diode {
         })
     }
 
-    pub fn receive_from(&self, url: &str, options: &[&str]) -> Running {
+    /// Where both ends meet.
+    pub fn url(&self) -> String {
+        format!("udp://{}", self.address)
+    }
+
+    /// Starts a receiver, and does not wait for it.
+    pub fn start_receiver(&self, url: &str, options: &[&str]) -> Running {
         let copy = self.copy();
         let mut words = vec!["diode", "recv", "--from", url, "--into", copy.to_str().unwrap()];
         words.extend(options);
-        let running = self.start(End::B, self.high.command(words));
+        self.start(End::B, self.high.command(words))
+    }
+
+    pub fn receive_from(&self, url: &str, options: &[&str]) -> Running {
+        let running = self.start_receiver(url, options);
         self.wait("the receiver answers", |status| status["recv"].is_object());
         running
     }
 
     pub fn receive(&self) -> Running {
-        self.receive_from(&format!("udp://{}", self.address), &[])
+        self.receive_from(&self.url(), &[])
     }
 
     pub fn send(&self, options: &[&str]) -> Running {
-        let (tree, url) = (self.tree(), format!("udp://{}", self.address));
+        let (tree, url) = (self.tree(), self.url());
         let mut words = vec!["diode", "send", tree.to_str().unwrap(), "--to", &url];
         words.extend(["--rate", self.rate, "--settle", "20ms"]);
         words.extend(options);
@@ -148,13 +158,18 @@ impl Diode {
         }
     }
 
+    /// Carries a want-list from the one side to the other.
+    pub fn resend(&self) {
+        let list = self.scratch.join("list");
+        self.high.run(["diode", "want", "--out", list.to_str().unwrap()]).expect_code(0);
+        self.low.run(["diode", "resend", list.to_str().unwrap()]).expect_code(0);
+    }
+
     /// Carries lists of what is missing back by hand until the trees are the same.
     pub fn heal(&self) {
         let began = Instant::now();
         loop {
-            let list = self.scratch.join("list");
-            self.high.run(["diode", "want", "--out", list.to_str().unwrap()]).expect_code(0);
-            self.low.run(["diode", "resend", list.to_str().unwrap()]).expect_code(0);
+            self.resend();
             std::thread::sleep(Duration::from_millis(700));
             let status = Self::status(&self.high);
             let differs = self.differences();

@@ -6,6 +6,8 @@ mod bounds;
 mod copy;
 mod crash;
 mod diode;
+mod diode_full;
+mod diode_kills;
 mod diode_oneway;
 mod diode_rehearse;
 mod doctor;

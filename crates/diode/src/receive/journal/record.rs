@@ -204,3 +204,32 @@ impl Rest<'_> {
         rest.is_empty().then_some(told)
     }
 }
+
+/// Rows have one form, but for what says yes or no.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fuzz(data: &[u8]) {
+    let Some((kind, data)) = data.split_first() else { return };
+    match kind % 4 {
+        0 => {
+            if let Some(entry) = Entry::decode(data) {
+                assert_eq!(entry.encode()[1..], data[1..]);
+                assert_eq!(Entry::decode(&entry.encode()), Some(entry));
+            }
+        }
+        1 => {
+            if let Some(place) = Place::decode(data) {
+                assert!(data.starts_with(&place.encode()));
+            }
+        }
+        2 => {
+            if let Some(row) = Quarantined::decode(data) {
+                assert_eq!(row.encode(), data);
+            }
+        }
+        _ => {
+            if let Some(end) = decode_end(data) {
+                assert_eq!(decode_end(&encode_end(&end)), Some(end));
+            }
+        }
+    }
+}
