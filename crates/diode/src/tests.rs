@@ -14,6 +14,7 @@ use crate::rig::{Random, Scratch};
 use crate::*;
 
 mod links;
+mod setbacks;
 
 const MS: Duration = Duration::from_millis(1);
 

@@ -68,6 +68,8 @@ pub struct TreeStatus {
     pub quarantined: u64,
     /// Generations whose removals wait for somebody to agree.
     pub held_back: Vec<u64>,
+    /// The last generation that was not taken since the sender's memory was set back, until it tells the whole tree.
+    pub set_back: Option<u64>,
     /// Files that were published since the receiver began, and their bytes.
     pub published: u64,
     /// Bytes of them.

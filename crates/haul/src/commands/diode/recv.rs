@@ -219,7 +219,7 @@ fn told_status(status: &ReceiveStatus, meter: Option<&InMeter>) -> Value {
         "side": "recv", "generation": tree.generation, "complete": tree.complete, "entries": tree.entries,
         "missing": tree.wanted, "quarantined": tree.quarantined, "held_back": tree.held_back,
         "published": tree.published, "published_bytes": tree.published_bytes, "removed": tree.removed,
-        "failed": tree.failed, "disk_full": tree.is_full, "silent": link.is_silent, "frames": link.frames,
+        "failed": tree.failed, "sender_set_back": tree.set_back, "disk_full": tree.is_full, "silent": link.is_silent, "frames": link.frames,
         "bytes": link.bytes, "blocks": link.blocks, "restored": link.restored,
         "dropped_disk_too_slow": link.dropped, "refused": refused,
     });
@@ -354,6 +354,14 @@ fn tell(teller: &Teller, event: &DiodeEvent) {
                 "the journal cannot be kept, and nothing is published until it can: {reason}"
             );
             teller.tell("journal_failed", &text, true, json!({ "reason": reason }));
+        }
+        DiodeEvent::SenderSetBack { generation, base, known } => {
+            let text = format!(
+                "the sender's memory was set back: its generation {generation} builds on {base}, and {known} is here; \
+                 nothing of it is taken until it tells the whole tree, as `haul diode resend --full` has it do there"
+            );
+            let fields = json!({ "generation": generation, "base": base, "known": known });
+            teller.tell("sender_set_back", &text, true, fields);
         }
         DiodeEvent::Refused { why, count } => {
             let text = format!("{} not taken: {why}", units::count(*count, "frame"));

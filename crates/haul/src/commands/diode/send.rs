@@ -127,7 +127,7 @@ fn tell(teller: &Teller, event: &SendEvent) {
     let shown = |path: &files::RelPath| files::escape(path.as_bytes()).to_string();
     match event {
         SendEvent::Generation { generation, files, bytes, removed, entries, is_full } => {
-            let what = if *is_full && *generation > 1 { ", the whole tree told anew" } else { "" };
+            let what = if *is_full { ", the whole tree told anew" } else { "" };
             let text = format!(
                 "generation {generation}: {} with {}, {removed} removed, {entries} in the tree{what}",
                 units::count(*files, "file"),
@@ -162,6 +162,11 @@ fn tell(teller: &Teller, event: &SendEvent) {
             );
             let fields = json!({ "pages": pages, "blocks": blocks, "changed": changed });
             teller.tell("resending", &text, false, fields);
+        }
+        SendEvent::SetBack => {
+            let text = "the memory of what was sent is older than the last run, as after a restore from a backup: \
+                        the whole tree is told anew";
+            teller.tell("set_back", text, true, json!({}));
         }
         SendEvent::NotWatched { reason } => {
             let text = format!(
