@@ -13,6 +13,7 @@ use link::Identity;
 use crate::rig::{Random, Scratch};
 use crate::*;
 
+mod attributes;
 mod links;
 mod setbacks;
 

@@ -338,11 +338,11 @@ impl Feed<'_> {
         }
     }
 
-    /// The extended attributes that users make; none where they cannot be read.
-    fn xattrs(&self, path: &RelPath, kind: Kind) -> Vec<(Name, Vec<u8>)> {
+    /// The extended attributes that users make; None where they are not to be told, or cannot be.
+    fn xattrs(&self, path: &RelPath, kind: Kind) -> Option<Vec<(Name, Vec<u8>)>> {
         let wanted = self.options.with_xattrs && matches!(kind, Kind::File | Kind::Directory);
         let (true, Some(parent), Some(name)) = (wanted, path.parent(), path.file_name()) else {
-            return Vec::new();
+            return None;
         };
         let read = || -> std::result::Result<Vec<(Name, Vec<u8>)>, FilesError> {
             let dir = self.root.open_dir(&parent, Follow::Never)?;
@@ -353,14 +353,14 @@ impl Feed<'_> {
             }
             Ok(xattrs)
         };
-        let xattrs = read().unwrap_or_default();
+        let xattrs = read().ok()?;
         let bytes: usize = xattrs.iter().map(|(_, value)| value.len()).sum();
         if bytes > MOST_XATTRS || xattrs.len() > 256 {
             let reason =
                 "its extended attributes are too many or too long, and are left out".into();
             self.event(SendEvent::Unreadable { path: path.clone(), reason });
-            return Vec::new();
+            return None;
         }
-        xattrs
+        Some(xattrs)
     }
 }
