@@ -37,6 +37,11 @@ pub enum DiodeEvent {
         /// The session's epoch.
         epoch: u64,
     },
+    /// The session that began is neither encrypted nor authenticated, which was allowed.
+    PlainSession {
+        /// Who sends.
+        sender: PublicKey,
+    },
     /// Nothing was heard of the sender.
     HeartbeatLost {
         /// For how long.
@@ -166,11 +171,13 @@ pub enum Refusal {
     Unremembered,
     /// A page of a generation that is older than what is here.
     OldGeneration,
+    /// A session that is neither encrypted nor authenticated, where that was not allowed.
+    Plain,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NoFrame,
         Self::UnknownSession,
         Self::OldSession,
@@ -183,6 +190,7 @@ impl Refusal {
         Self::OtherSender,
         Self::Unremembered,
         Self::OldGeneration,
+        Self::Plain,
     ];
 }
 
@@ -201,6 +209,9 @@ impl fmt::Display for Refusal {
             Self::OtherSender => "files of another sender",
             Self::Unremembered => "the state folder is too slow",
             Self::OldGeneration => "a manifest that is older than what is here",
+            Self::Plain => {
+                "a session that is neither encrypted nor authenticated (--insecure-plain)"
+            }
         })
     }
 }

@@ -37,6 +37,8 @@ pub enum Record<'a> {
         /// Its version, for people.
         version: &'a str,
     },
+    /// The session is neither encrypted nor authenticated; said with each heartbeat.
+    Plain,
     /// A connection of a channel begins.
     ChannelOpened {
         /// The channel's number.
@@ -224,6 +226,7 @@ impl Record<'_> {
                 payload.extend_from_slice(&time_ms.to_be_bytes());
                 payload.extend_from_slice(version.as_bytes());
             }
+            Self::Plain => {}
             Self::ChannelOpened { channel, connection, carrier, name } => {
                 payload.extend_from_slice(&channel.to_be_bytes());
                 payload.extend_from_slice(&connection.to_be_bytes());
@@ -270,6 +273,7 @@ impl Record<'_> {
             Self::ChannelData { .. } => 6,
             Self::ChannelClosed { .. } => 7,
             Self::ChannelPiece { .. } => 8,
+            Self::Plain => 9,
         }
     }
 }
@@ -360,6 +364,7 @@ fn read(kind: u8, mut content: Content<'_>) -> Option<Option<Record<'_>>> {
             total: u16::from_be_bytes(content.array()?),
             bytes: std::mem::take(&mut content.0),
         },
+        9 => Record::Plain,
         _ => return Some(None),
     };
     content.0.is_empty().then_some(Some(record))
@@ -427,6 +432,7 @@ mod tests {
                 total: 1472,
                 bytes: b"the rest",
             },
+            Record::Plain,
         ]
     }
 

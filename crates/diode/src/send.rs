@@ -190,7 +190,7 @@ pub enum SendError {
     NoReceivers,
     /// The tree cannot be read at all.
     #[error("the tree cannot be read")]
-    Tree(#[from] ScanError),
+    Tree(#[source] ScanError),
     /// The disk that the state is on.
     #[error("the sender's state cannot be used")]
     State(#[from] FilesError),
@@ -212,6 +212,15 @@ pub enum SendError {
     /// A thread has ended as none should.
     #[error("a part of the sender has failed: {0}")]
     Panicked(&'static str),
+}
+
+impl From<ScanError> for SendError {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Stopped => Self::Stopped,
+            error => Self::Tree(error),
+        }
+    }
 }
 
 impl From<SnapshotError> for SendError {
@@ -268,6 +277,7 @@ impl Sender {
         let run = Run { number, is_set_back };
         let scratch = state.make_private_dir(&Name::new("scratch").expect("it is a name"))?;
         let control = Arc::new(Control::new(rate));
+        control.tell(|told| told.is_plain = options.engine.insecure_plain);
         let outbox = Arc::new(Outbox::default());
         Ok(Self { root, scratch, ledger, epochs, run, options, control, outbox })
     }

@@ -23,6 +23,8 @@ pub struct ReceiveStatus {
 pub struct LinkStatus {
     /// Whose session is followed, and its epoch.
     pub session: Option<(PublicKey, u64)>,
+    /// Whether that session is neither encrypted nor authenticated.
+    pub is_plain: bool,
     /// What the sender said last of itself.
     pub heartbeat: Option<Heartbeat>,
     /// Whether it was not heard for a while.

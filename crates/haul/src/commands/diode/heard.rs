@@ -46,6 +46,14 @@ fn tell_of_sender(teller: &Teller, event: &DiodeEvent) -> bool {
             let fields = json!({ "sender": key, "epoch": epoch });
             teller.tell("session", &format!("a session of {key} began"), false, fields);
         }
+        DiodeEvent::PlainSession { sender } => {
+            let key = sender.fingerprint();
+            let text = format!(
+                "WARNING: this session of {key} is neither encrypted nor authenticated, as --insecure-plain allows: \
+                 anybody on the way can read it, and put streams of his own into it"
+            );
+            teller.tell("plain_session", &text, true, json!({ "sender": key }));
+        }
         DiodeEvent::HeartbeatLost { silent_for } => {
             let text =
                 format!("nothing was heard of the sender for {}", units::duration(*silent_for));

@@ -45,6 +45,7 @@ pub fn run(home: &Home, arguments: RecvArguments) -> Result<Code> {
     options.memory = usize::try_from(arguments.memory).unwrap_or(usize::MAX).max(16 << 20);
     options.owner = arguments.owner;
     options.setid = arguments.setid;
+    options.insecure_plain = arguments.insecure_plain;
     let told = teller.clone();
     options.on_event = Arc::new(move |event| super::heard::tell(&told, event));
     let mut receiver = open(&into, &state, options)?;
@@ -70,6 +71,11 @@ pub fn run(home: &Home, arguments: RecvArguments) -> Result<Code> {
         files::escape_path(&arguments.into),
         names.join(", ")
     ));
+    if arguments.insecure_plain {
+        let text = "WARNING: --insecure-plain: sessions are taken that are neither encrypted nor authenticated; it is for \
+                    measurements, and for nothing else";
+        teller.tell("insecure_plain", text, true, json!({}));
+    }
     let ran = receiver.run(&mut incoming, &stop);
     drop(incoming);
     let status = receiver.status();
@@ -219,7 +225,7 @@ fn told_status(status: &ReceiveStatus, meter: Option<&InMeter>) -> Value {
         "side": "recv", "generation": tree.generation, "complete": tree.complete, "entries": tree.entries,
         "missing": tree.wanted, "quarantined": tree.quarantined, "held_back": tree.held_back,
         "published": tree.published, "published_bytes": tree.published_bytes, "removed": tree.removed,
-        "failed": tree.failed, "sender_set_back": tree.set_back, "disk_full": tree.is_full, "silent": link.is_silent,  "frames": link.frames,
+        "failed": tree.failed, "sender_set_back": tree.set_back, "disk_full": tree.is_full, "silent": link.is_silent, "insecure_plain": link.is_plain, "frames": link.frames,
         "bytes": link.bytes, "blocks": link.blocks, "restored": link.restored,
         "dropped_disk_too_slow": link.dropped, "refused": refused,
     });

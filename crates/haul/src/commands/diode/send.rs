@@ -63,6 +63,11 @@ pub fn run(home: &Home, arguments: SendArguments) -> Result<Code> {
         units::rate(arguments.rate as f64),
         names.join(", ")
     ));
+    if arguments.insecure_plain {
+        let text = "WARNING: --insecure-plain: nothing that is sent is encrypted or authenticated; anybody on the \
+                    way can read it. It is for measurements, and for nothing else";
+        teller.tell("insecure_plain", text, true, json!({}));
+    }
     let report = sender.run(line, &stop)?;
     drop(inlets);
     let told = report.status;
@@ -101,6 +106,7 @@ fn options(arguments: &SendArguments, teller: &Teller) -> Result<SendOptions> {
         engine: EngineOptions {
             outage: arguments.outage,
             filler: arguments.filler,
+            insecure_plain: arguments.insecure_plain,
             ..EngineOptions::default()
         },
         on_event: Arc::new(move |event| tell(&teller, event)),
@@ -215,7 +221,7 @@ pub fn status(status: &SendStatus) -> Value {
         "bytes": bytes, "removed": removed, "first_bytes": status.first_bytes,
         "again_bytes": status.again_bytes, "other_bytes": status.other_bytes, "waiting": status.waiting,
         "repeats": status.repeats, "unsettled": status.unsettled, "problems": status.problems,
-        "next_scan_s": status.next_scan_s,
+        "next_scan_s": status.next_scan_s, "insecure_plain": status.is_plain,
     })
 }
 
