@@ -11,6 +11,9 @@ use crate::session::{SessionId, SessionSecret};
 
 const VERSION: u8 = 1;
 
+/// The version of one for a session whose payloads are neither encrypted nor authenticated.
+const PLAIN: u8 = 2;
+
 /// What a signature is made over besides the announcement.
 const SIGNED: &[u8] = b"haul diode announcement";
 
@@ -38,6 +41,8 @@ pub struct Announcement {
     pub time_ms: u64,
     /// The number of the packet that it is in.
     pub number: u64,
+    /// Whether the session's payloads are neither encrypted nor authenticated.
+    pub is_plain: bool,
     /// What the parts are bound to.
     info: Vec<u8>,
     parts: Vec<Part>,
@@ -76,11 +81,33 @@ pub fn announce(
     number: u64,
     receivers: &[DiodePublicKey],
 ) -> Result<Vec<Vec<u8>>, AnnouncementError> {
+    announce_as(VERSION, identity, (id, secret), (epoch, time_ms, number), receivers)
+}
+
+/// The same, of a session whose payloads are neither encrypted nor authenticated.
+pub(crate) fn announce_plain(
+    identity: &Identity,
+    session: (SessionId, &SessionSecret),
+    epoch: u64,
+    time_ms: u64,
+    number: u64,
+    receivers: &[DiodePublicKey],
+) -> Result<Vec<Vec<u8>>, AnnouncementError> {
+    announce_as(PLAIN, identity, session, (epoch, time_ms, number), receivers)
+}
+
+fn announce_as(
+    version: u8,
+    identity: &Identity,
+    (id, secret): (SessionId, &SessionSecret),
+    (epoch, time_ms, number): (u64, u64, u64),
+    receivers: &[DiodePublicKey],
+) -> Result<Vec<Vec<u8>>, AnnouncementError> {
     receivers
         .chunks(MOST_RECEIVERS)
         .zip(number..)
         .map(|(some, number)| {
-            let mut bytes = vec![VERSION];
+            let mut bytes = vec![version];
             bytes.extend_from_slice(&id.0);
             bytes.extend_from_slice(&epoch.to_be_bytes());
             bytes.extend_from_slice(identity.public_key().as_bytes());
@@ -111,7 +138,7 @@ impl Announcement {
             return Err(AnnouncementError::Signature);
         }
         let version = *said.first().ok_or(AnnouncementError::Length)?;
-        if version != VERSION {
+        if !matches!(version, VERSION | PLAIN) {
             return Err(AnnouncementError::Version(version));
         }
         let (info, rest) = said.split_at_checked(HEAD).ok_or(AnnouncementError::Length)?;
@@ -134,6 +161,7 @@ impl Announcement {
             sender: *sender,
             time_ms: number(57),
             number: number(65),
+            is_plain: version == PLAIN,
             info: info.to_vec(),
             parts: parts.collect(),
         })
@@ -223,7 +251,10 @@ mod tests {
         assert_eq!(signed(&body[..body.len() - 1]), Err(AnnouncementError::Length));
         assert_eq!(signed(&[&body[..], &[0]].concat()), Err(AnnouncementError::Length));
         assert_eq!(signed(&[]), Err(AnnouncementError::Length));
+        assert!(!signed(&body).unwrap().is_plain);
         body[0] = 2;
-        assert_eq!(signed(&body), Err(AnnouncementError::Version(2)));
+        assert!(signed(&body).unwrap().is_plain);
+        body[0] = 3;
+        assert_eq!(signed(&body), Err(AnnouncementError::Version(3)));
     }
 }

@@ -37,6 +37,11 @@ pub enum DiodeEvent {
         /// The session's epoch.
         epoch: u64,
     },
+    /// The session that began is neither encrypted nor authenticated, which was allowed.
+    PlainSession {
+        /// Who sends.
+        sender: PublicKey,
+    },
     /// Nothing was heard of the sender.
     HeartbeatLost {
         /// For how long.
@@ -107,6 +112,16 @@ pub enum DiodeEvent {
         /// Why.
         reason: String,
     },
+    /// The sender builds on a generation that is older than what came from it before: its memory was set back. Nothing of
+    /// that is taken until it tells the whole tree.
+    SenderSetBack {
+        /// The generation that is not taken.
+        generation: u64,
+        /// What it builds on.
+        base: u64,
+        /// What is here.
+        known: u64,
+    },
     /// What arrived was not taken.
     Refused {
         /// Why not.
@@ -154,11 +169,15 @@ pub enum Refusal {
     OtherSender,
     /// The state folder did not say in time that it remembers.
     Unremembered,
+    /// A page of a generation that is older than what is here.
+    OldGeneration,
+    /// A session that is neither encrypted nor authenticated, where that was not allowed.
+    Plain,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::NoFrame,
         Self::UnknownSession,
         Self::OldSession,
@@ -170,6 +189,8 @@ impl Refusal {
         Self::Unsigned,
         Self::OtherSender,
         Self::Unremembered,
+        Self::OldGeneration,
+        Self::Plain,
     ];
 }
 
@@ -187,6 +208,10 @@ impl fmt::Display for Refusal {
             Self::Unsigned => "a manifest that its sender has not signed",
             Self::OtherSender => "files of another sender",
             Self::Unremembered => "the state folder is too slow",
+            Self::OldGeneration => "a manifest that is older than what is here",
+            Self::Plain => {
+                "a session that is neither encrypted nor authenticated (--insecure-plain)"
+            }
         })
     }
 }

@@ -12,7 +12,7 @@ use crate::block::{Assembly, Restorer, repair_symbols};
 use crate::frame::{Check, Class, HEADER, Header};
 use crate::key::{DiodeKey, TrustLine};
 use crate::manifest::{Change, Page, Told};
-use crate::record::{Carrier, GenerationEnd, Heartbeat, Record, Records};
+use crate::record::{Carrier, GenerationEnd, Heartbeat, Record, Records, RehearsalStep};
 use crate::session::{Opener, Sealer, SessionId, SessionSecret};
 use crate::symbol::{ObjectKind, SymbolHead};
 use crate::want::{Range, WantList};
@@ -81,6 +81,18 @@ fn records(page: &[u8]) -> Vec<(&'static str, Record<'static>)> {
             "ChannelPiece",
             Record::ChannelPiece { channel, connection, number: 9, at: 1400, total: 1407, bytes },
         ),
+        (
+            "Rehearsal",
+            Record::Rehearsal(RehearsalStep {
+                step: 2,
+                steps: 9,
+                rate: 12_500_000,
+                first: NUMBER,
+                end: NUMBER + 40_000,
+                micros: 5_000_000,
+                packet: 1500,
+            }),
+        ),
     ]
 }
 
@@ -94,9 +106,9 @@ fn record(record: &Record<'_>) -> Vec<u8> {
 fn page() -> Page {
     let path = |text: &str| RelPath::parse(text.as_bytes()).unwrap();
     let mtime = Timestamp { seconds: 1_700_000_000, nanos: 123_456_789 };
-    let plain = Told { mode: 0o755, mtime, owner: None, xattrs: Vec::new() };
+    let plain = Told { mode: 0o755, mtime, owner: None, xattrs: None };
     let xattrs = vec![(Name::new("user.note").unwrap(), b"\0\xff".to_vec())];
-    let owned = Told { mode: 0o640, mtime, owner: Some((1000, 100)), xattrs };
+    let owned = Told { mode: 0o640, mtime, owner: Some((1000, 100)), xattrs: Some(xattrs) };
     let file = |at: &str, content: &[u8], object, attributes| Change::File {
         path: path(at),
         attributes,

@@ -104,8 +104,8 @@ pub struct Told {
     pub mtime: Timestamp,
     /// User and group, if they are told.
     pub owner: Option<(u32, u32)>,
-    /// Extended attributes: name and value.
-    pub xattrs: Vec<(Name, Vec<u8>)>,
+    /// All extended attributes, name and value, if they are told.
+    pub xattrs: Option<Vec<(Name, Vec<u8>)>>,
 }
 
 /// Why bytes are no page.
@@ -299,13 +299,14 @@ impl Told {
     pub(crate) fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.mode.to_be_bytes());
         put_time(self.mtime, bytes);
-        bytes.push(self.owner.is_some().into());
+        let xattrs = self.xattrs.as_ref();
+        bytes.push(u8::from(self.owner.is_some()) | u8::from(xattrs.is_some()) << 1);
         if let Some((user, group)) = self.owner {
             bytes.extend_from_slice(&user.to_be_bytes());
             bytes.extend_from_slice(&group.to_be_bytes());
         }
-        bytes.extend_from_slice(&(self.xattrs.len() as u16).to_be_bytes());
-        for (name, value) in &self.xattrs {
+        bytes.extend_from_slice(&(xattrs.map_or(0, Vec::len) as u16).to_be_bytes());
+        for (name, value) in xattrs.into_iter().flatten() {
             put_short(name.as_bytes(), bytes);
             bytes.extend_from_slice(&(value.len() as u32).to_be_bytes());
             bytes.extend_from_slice(value);
@@ -325,13 +326,13 @@ impl Told {
             return Err(rest.wrong("mode"));
         }
         let mtime = rest.time()?;
-        let owner = match rest.take(1)?[0] {
-            0 => None,
-            1 => Some((rest.u32()?, rest.u32()?)),
+        let (has_owner, has_xattrs) = match rest.take(1)?[0] {
+            what @ 0..4 => (what & 1 != 0, what & 2 != 0),
             _ => return Err(rest.wrong("owner")),
         };
+        let owner = if has_owner { Some((rest.u32()?, rest.u32()?)) } else { None };
         let count = usize::from(u16::from_be_bytes(rest.array()?));
-        if count > MOST_XATTRS {
+        if count > MOST_XATTRS || count > 0 && !has_xattrs {
             return Err(rest.wrong("number of attributes"));
         }
         let mut xattrs = Vec::new();
@@ -344,7 +345,7 @@ impl Told {
             }
             xattrs.push((name, rest.take(length)?.to_vec()));
         }
-        Ok(Self { mode, mtime, owner, xattrs })
+        Ok(Self { mode, mtime, owner, xattrs: has_xattrs.then_some(xattrs) })
     }
 }
 
@@ -423,11 +424,13 @@ mod tests {
     fn page() -> Page {
         let mtime = Timestamp { seconds: -5, nanos: 999_999_999 };
         let xattrs = vec![(Name::new("user.note").unwrap(), b"\0\xff".to_vec())];
-        let plain = Told { mode: 0o755, mtime, owner: None, xattrs: Vec::new() };
-        let told = Told { owner: Some((1000, 100)), xattrs, ..plain.clone() };
+        let plain = Told { mode: 0o755, mtime, owner: None, xattrs: None };
+        let none = Told { xattrs: Some(Vec::new()), ..plain.clone() };
+        let told = Told { owner: Some((1000, 100)), xattrs: Some(xattrs), ..plain.clone() };
         let entries = vec![
             Change::Moved { from: path("old"), to: path("a/new") },
             Change::Folder { path: path("a"), attributes: plain },
+            Change::Folder { path: path("b"), attributes: none },
             Change::File {
                 path: path("a/b"),
                 attributes: told,

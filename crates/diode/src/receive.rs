@@ -74,6 +74,8 @@ pub struct ReceiveOptions {
     pub owner: bool,
     /// Whether setuid, setgid and sticky bits are taken over.
     pub setid: bool,
+    /// Whether sessions are taken that are neither encrypted nor authenticated. For measurements only.
+    pub insecure_plain: bool,
     /// Who is told what happens.
     pub on_event: OnEvent,
 }
@@ -91,6 +93,7 @@ impl ReceiveOptions {
             memory: 256 << 20,
             owner: false,
             setid: false,
+            insecure_plain: false,
             on_event: Arc::new(|_| {}),
         }
     }
@@ -206,8 +209,9 @@ impl Receiver {
         let staging = Arc::new(Staging::open(into)?);
         let spill = Arc::new(Spill::open(state)?);
         let shared = Shared::new(options.on_event.clone());
-        let sessions =
+        let mut sessions =
             sessions::Sessions::new(memory, memory::Writer::start(state)?, &options.senders);
+        sessions.takes_plain = options.insecure_plain;
         let (jobs, taken_jobs) = channel();
         let (notes, taken_notes) = channel();
         let (feedback, taken_feedback) = channel();

@@ -37,6 +37,8 @@ pub enum Record<'a> {
         /// Its version, for people.
         version: &'a str,
     },
+    /// The session is neither encrypted nor authenticated; said with each heartbeat.
+    Plain,
     /// A connection of a channel begins.
     ChannelOpened {
         /// The channel's number.
@@ -252,6 +254,7 @@ impl Record<'_> {
                 payload.extend_from_slice(&time_ms.to_be_bytes());
                 payload.extend_from_slice(version.as_bytes());
             }
+            Self::Plain => {}
             Self::ChannelOpened { channel, connection, carrier, name } => {
                 payload.extend_from_slice(&channel.to_be_bytes());
                 payload.extend_from_slice(&connection.to_be_bytes());
@@ -307,6 +310,7 @@ impl Record<'_> {
             Self::ChannelClosed { .. } => 7,
             Self::ChannelPiece { .. } => 8,
             Self::Rehearsal(_) => 9,
+            Self::Plain => 10,
         }
     }
 }
@@ -406,6 +410,7 @@ fn read(kind: u8, mut content: Content<'_>) -> Option<Option<Record<'_>>> {
             micros: content.u64()?,
             packet: u16::from_be_bytes(content.array()?),
         }),
+        10 => Record::Plain,
         _ => return Some(None),
     };
     content.0.is_empty().then_some(Some(record))
@@ -482,6 +487,7 @@ mod tests {
                 micros: 6,
                 packet: 1500,
             }),
+            Record::Plain,
         ]
     }
 

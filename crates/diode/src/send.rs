@@ -34,7 +34,7 @@ use crate::channel::StreamSink;
 use crate::frame::{HEADER, TAG};
 use crate::key::DiodePublicKey;
 use crate::manifest::PageError;
-use crate::send::engine::{Engine, Speaker};
+use crate::send::engine::{Engine, Speaker, now_ms};
 use crate::send::feed::{Feed, Lanes};
 use crate::send::ledger::{Ledger, LedgerError, Schedule};
 use crate::send::loader::{Cutter, Job, Loader};
@@ -149,7 +149,7 @@ pub enum SendEvent {
         removed: u64,
         /// Entries that the tree has.
         entries: u64,
-        /// Whether it tells the whole tree.
+        /// Whether it tells the whole tree anew.
         is_full: bool,
     },
     /// An entry could not be read, and is not sent.
@@ -173,6 +173,8 @@ pub enum SendEvent {
         /// Objects whose files have changed since, or are gone.
         changed: u64,
     },
+    /// The memory of what was sent is older than the last run: it was restored from a backup. The whole tree is told anew.
+    SetBack,
     /// Folders beyond the limit are not watched; what changes there is found by the next look at the whole tree.
     NotWatched {
         /// Why.
@@ -245,9 +247,18 @@ pub struct Sender {
     scratch: Dir,
     ledger: Ledger,
     epochs: Epochs,
+    run: Run,
     options: SendOptions,
     control: Arc<Control>,
     outbox: Arc<Outbox>,
+}
+
+/// A run of the sender: generations have numbers from its own on.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    number: u64,
+    /// What the ledger says is older than what was sent.
+    is_set_back: bool,
 }
 
 impl Sender {
@@ -263,13 +274,17 @@ impl Sender {
         if options.receivers.is_empty() {
             return Err(SendError::NoReceivers);
         }
-        let ledger = Ledger::open(state)?;
+        let mut ledger = Ledger::open(state)?;
+        let (number, is_set_back) = ledger.begin_run(now_ms(), epochs.last_run()?)?;
+        epochs.began_run(number)?;
+        let run = Run { number, is_set_back };
         let scratch = state.make_private_dir(&Name::new("scratch").expect("it is a name"))?;
         let control = Arc::new(Control::new(rate));
         // What was said before a restart is said again, whoever asks first.
         control.has_sent(ledger.sent_generation()?, ledger.snapshot().entries()?);
+        control.tell(|told| told.is_plain = options.engine.insecure_plain);
         let outbox = Arc::new(Outbox::default());
-        Ok(Self { root, scratch, ledger, epochs, options, control, outbox })
+        Ok(Self { root, scratch, ledger, epochs, run, options, control, outbox })
     }
 
     /// What others may see and change while it runs.
@@ -285,7 +300,7 @@ impl Sender {
 
     /// Sends over this line until it is told to stop, or once.
     pub fn run<L: Line>(self, line: L, stop: &AtomicBool) -> Result<SendReport, SendError> {
-        let Self { root, scratch, ledger, epochs, options, control, outbox } = self;
+        let Self { root, scratch, ledger, epochs, run, options, control, outbox } = self;
         let symbol = Engine::symbol_bytes(&line);
         let cutter = Cutter {
             outbox: outbox.clone(),
@@ -337,7 +352,7 @@ impl Sender {
                 let mut feed = Feed::new(
                     folders,
                     &options,
-                    floor,
+                    (floor, run),
                     control.clone(),
                     lanes,
                     cutter,

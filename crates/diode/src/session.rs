@@ -46,7 +46,13 @@ impl SessionSecret {
         expand(b"haul diode nonce", &mut nonce);
         expand(b"haul diode header", &mut header);
         let data = UnboundKey::new(&AES_256_GCM, &data).expect("an AES-256 key has 32 bytes");
-        Keys { data: LessSafeKey::new(data), nonce, check: Check::new(&header), id }
+        Keys {
+            data: LessSafeKey::new(data),
+            nonce,
+            check: Check::new(&header),
+            id,
+            is_plain: false,
+        }
     }
 }
 
@@ -69,6 +75,8 @@ struct Keys {
     nonce: [u8; 12],
     check: Check,
     id: SessionId,
+    /// Payloads are neither encrypted nor authenticated.
+    is_plain: bool,
 }
 
 impl std::fmt::Debug for Keys {
@@ -122,6 +130,13 @@ impl Sealer {
         Self { keys: secret.keys(id), next: 0, sealed: 0 }
     }
 
+    /// As [`Self::begin`], with payloads that are neither encrypted nor authenticated. For measurements only.
+    pub(crate) fn begin_plain() -> Option<(Self, SessionId, SessionSecret)> {
+        let (mut sealer, id, secret) = Self::begin()?;
+        sealer.keys.is_plain = true;
+        Some((sealer, id, secret))
+    }
+
     /// The number of the next packet.
     pub fn next_number(&self) -> u64 {
         self.next
@@ -166,6 +181,10 @@ impl Sealer {
         frames.extend_from_slice(&header);
         let start = frames.len();
         parts.iter().for_each(|part| frames.extend_from_slice(part));
+        if self.keys.is_plain {
+            frames.extend_from_slice(&[0; TAG]);
+            return Ok(());
+        }
         // The number is in the header and never comes again.
         let number = self.next - 1;
         let tag = self.keys.data.seal_in_place_separate_tag(
@@ -222,6 +241,13 @@ impl Opener {
         Self { keys: secret.keys(id) }
     }
 
+    /// For a session that was announced as plain, which is to be taken only where somebody has asked for that.
+    pub(crate) fn plain(id: SessionId, secret: &SessionSecret) -> Self {
+        let mut opener = Self::new(id, secret);
+        opener.keys.is_plain = true;
+        opener
+    }
+
     /// The session.
     pub fn id(&self) -> SessionId {
         self.keys.id
@@ -241,6 +267,12 @@ impl Opener {
             return None;
         }
         let (head, sealed) = frame.split_at_mut(HEADER);
+        if self.keys.is_plain {
+            // No tag covers the header here.
+            let is_ours = head.first_chunk().is_some_and(|head| self.believes(header, head));
+            let length = sealed.len().checked_sub(TAG).filter(|_| is_ours)?;
+            return Some(&mut sealed[..length]);
+        }
         let aad = Aad::from(&*head);
         self.keys.data.open_in_place(self.keys.nonce(header.number), aad, sealed).ok()
     }
@@ -288,6 +320,27 @@ mod tests {
         assert!(open(&opener, &spliced).is_none());
         let (_, other) = session();
         assert!(open(&other, &frames[..first]).is_none());
+    }
+
+    #[test]
+    fn what_is_plain_opens_only_for_who_takes_it_for_plain() {
+        let (mut sealer, id, secret) = Sealer::begin_plain().unwrap();
+        let mut frame = Vec::new();
+        sealer.seal(Class::New, b"in the clear", &mut frame).unwrap();
+        assert_eq!(frame[HEADER..][..12], *b"in the clear");
+        assert!(open(&Opener::new(id, &secret), &frame).is_none());
+        let plain = Opener::plain(id, &secret);
+        assert_eq!(open(&plain, &frame).unwrap().1, b"in the clear");
+        // The header is checked all the same, and what is sealed is nothing that is plain.
+        for byte in 4..HEADER {
+            let mut flipped = frame.clone();
+            flipped[byte] ^= 1;
+            assert!(open(&plain, &flipped).is_none(), "byte {byte}");
+        }
+        let (mut sealer, id, secret) = Sealer::begin().unwrap();
+        let mut frame = Vec::new();
+        sealer.seal(Class::New, b"secret", &mut frame).unwrap();
+        assert_ne!(open(&Opener::plain(id, &secret), &frame).unwrap().1, b"secret");
     }
 
     #[test]

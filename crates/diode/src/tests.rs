@@ -15,7 +15,10 @@ use link::Identity;
 use crate::rig::{Random, Scratch};
 use crate::*;
 
+mod attributes;
 mod links;
+mod plain;
+mod setbacks;
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -127,6 +130,10 @@ impl World {
     }
 
     fn receiver(&self) -> Receiver {
+        self.receiver_with(|_| {})
+    }
+
+    fn receiver_with(&self, change: impl FnOnce(&mut ReceiveOptions)) -> Receiver {
         let epochs = Epochs::open(&self.scratch.sub("epochs"), 1).unwrap();
         let line = TrustLine {
             identity: self.low.public_key(),
@@ -138,6 +145,7 @@ impl World {
         options.deletes = self.deletes;
         let events = self.events.clone();
         options.on_event = Arc::new(move |event| events.lock().unwrap().push(event.clone()));
+        change(&mut options);
         Receiver::open(&self.scratch.sub("copy"), &self.scratch.sub("received"), options).unwrap()
     }
 

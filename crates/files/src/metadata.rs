@@ -49,6 +49,10 @@ pub(crate) fn set_xattr(fd: BorrowedFd<'_>, name: &[u8], value: &[u8]) -> Result
     rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
 }
 
+pub(crate) fn remove_xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    rustix::fs::fremovexattr(fd, name)
+}
+
 pub(crate) fn xattr(fd: BorrowedFd<'_>, name: &[u8]) -> Result<Option<Vec<u8>>> {
     xattr_value(|buffer| rustix::fs::fgetxattr(fd, name, buffer))
 }

@@ -122,7 +122,7 @@ fn manifest(identity: &Identity, entry: Change, others: usize) -> (Vec<Vec<u8>>,
 
 fn told() -> Told {
     let mtime = Timestamp { seconds: 1, nanos: 0 };
-    Told { mode: 0o644, mtime, owner: None, xattrs: Vec::new() }
+    Told { mode: 0o644, mtime, owner: None, xattrs: None }
 }
 
 fn block(

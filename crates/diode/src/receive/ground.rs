@@ -151,9 +151,7 @@ impl Ground {
         if let (Some((user, group)), true) = (told.owner, self.dress.owner) {
             folder.set_own_owner(user, group)?;
         }
-        for (key, value) in user_xattrs(told) {
-            parent.set_xattr(&name, key, value)?;
-        }
+        dress_xattrs(&parent, &name, told)?;
         folder.set_own_mode(self.mode(told))?;
         folder.set_own_times(told.mtime)
     }
@@ -164,9 +162,7 @@ impl Ground {
         if let (Some((user, group)), true) = (told.owner, self.dress.owner) {
             folder.set_owner(&name, user, group)?;
         }
-        for (key, value) in user_xattrs(told) {
-            folder.set_xattr(&name, key, value)?;
-        }
+        dress_xattrs(&folder, &name, told)?;
         folder.set_mode(&name, self.mode(told))?;
         folder.set_times(&name, told.mtime)
     }
@@ -403,8 +399,21 @@ impl Ground {
 
 /// Only these are taken over: others mean something to the system.
 fn user_xattrs(told: &Told) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let all = told.xattrs.iter().map(|(key, value)| (key.as_bytes(), &value[..]));
+    let all = told.xattrs.iter().flatten().map(|(key, value)| (key.as_bytes(), &value[..]));
     all.filter(|(key, _)| key.starts_with(b"user."))
+}
+
+/// Gives an entry the extended attributes that are told, and takes those that are not, if any are told at all.
+fn dress_xattrs(folder: &Dir, name: &Name, told: &Told) -> Result<()> {
+    if told.xattrs.is_none() {
+        return Ok(());
+    }
+    for key in folder.xattr_names(name)?.into_iter().filter(|key| key.starts_with(b"user.")) {
+        if user_xattrs(told).all(|(told, _)| told != key) {
+            folder.remove_xattr(name, &key)?;
+        }
+    }
+    user_xattrs(told).try_for_each(|(key, value)| folder.set_xattr(name, key, value))
 }
 
 fn name_of(path: &RelPath) -> Name {

@@ -514,7 +514,7 @@ impl Tx {
             self.0.delete_table(table)?;
             self.0.open_table(table)?;
         }
-        for name in ["place", "settled", "held_back", "highest", "highest_page"] {
+        for name in ["place", "settled", "held_back", "set_back", "highest", "highest_page"] {
             self.delete(META, name.as_bytes())?;
         }
         Ok(())

@@ -103,6 +103,8 @@ pub(super) struct Keeper {
     ends: BTreeMap<u64, GenerationEnd>,
     /// The last generation that the sender has said to have sent.
     heard: u64,
+    /// The last generation that builds on one of long ago, and that one: the sender's memory was set back.
+    set_back: Option<(u64, u64)>,
     reports: BTreeMap<u64, ends::Report>,
     is_comparing: bool,
     /// Small objects that no page has named, or not all of.
@@ -191,6 +193,7 @@ impl Keeper {
             parts: HashMap::new(),
             ends: BTreeMap::new(),
             heard: 0,
+            set_back: None,
             reports: BTreeMap::new(),
             is_comparing: false,
             held: HashMap::new(),
@@ -283,6 +286,8 @@ impl Keeper {
         tx.put_meta("next_quarantine", &self.next_quarantine.to_be_bytes())?;
         let held_back: Vec<u8> = self.held_back.iter().flat_map(|at| at.to_be_bytes()).collect();
         tx.put_meta("held_back", &held_back)?;
+        let (astray, base) = self.set_back.unwrap_or_default();
+        tx.put_meta("set_back", &[astray.to_be_bytes(), base.to_be_bytes()].concat())?;
         let (entries, wanted) = (tx.entries()?, tx.wanted()?);
         let quarantined = tx.in_quarantine()?;
         tx.commit()?;
@@ -298,6 +303,7 @@ impl Keeper {
         (tree.generation, tree.pages) = (self.place.generation, self.place.page);
         (tree.whole, tree.complete) = (self.place.whole, self.place.complete);
         (tree.entries, tree.wanted, tree.quarantined) = (entries, wanted, quarantined);
+        tree.set_back = self.set_back.map(|(generation, _)| generation);
         tree.held_back = self.held_back.iter().copied().collect();
         Ok(())
     }

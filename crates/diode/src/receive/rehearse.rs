@@ -223,7 +223,7 @@ impl Listener {
                 _ => {}
             },
             Ok(Opened::Announced) => {}
-            Ok(Opened::Began { sender, epoch }) => {
+            Ok(Opened::Began { sender, epoch, .. }) => {
                 self.news.push(HeardRehearsal::SessionBegan { sender, epoch });
             }
             Err(why) => self.refused[why as usize] += 1,

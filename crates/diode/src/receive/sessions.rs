@@ -43,6 +43,8 @@ pub(super) struct Sessions {
     memory: Memory,
     writer: Writer,
     peers: Vec<Peer>,
+    /// Sessions that are neither encrypted nor authenticated are taken.
+    pub(super) takes_plain: bool,
     strange: f64,
     strange_at: Option<Instant>,
 }
@@ -83,7 +85,7 @@ pub(super) enum Opened<'a> {
     /// A session that is followed was announced once more.
     Announced,
     /// A session begins.
-    Began { sender: PublicKey, epoch: u64 },
+    Began { sender: PublicKey, epoch: u64, is_plain: bool },
     /// A payload of the sender with this number.
     Payload { sender: usize, payload: &'a mut [u8] },
 }
@@ -97,7 +99,8 @@ impl Sessions {
             previous: None,
         };
         let peers = senders.iter().map(peer).collect();
-        Self { memory, writer, peers, strange: STRANGE_PER_S, strange_at: None }
+        let (takes_plain, strange_at) = (false, None);
+        Self { memory, writer, peers, takes_plain, strange: STRANGE_PER_S, strange_at }
     }
 
     /// Whether a header's length may be believed, and its frame be taken.
@@ -270,6 +273,9 @@ impl Sessions {
         if epoch < lowest || is_another {
             return Err(Refusal::OldSession);
         }
+        if announcement.is_plain && !self.takes_plain {
+            return Err(Refusal::Plain);
+        }
         let floor = if is_same { last.map_or(0, |last| last.floor) } else { 0 };
         let mut replay = Replay::new(floor);
         // After a restart one from below the floor opens the session as well, and nothing below the floor is taken of it.
@@ -279,8 +285,10 @@ impl Sessions {
             return Err(Refusal::UnknownSession);
         };
         let ahead = self.peers[at].current.as_ref().map_or(AHEAD, |followed| followed.ahead);
+        let is_plain = announcement.is_plain;
+        let opener = if is_plain { Opener::plain } else { Opener::new };
         let followed = Followed {
-            opener: Opener::new(id, &secret),
+            opener: opener(id, &secret),
             epoch,
             replay,
             signed: number,
@@ -302,7 +310,7 @@ impl Sessions {
         }
         let peer = &mut self.peers[at];
         peer.previous = peer.current.replace(followed).map(|before| (before, now + OVERLAP));
-        Ok(Opened::Began { sender: line.identity, epoch })
+        Ok(Opened::Began { sender: line.identity, epoch, is_plain })
     }
 
     /// Whether a packet may be taken without being forgotten: whether it lies below the floor on the disk, which is moved

@@ -23,6 +23,8 @@ pub struct ReceiveStatus {
 pub struct LinkStatus {
     /// Whose session is followed, and its epoch.
     pub session: Option<(PublicKey, u64)>,
+    /// Whether that session is neither encrypted nor authenticated.
+    pub is_plain: bool,
     /// What the sender said last of itself.
     pub heartbeat: Option<Heartbeat>,
     /// Whether it was not heard for a while.
@@ -70,6 +72,8 @@ pub struct TreeStatus {
     pub quarantined: u64,
     /// Generations whose removals wait for somebody to agree.
     pub held_back: Vec<u64>,
+    /// The last generation that was not taken since the sender's memory was set back, until it tells the whole tree.
+    pub set_back: Option<u64>,
     /// Files that were published since the receiver began, and their bytes.
     pub published: u64,
     /// Bytes of them.

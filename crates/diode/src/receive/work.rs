@@ -123,12 +123,16 @@ impl Work {
                 }
             }
             Ok(Opened::Announced) => {}
-            Ok(Opened::Began { sender, epoch }) => {
+            Ok(Opened::Began { sender, epoch, is_plain }) => {
                 self.link.session = Some((sender, epoch));
+                self.link.is_plain = is_plain;
                 if let Some(sink) = &mut self.sink {
                     sink.session_began(self.clock.now);
                 }
                 self.shared.tell(&DiodeEvent::SessionBegan { sender, epoch });
+                if is_plain {
+                    self.shared.tell(&DiodeEvent::PlainSession { sender });
+                }
             }
             Err(why) => {
                 self.refuse(why);
@@ -238,6 +242,8 @@ impl Work {
                     self.shared.tell(&DiodeEvent::SenderStopped { time_ms, version });
                 }
             }
+            // The announcement has said it, which is signed.
+            Record::Plain => {}
             Record::ChannelOpened { .. }
             | Record::ChannelData { .. }
             | Record::ChannelPiece { .. }

@@ -49,6 +49,8 @@ pub struct SendStatus {
     pub problems: u64,
     /// Seconds until the next scan.
     pub next_scan_s: u32,
+    /// Whether what is sent is neither encrypted nor authenticated.
+    pub is_plain: bool,
 }
 
 /// The side of a sender that is shared.

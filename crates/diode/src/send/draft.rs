@@ -204,7 +204,7 @@ impl Draft {
 fn weight(change: &Change) -> usize {
     match change {
         Change::Folder { path, attributes } | Change::File { path, attributes, .. } => {
-            let xattrs = attributes.xattrs.iter();
+            let xattrs = attributes.xattrs.iter().flatten();
             let xattrs: usize =
                 xattrs.map(|(name, value)| name.as_bytes().len() + value.len() + 6).sum();
             100 + path.as_bytes().len() + xattrs

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use link::Identity;
 
-use crate::announce::announce;
+use crate::announce::{announce, announce_plain};
 use crate::frame::{Check, Class, HEADER, MOST_PACKETS, TAG};
 use crate::key::DiodePublicKey;
 use crate::record::{Heartbeat, Record};
@@ -74,12 +74,16 @@ pub struct EngineOptions {
     pub stream_again: Vec<Duration>,
     /// Whether the link is kept full with filler.
     pub filler: bool,
+    /// Payloads are neither encrypted nor authenticated, so that a measurement can tell what these cost. No receiver takes
+    /// that unless it was told to.
+    pub insecure_plain: bool,
 }
 
 impl Default for EngineOptions {
     fn default() -> Self {
         let ms = Duration::from_millis;
-        Self { outage: ms(50), stream_again: vec![ms(20), ms(60)], filler: false }
+        let stream_again = vec![ms(20), ms(60)];
+        Self { outage: ms(50), stream_again, filler: false, insecure_plain: false }
     }
 }
 
@@ -144,7 +148,8 @@ impl Session {
         now: Duration,
     ) -> Result<Self, EpochError> {
         let epoch = epochs.begin(now_ms())?;
-        let (sealer, id, secret) = Sealer::begin().expect("the system gives randomness");
+        let begun = if options.insecure_plain { Sealer::begin_plain() } else { Sealer::begin() };
+        let (sealer, id, secret) = begun.expect("the system gives randomness");
         let used_from = now + options.lead();
         let numbered = (0, now);
         Ok(Self { sealer, id, secret, epoch, began: now, announced: 0, used_from, numbered })
@@ -316,6 +321,7 @@ impl<L: Line> Engine<L> {
             SECOND
         };
         self.next_announcement = now + wait;
+        let announce = if self.options.insecure_plain { announce_plain } else { announce };
         let told = announce(
             &self.speaker.identity,
             (session.id, &session.secret),
@@ -349,6 +355,12 @@ impl<L: Line> Engine<L> {
 
     fn heartbeat(&mut self) {
         self.beat();
+        if self.options.insecure_plain {
+            let mut record = Vec::new();
+            // It fits: it is empty.
+            let _ = Record::Plain.encode(&mut record);
+            self.records.push_back(record);
+        }
         // Those that are said at once are not pushed out by others.
         let busy = self.ends.iter().filter(|(_, left)| *left > 0).count();
         for end in self.control.take_ends(MOST_ENDS.saturating_sub(busy)) {

@@ -7,6 +7,11 @@ use thiserror::Error;
 const FILE: &str = "epoch";
 const LINE: &str = "haul-diode-epoch-1";
 
+/// The last run of a sender, which is kept apart from what it has sent, so that one of them shows when the other was set
+/// back.
+const RUN_FILE: &str = "run";
+const RUN_LINE: &str = "haul-diode-run-1";
+
 /// Why the epochs cannot be told.
 #[derive(Debug, Error)]
 pub enum EpochError {
@@ -78,6 +83,25 @@ impl Epochs {
         Ok(self.floor)
     }
 
+    /// The number of the last run of a sender; 0 if there was none.
+    pub(crate) fn last_run(&self) -> Result<u64, EpochError> {
+        let bytes = match self.dir.read_small(&own(RUN_FILE).into(), 256) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let number = text.strip_prefix(RUN_LINE).and_then(|rest| rest.trim().parse().ok());
+        let shown = self.dir.path().join(RUN_FILE);
+        number.ok_or_else(|| EpochError::Damaged(files::escape_path(&shown).to_string()))
+    }
+
+    /// A run with this number has begun.
+    pub(crate) fn began_run(&self, run: u64) -> Result<(), EpochError> {
+        let text = format!("{RUN_LINE} {run}\n");
+        Ok(self.dir.write_private(&own(RUN_FILE), text.as_bytes())?)
+    }
+
     fn write(&self) -> Result<(), EpochError> {
         let text = format!("{LINE} {} {}\n", self.floor, self.last);
         Ok(self.dir.write_private(&file(), text.as_bytes())?)
@@ -85,7 +109,11 @@ impl Epochs {
 }
 
 fn file() -> Name {
-    Name::new(FILE).expect("it is a name")
+    own(FILE)
+}
+
+fn own(text: &str) -> Name {
+    Name::new(text).expect("it is a name")
 }
 
 #[cfg(test)]
@@ -108,6 +136,17 @@ mod tests {
         }
         let floor = epochs.raise_floor(10).unwrap();
         assert!(floor > before && Epochs::open(&scratch.dir(), 0).unwrap().floor() == floor);
+    }
+
+    #[test]
+    fn the_last_run_is_remembered() {
+        let scratch = Scratch::new();
+        let epochs = Epochs::open(&scratch.dir(), 1000).unwrap();
+        assert_eq!(epochs.last_run().unwrap(), 0);
+        epochs.began_run(77).unwrap();
+        assert_eq!(Epochs::open(&scratch.dir(), 0).unwrap().last_run().unwrap(), 77);
+        scratch.dir().write_private(&own(RUN_FILE), b"haul-diode-run-1 x").unwrap();
+        assert!(matches!(epochs.last_run(), Err(EpochError::Damaged(_))));
     }
 
     #[test]

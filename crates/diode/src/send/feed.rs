@@ -17,6 +17,7 @@ use tree::{Extent, ScanOptions};
 
 use crate::block::BLOCK;
 use crate::frame::Class;
+use crate::send::Run;
 use crate::send::SendError;
 use crate::send::SendEvent;
 use crate::send::SendOptions;
@@ -26,7 +27,7 @@ use crate::send::engine::now_ms;
 use crate::send::ledger::{Batch, Ledger};
 use crate::send::loader::{Cutter, Job, LoadError, Loaded, Part};
 use crate::send::outbox::{Closed, Outbox};
-use crate::send::row::Row;
+use crate::send::row::{GenerationRow, Row};
 use crate::symbol::ObjectKind;
 use crate::want::WantList;
 use links::Links;
@@ -96,7 +97,10 @@ pub(crate) struct Feed<'a> {
     pub(crate) stop: &'a AtomicBool,
     folders: DirCache,
     draft: Draft,
+    run: Run,
     last_generation: u64,
+    /// The one with which all of the tree was new; 0 before it.
+    first_generation: u64,
     under_way: HashMap<u64, UnderWay>,
     endings: Vec<Ending>,
     /// Large files that are being read or wait for it, by path.
@@ -129,7 +133,7 @@ impl<'a> Feed<'a> {
     pub(crate) fn new(
         (root, scratch): (Dir, Dir),
         options: &'a SendOptions,
-        floor: u64,
+        (floor, run): (u64, Run),
         control: Arc<Control>,
         lanes: Lanes,
         cutter: Cutter,
@@ -153,7 +157,9 @@ impl<'a> Feed<'a> {
             stop,
             folders,
             draft: Draft::default(),
+            run,
             last_generation: 0,
+            first_generation: 0,
             under_way: HashMap::new(),
             endings: Vec::new(),
             reading: BTreeMap::new(),
@@ -168,6 +174,11 @@ impl<'a> Feed<'a> {
             is_telling_all: false,
             asked_to_scan: false,
         };
+        feed.first_generation = feed.ledger.first_generation()?;
+        if run.is_set_back {
+            feed.wants_full = true;
+            feed.event(SendEvent::SetBack);
+        }
         for (generation, row) in generations {
             feed.last_generation = generation;
             if is_renewed {
@@ -183,7 +194,9 @@ impl<'a> Feed<'a> {
                     is_full: row.base == 0,
                 }),
                 // A full manifest that was cut short says of the rest of the tree that it is gone; another one is made.
-                None if row.base == 0 && generation > 1 => feed.wants_full = true,
+                None if row.base == 0 && generation != feed.first_generation => {
+                    feed.wants_full = true
+                }
                 None => feed.draft = Draft::of(generation, row),
             }
         }
@@ -207,7 +220,8 @@ impl<'a> Feed<'a> {
             let found = self.ledger.due(0, MOST_DUE, |object| under_way.contains_key(&object))?;
             let is_last = found.len() < MOST_DUE;
             for (object, row) in found {
-                self.send_again(object, &row, None, first_class(row.generation))?;
+                let class = self.first_class(row.generation);
+                self.send_again(object, &row, None, class)?;
                 // What of it is still current may have been told anew instead.
                 if !self.under_way.contains_key(&object) {
                     continue;
@@ -334,13 +348,29 @@ impl<'a> Feed<'a> {
     }
 
     /// Opens a generation if none is open.
-    fn generation(&mut self) -> u64 {
+    fn generation(&mut self) -> Result<()> {
         if self.draft.generation == 0 {
             let base = self.last_generation;
-            self.last_generation += 1;
-            self.draft.begin(self.last_generation, base);
+            let number = self.next_generation();
+            if base == 0 {
+                self.first_generation = number;
+                self.ledger.set_first_generation(number)?;
+            }
+            self.draft.begin(number, base);
         }
-        self.draft.generation
+        Ok(())
+    }
+
+    /// The number of a generation that begins: above every one that was sent before, also by a run that the ledger knows
+    /// nothing of any more.
+    fn next_generation(&mut self) -> u64 {
+        self.last_generation = self.last_generation.saturating_add(1).max(self.run.number);
+        self.last_generation
+    }
+
+    /// What goes out for the first time: a tree that was never sent waits for what is new.
+    fn first_class(&self, generation: u64) -> Class {
+        if generation <= self.first_generation { Class::Bulk } else { Class::New }
     }
 
     /// Ends the generation that is open, if something is in it.
@@ -373,6 +403,7 @@ impl<'a> Feed<'a> {
             told.bytes += bytes;
             told.removed += removed;
         });
+        let is_full = is_full && generation != self.first_generation;
         self.event(SendEvent::Generation { generation, files, bytes, removed, entries, is_full });
         self.tell_endings()
     }
@@ -527,7 +558,8 @@ impl<'a> Feed<'a> {
         let under_way = &self.under_way;
         let is_busy = |object| under_way.contains_key(&object);
         for (object, row) in self.ledger.due(now_ms(), MOST_DUE, is_busy)? {
-            let class = if row.passes == 0 { first_class(row.generation) } else { Class::Repeat };
+            let class =
+                if row.passes == 0 { self.first_class(row.generation) } else { Class::Repeat };
             self.send_again(object, &row, None, class)?;
         }
         let (waiting, repeats) = self.ledger.counts()?;
@@ -538,24 +570,7 @@ impl<'a> Feed<'a> {
     /// What a receiver lacks.
     fn resend(&mut self, list: &WantList) -> Result<()> {
         let mut lost = 0_u64;
-        for range in &list.pages {
-            if range.of > self.last_generation {
-                continue;
-            }
-            let Some(generation) = self.ledger.generation(range.of)? else {
-                // Only a manifest of the whole tree helps.
-                self.wants_full = true;
-                continue;
-            };
-            // Beyond the last page is the end.
-            let last = u64::from(range.first) + u64::from(range.count);
-            if let Some(end) = generation.end.filter(|_| last > generation.pages.len() as u64) {
-                self.control.generation_ended(range.of, end);
-            }
-            let pages =
-                generation.pages.iter().skip(range.first as usize).take(range.count as usize);
-            self.asked.extend(pages.map(|page| (*page, None)));
-        }
+        self.resend_pages(list)?;
         let mut ranges = list.blocks.iter().peekable();
         while let Some(range) = ranges.next() {
             let Some(row) = self.ledger.row(range.of)? else {
@@ -584,6 +599,40 @@ impl<'a> Feed<'a> {
         Ok(())
     }
 
+    /// Pages that a receiver lacks. A range of a generation that there is not stands for all before the next one that is
+    /// named; numbers are not always one after another, and a receiver does not know them.
+    fn resend_pages(&mut self, list: &WantList) -> Result<()> {
+        let rows = self.ledger.generations()?;
+        // Only a manifest of the whole tree helps one that stands where no generation goes on that is kept.
+        let known = list.generation;
+        let goes_on = |(number, row): &(u64, GenerationRow)| {
+            row.base == known || row.base == 0 && *number > known
+        };
+        self.wants_full |= known != self.last_generation && !rows.iter().any(goes_on);
+        let mut ranges = list.pages.iter().peekable();
+        while let Some(range) = ranges.next() {
+            let next = ranges.peek().map_or(u64::MAX, |next| next.of);
+            let first = rows.partition_point(|(number, _)| *number < range.of);
+            let named =
+                rows[first..].iter().take_while(|(number, _)| *number < next.max(range.of + 1));
+            for (number, row) in named {
+                let (from, count) =
+                    if *number == range.of { (range.first, range.count) } else { (0, u32::MAX) };
+                // Beyond the last page is the end.
+                let last = u64::from(from) + u64::from(count);
+                if let Some(end) = row.end.clone().filter(|_| last > row.pages.len() as u64) {
+                    self.control.generation_ended(*number, end);
+                }
+                let pages = row.pages.iter().skip(from as usize).take(count as usize);
+                self.asked.extend(pages.map(|page| (*page, None)));
+                if *number == range.of {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn request(&mut self, request: Request) -> Result<bool> {
         match request {
             Request::Scan => return Ok(true),
@@ -607,9 +656,4 @@ fn push_on(jobs: &mut VecDeque<Job>, lane: &SyncSender<Job>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What goes out for the first time: a tree that was never sent waits for what is new.
-fn first_class(generation: u64) -> Class {
-    if generation <= 1 { Class::Bulk } else { Class::New }
 }

@@ -26,6 +26,11 @@ const LAYOUT: u64 = 2;
 /// Object numbers are set aside by so many, so that not each needs the disk.
 const SET_ASIDE: u64 = 4096;
 
+/// Objects have numbers from the time at which the run began, in milliseconds since 1970, and more than any run can give in
+/// a millisecond; they are below 2^62.
+const OBJECTS_A_MS: u32 = 20;
+const MOST_RUN: u64 = (1 << 42) - 1;
+
 /// How often objects go out, and how long after the time before.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Schedule {
@@ -134,6 +139,41 @@ impl Ledger {
             #[cfg(test)]
             steps: 0,
         })
+    }
+
+    /// Begins a run of the sender, the last of which that is remembered elsewhere had this number: the number of the new
+    /// one, and whether the ledger is older than the last one, which is so after it was restored from a backup. No
+    /// generation and no object has a number again that any run before has given, whatever the ledger knows of it.
+    pub(crate) fn begin_run(&mut self, now_ms: u64, last: u64) -> Result<(u64, bool)> {
+        let transaction = self.snapshot.database().begin_write()?;
+        let (own, run) = {
+            let mut meta = transaction.open_table(META)?;
+            let own = meta.get("run")?.map_or(0, |run| run.value());
+            let run = now_ms.max(own.max(last).saturating_add(1));
+            meta.insert("run", run)?;
+            let least = run.min(MOST_RUN) << OBJECTS_A_MS;
+            self.next_object = self.next_object.max(least);
+            self.set_aside = self.next_object;
+            meta.insert("objects", self.next_object)?;
+            (own, run)
+        };
+        transaction.commit()?;
+        Ok((run, own < last && self.snapshot.entries()? > 0))
+    }
+
+    /// The first generation, with which all of the tree was new; 0 if there is none yet.
+    pub(crate) fn first_generation(&self) -> Result<u64> {
+        let transaction = self.snapshot.database().begin_read()?;
+        let first = transaction.open_table(META)?.get("first")?;
+        Ok(first.map_or(0, |first| first.value()))
+    }
+
+    /// The first generation has begun.
+    pub(crate) fn set_first_generation(&mut self, generation: u64) -> Result<()> {
+        let transaction = self.snapshot.database().begin_write()?;
+        transaction.open_table(META)?.insert("first", generation)?;
+        transaction.commit()?;
+        Ok(())
     }
 
     pub(crate) fn snapshot(&self) -> &Snapshot {
@@ -389,16 +429,6 @@ impl Ledger {
             first = first.min(decode_row(bytes.value())?.generation);
         }
         Ok(first)
-    }
-
-    pub(crate) fn generation(&self, number: u64) -> Result<Option<GenerationRow>> {
-        let transaction = self.snapshot.database().begin_read()?;
-        let generations = transaction.open_table(GENERATIONS)?;
-        let row = generations.get(number)?;
-        row.map(|bytes| {
-            GenerationRow::decode(bytes.value()).ok_or(LedgerError::Damaged("a generation"))
-        })
-        .transpose()
     }
 
     /// Forgets generations before this one, which is full and has gone out.

@@ -1,9 +1,10 @@
 //! The sender as a whole, with a reader that does what its pages say. What the reader has is held against the tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 use super::rig::{Kept, Reader};
 use super::*;
@@ -109,7 +110,7 @@ impl World {
                 assert_eq!((page.page, page.before), (next, before));
             } else {
                 self.end_generation();
-                assert!(page.generation == generation + 1 && page.page == 0);
+                assert!(page.generation > generation && page.page == 0);
                 assert!(page.base == generation || page.base == 0);
                 if page.base == 0 {
                     self.model.clear();
@@ -440,8 +441,11 @@ fn a_generation_ends_though_a_file_of_it_has_changed_before_it_went_out() {
     let mut sender = world.sender(|options| {
         (options.once, options.watch, options.every) = (false, false, Duration::from_millis(5));
     });
+    let made = AtomicU64::new(0);
     sender.options.on_event = Arc::new(move |event| match event {
-        SendEvent::Generation { generation: 1, .. } => std::fs::write(&path, b"changed").unwrap(),
+        SendEvent::Generation { .. } if made.fetch_add(1, Ordering::Relaxed) == 0 => {
+            std::fs::write(&path, b"changed").unwrap();
+        }
         SendEvent::Generation { .. } => told.store(true, Ordering::Relaxed),
         _ => {}
     });
@@ -450,16 +454,19 @@ fn a_generation_ends_though_a_file_of_it_has_changed_before_it_went_out() {
     let sender = world.sender(|_| {});
     let line = Kept::default();
     let report = sender.run(line.clone(), &AtomicBool::new(false)).unwrap();
-    assert_eq!(report.status.generation, 3);
+    let last = report.status.generation;
     let mut reader = Reader::new(world.identity.public_key(), &world.key);
     reader.read(&line.take());
-    for generation in 1..=3 {
-        let end = format!("GenerationEnded(GenerationEnd {{ generation: {generation},");
-        assert!(reader.records.iter().any(|record| record.starts_with(&end)), "{end}");
-    }
+    let ends: BTreeSet<&str> = reader
+        .records
+        .iter()
+        .filter_map(|record| record.strip_prefix("GenerationEnded(GenerationEnd { generation: "))
+        .filter_map(|end| end.split_once(',').map(|(number, _)| number))
+        .collect();
+    assert!(ends.len() == 3 && ends.contains(&*last.to_string()), "{last} of {ends:?}");
     // What was said is said after a restart, before anything is looked at.
     let status = world.sender(|_| {}).control().status();
-    assert_eq!((status.generation, status.entries), (3, 2));
+    assert_eq!((status.generation, status.entries), (last, 2));
 }
 
 /// A full manifest that ends early says that the rest of the tree is gone.
@@ -488,9 +495,9 @@ fn a_full_manifest_that_was_cut_short_is_not_ended_but_made_anew() {
     });
     world.sender(|_| {}).run(Kept::default(), &AtomicBool::new(false)).unwrap();
     let ledger = super::ledger::Ledger::open(&world.dir("state")).unwrap();
-    let rows = ledger.generations().unwrap();
+    let (rows, first) = (ledger.generations().unwrap(), ledger.first_generation().unwrap());
     assert_eq!(ledger.snapshot().entries().unwrap(), 20_020);
-    assert!(rows.iter().any(|(number, row)| *number > 1 && row.base == 0 && row.end.is_some()));
+    assert!(rows.iter().any(|(number, row)| *number > first && row.base == 0 && row.end.is_some()));
     for (number, row) in rows {
         // Whatever has ended as a full manifest has told all of it: three pages.
         if row.base == 0 && row.end.is_some() {

@@ -86,6 +86,20 @@ impl Dir {
             .map_err(|error| self.error_in(Action::SetXattr, name, error))
     }
 
+    /// Removes one extended attribute of an entry; one that is not there is removed already.
+    pub fn remove_xattr(&self, name: &Name, key: &[u8]) -> Result<()> {
+        let removed = self.pin(name).and_then(|pin| {
+            pin.apply(
+                |path| rustix::fs::removexattr(path, key),
+                |fd| metadata::remove_xattr(fd.as_fd(), key),
+            )
+        });
+        match removed {
+            Err(Errno::NODATA) => Ok(()),
+            removed => removed.map_err(|error| self.error_in(Action::SetXattr, name, error)),
+        }
+    }
+
     /// Sets the permission bits of this directory itself.
     pub fn set_own_mode(&self, mode: u32) -> Result<()> {
         rustix::fs::fchmod(self, metadata::mode(mode))

@@ -174,6 +174,11 @@ pub struct SendArguments {
     #[arg(long)]
     pub filler: bool,
 
+    /// For measurements only: what is sent is neither encrypted nor authenticated. Receivers refuse it but for
+    /// those that are given the same option.
+    #[arg(long)]
+    pub insecure_plain: bool,
+
     /// A stream: NAME=tcp://ADDR:PORT listens there, NAME=udp://ADDR:PORT takes datagrams. Can be repeated.
     #[arg(long = "channel", value_name = "NAME=URL")]
     pub channels: Vec<String>,
@@ -241,6 +246,10 @@ pub struct RecvArguments {
     /// Keep set-user, set-group and sticky bits.
     #[arg(long)]
     pub setid: bool,
+    /// For measurements only: also take what is neither encrypted nor authenticated. Files are still held
+    /// against their signed manifests; streams are anybody's.
+    #[arg(long)]
+    pub insecure_plain: bool,
     /// A stream: NAME=tcp://HOST:PORT connects there, NAME=tcp-listen://ADDR:PORT listens, and
     /// NAME=udp://HOST:PORT sends datagrams on. Can be repeated.
     #[arg(long = "channel", value_name = "NAME=URL")]

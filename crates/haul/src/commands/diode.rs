@@ -1,6 +1,7 @@
 //! `haul diode`: both ends of a link with no way back.
 
 mod door;
+mod heard;
 mod history;
 mod home;
 mod key;

@@ -11,7 +11,7 @@ fn path(text: &str) -> RelPath {
 fn told() -> Told {
     let mtime = Timestamp { seconds: -7, nanos: 5 };
     let xattrs = vec![(Name::new("user.a").unwrap(), b"\0b".to_vec())];
-    Told { mode: 0o640, mtime, owner: Some((3, 4)), xattrs }
+    Told { mode: 0o640, mtime, owner: Some((3, 4)), xattrs: Some(xattrs) }
 }
 
 fn entries() -> Vec<(RelPath, Entry)> {

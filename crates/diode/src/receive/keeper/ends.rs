@@ -41,6 +41,9 @@ impl Keeper {
             self.refuse(Refusal::Unsigned);
             return Ok(());
         }
+        if self.is_astray(generation, end.base) {
+            return Ok(());
+        }
         if self.ends.len() >= MOST_ENDS {
             // The highest comes again with the heartbeats, when its turn comes nearer.
             if let Some((last, _)) = self.ends.pop_last() {

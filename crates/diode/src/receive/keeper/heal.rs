@@ -77,11 +77,16 @@ impl Keeper {
         let highest = tx.meta_number("highest")?.unwrap_or(0);
         let highest_page = tx.meta_number("highest_page")?.unwrap_or(PAGE_OBJECT);
         let next_quarantine = tx.meta_number("next_quarantine")?.unwrap_or(1);
+        let set_back = tx.meta("set_back")?.unwrap_or_default();
         let held_back = tx.meta("held_back")?.unwrap_or_default();
         let held_back = held_back
             .chunks_exact(8)
             .map(|number| u64::from_be_bytes(std::array::from_fn(|byte| number[byte])));
         self.held_back = held_back.collect();
+        let number = |bytes: &[u8]| Some(u64::from_be_bytes(*bytes.first_chunk()?));
+        self.set_back = number(&set_back)
+            .zip(set_back.get(8..).and_then(number))
+            .filter(|(generation, _)| *generation > 0);
         (self.place, self.settled, self.highest) = (place, settled, highest);
         (self.highest_page, self.next_quarantine) = (highest_page, next_quarantine);
         for (generation, page, base, length) in pages {

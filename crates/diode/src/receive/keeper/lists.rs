@@ -14,8 +14,8 @@ use crate::want::{MOST_RANGES, Range, WantList};
 /// Rows that are gone through at a time.
 const BATCH: usize = 1000;
 
-/// So many generations are named in a list; from a sender that is further ahead a full manifest is to be had.
-const MOST_GENERATIONS: u64 = 1024;
+/// So many generations before the last are named one by one.
+const NEAREST: u64 = 63;
 
 /// How long the thread that writes blocks may take to say what a staged object lacks: it reads what is there.
 const STAGED_WITHIN: Duration = Duration::from_secs(600);
@@ -65,15 +65,28 @@ impl Keeper {
     }
 
     /// Pages that are known to be missing. Where the end of a generation is not known, all behind the last that has come.
+    /// Numbers go up in leaps when the sender begins anew, so the first one stands for all before the next that is named.
     fn wanted_pages(&self) -> Vec<Range> {
         let place = &self.place;
         let is_open = place.generation > place.whole;
-        let first = if is_open { place.generation } else { place.whole.saturating_add(1) };
+        let mut first = if is_open { place.generation } else { place.whole.saturating_add(1) };
         let known = self.pages.last_key_value().map_or(0, |((generation, _), _)| *generation);
         let ended = self.ends.last_key_value().map_or(0, |(generation, _)| *generation);
-        let last = self.heard.max(known).max(ended);
+        let astray = self.set_back.map_or(0, |(generation, _)| generation);
+        let last = self.heard.max(known).max(ended).max(astray);
+        // What a full manifest comes behind is not needed any more.
+        let full_pages =
+            self.pages.iter().filter(|((_, page), (base, _))| *page == 0 && *base == 0);
+        let full_ends = self.ends.values().filter(|end| end.base == 0);
+        let full = full_pages.map(|((at, _), _)| *at).chain(full_ends.map(|end| end.generation));
+        first = full.max().map_or(first, |full| full.max(first));
+        let numbers = match last.checked_sub(first) {
+            Some(count) if count <= NEAREST => vec![first..=last],
+            Some(_) => vec![first..=first, last - NEAREST..=last],
+            None => Vec::new(),
+        };
         let mut ranges = Vec::new();
-        for generation in (first..=last).take(MOST_GENERATIONS as usize) {
+        for generation in numbers.into_iter().flatten() {
             let mut next = if is_open && generation == place.generation { place.page } else { 0 };
             for (_, page) in
                 self.pages.range((generation, 0)..=(generation, u32::MAX)).map(|(at, _)| at)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Keeper, Result};
 use crate::block::BLOCK;
-use crate::event::Refusal;
+use crate::event::{DiodeEvent, Refusal};
 use crate::manifest::{Change, MOST_PAGE, Page, PageError};
 use crate::receive::note::Feedback;
 
@@ -71,7 +71,10 @@ impl Keeper {
         let is_applied = generation <= place.whole
             || generation < place.generation
             || generation == place.generation && number < place.page;
-        if !is_applied {
+        if generation <= place.whole {
+            self.refuse(Refusal::OldGeneration);
+        }
+        if !is_applied && !self.is_astray(generation, page.base) {
             let waiting: u64 = self.pages.values().map(|(_, length)| length).sum();
             let is_known = self.pages.contains_key(&(generation, number));
             if !is_known && waiting + packed.len() as u64 > MOST_WAITING {
@@ -83,6 +86,22 @@ impl Keeper {
         }
         self.settle(object)?;
         self.apply_pages()
+    }
+
+    /// Whether a generation builds on one that others were built on which are here: then the sender knows nothing of these,
+    /// and what it tells would make something of the tree that it never was. Only a full manifest helps.
+    pub(super) fn is_astray(&mut self, generation: u64, base: u64) -> bool {
+        let known = self.place.whole.max(self.place.generation);
+        let is_astray = base > 0 && base < known && known < generation;
+        if is_astray {
+            let (last, before) = self.set_back.unwrap_or_default();
+            self.set_back = Some((generation.max(last), base));
+            self.is_dirty = true;
+            if before != base {
+                self.tell(&DiodeEvent::SenderSetBack { generation, base, known });
+            }
+        }
+        is_astray
     }
 
     /// A page and its digest.
@@ -133,6 +152,7 @@ impl Keeper {
         (place.generation, place.base) = (page.generation, page.base);
         (place.page, place.entry, place.moving, place.last) = (0, 0, 0, [0; 32]);
         self.waiting_since = None;
+        self.set_back = None;
         let passed: Vec<_> =
             self.pages.range(..(page.generation, 0)).map(|(place, _)| *place).collect();
         for (generation, number) in passed {
@@ -185,7 +205,8 @@ impl Keeper {
         }
         let (at, _) = firsts().find(|(_, base)| *base == 0)?;
         let is_next = is_whole && at.0 - 1 == place.whole;
-        if place.generation == 0 || is_next {
+        // What comes before it has nothing to wait for that would be taken.
+        if place.generation == 0 || is_next || self.set_back.is_some() {
             return Some(at);
         }
         let since = *self.waiting_since.get_or_insert(self.now);

@@ -282,7 +282,7 @@ impl TestSender {
 
     fn entry(&self, at: &RelPath, node: &Node) -> Change {
         let time = |seconds| Timestamp { seconds, nanos: 123_456_789 };
-        let told = |mode, mtime| Told { mode, mtime: time(mtime), owner: None, xattrs: Vec::new() };
+        let told = |mode, mtime| Told { mode, mtime: time(mtime), owner: None, xattrs: None };
         let path = at.clone();
         match node {
             Node::Folder { mode, mtime } => {

@@ -3,7 +3,7 @@
 use files::{Digest, FilesError, Follow, Kind, Name, RelPath};
 use tree::{Found, Known, Moved, Stamp};
 
-use super::{BULKY, Feed, MOST_LARGE, Result, SMALL, first_class};
+use super::{BULKY, Feed, MOST_LARGE, Result, SMALL};
 use crate::manifest::{Change, Told};
 use crate::send::SendError;
 use crate::send::SendEvent;
@@ -45,7 +45,7 @@ impl Feed<'_> {
     }
 
     pub(super) fn removed(&mut self, (path, _): Removed) -> Result<()> {
-        self.generation();
+        self.generation()?;
         self.draft.push(Change::Removed { path: path.clone() });
         self.forget(path.clone());
         self.tell_heirs(&path)
@@ -65,7 +65,7 @@ impl Feed<'_> {
     }
 
     pub(super) fn moved(&mut self, moved: &Moved) -> Result<()> {
-        self.generation();
+        self.generation()?;
         let (from, to) = (moved.from.clone(), moved.to.clone());
         self.draft.push(Change::Moved { from: from.clone(), to: to.clone() });
         self.stop_reading(&from);
@@ -77,14 +77,14 @@ impl Feed<'_> {
         match entry.stamp.kind {
             Kind::Directory => {
                 let attributes = self.told(&entry.path, &entry.stamp);
-                self.generation();
+                self.generation()?;
                 self.draft.push(Change::Folder { path: entry.path.clone(), attributes });
                 self.put(&entry.path, &entry.stamp, None, Vec::new());
             }
             Kind::Symlink => {
                 let target = entry.link_target.clone().unwrap_or_default();
                 let (path, mtime) = (entry.path.clone(), entry.stamp.mtime);
-                self.generation();
+                self.generation()?;
                 self.draft.push(Change::Symlink { path, mtime, target });
                 self.put(&entry.path, &entry.stamp, entry.link_target, Vec::new());
             }
@@ -118,20 +118,18 @@ impl Feed<'_> {
     ) -> Result<()> {
         let note = before.and_then(|known| Note::decode(&known.note));
         if let (Some(note), false) = (note, is_content) {
-            self.tell_file(path, stamp, note);
-            return Ok(());
+            return self.tell_file(path, stamp, note);
         }
         if stamp.size > SMALL {
             return self.begin_large(path, stamp);
         }
         let Some(content) = self.read_small(path, stamp)? else { return Ok(()) };
-        self.generation();
+        self.generation()?;
         let note = match content.is_empty() {
             true => Note { digest: *Digest::of(b"").as_bytes(), object: 0, offset: 0 },
             false => self.pack(&content)?,
         };
-        self.tell_file(path, stamp, note);
-        Ok(())
+        self.tell_file(path, stamp, note)
     }
 
     /// Where a small file is in an object that goes out soon.
@@ -147,15 +145,15 @@ impl Feed<'_> {
     /// The bytes of the pack that is open go out.
     pub(super) fn close_pack(&mut self) -> Result<()> {
         let Some(pack) = self.draft.close_pack() else { return Ok(()) };
-        let class = first_class(self.draft.generation);
+        let class = self.first_class(self.draft.generation);
         self.begin_way(pack.object, pack.bytes.len() as u64);
         let (object, kind) = (pack.object, ObjectKind::Content);
         let job = Job::Bytes { object, kind, bytes: pack.bytes, class };
         self.lanes.small.send(job).map_err(|_| SendError::Stopped)
     }
 
-    pub(super) fn tell_file(&mut self, path: &RelPath, stamp: &Stamp, note: Note) {
-        self.generation();
+    pub(super) fn tell_file(&mut self, path: &RelPath, stamp: &Stamp, note: Note) -> Result<()> {
+        self.generation()?;
         self.links.told(path, stamp, Some(note));
         let told = self.told(path, stamp);
         let Note { digest, object, offset } = note;
@@ -170,6 +168,7 @@ impl Feed<'_> {
             offset,
         });
         self.put(path, stamp, None, note.encode());
+        Ok(())
     }
 
     fn put(&mut self, path: &RelPath, stamp: &Stamp, link: Option<Vec<u8>>, note: Vec<u8>) {
@@ -211,7 +210,7 @@ impl Feed<'_> {
             }
         }
         let object = self.ledger.new_object()?;
-        let is_bulk = stamp.size > BULKY || self.last_generation <= 1;
+        let is_bulk = stamp.size > BULKY || self.last_generation <= self.first_generation;
         let class = if is_bulk { crate::frame::Class::Bulk } else { crate::frame::Class::New };
         self.reading.insert(path.clone(), object);
         self.links.reads(object, stamp);
@@ -230,9 +229,9 @@ impl Feed<'_> {
         stamp: Stamp,
         digest: [u8; 32],
     ) -> Result<()> {
-        self.generation();
+        self.generation()?;
         self.draft.object(object, stamp.size);
-        self.tell_file(&path, &stamp, Note { digest, object, offset: 0 });
+        self.tell_file(&path, &stamp, Note { digest, object, offset: 0 })?;
         if self.gone_early.contains(&object) {
             // All of it had gone out before it was told.
             self.draft.waiting.remove(&object);
@@ -275,12 +274,12 @@ impl Feed<'_> {
         if self.draft.generation != 0 {
             return Ok(());
         }
-        self.wants_full = false;
+        (self.wants_full, self.run.is_set_back) = (false, false);
         if self.ledger.snapshot().entries()? == 0 {
             return Ok(());
         }
-        self.last_generation += 1;
-        self.draft.begin(self.last_generation, 0);
+        let number = self.next_generation();
+        self.draft.begin(number, 0);
         self.is_telling_all = true;
         let told = self.tell_all();
         self.is_telling_all = false;
@@ -339,11 +338,11 @@ impl Feed<'_> {
         }
     }
 
-    /// The extended attributes that users make; none where they cannot be read.
-    fn xattrs(&self, path: &RelPath, kind: Kind) -> Vec<(Name, Vec<u8>)> {
+    /// The extended attributes that users make; None where they are not to be told, or cannot be.
+    fn xattrs(&self, path: &RelPath, kind: Kind) -> Option<Vec<(Name, Vec<u8>)>> {
         let wanted = self.options.with_xattrs && matches!(kind, Kind::File | Kind::Directory);
         let (true, Some(parent), Some(name)) = (wanted, path.parent(), path.file_name()) else {
-            return Vec::new();
+            return None;
         };
         let read = || -> std::result::Result<Vec<(Name, Vec<u8>)>, FilesError> {
             let dir = self.root.open_dir(&parent, Follow::Never)?;
@@ -354,14 +353,14 @@ impl Feed<'_> {
             }
             Ok(xattrs)
         };
-        let xattrs = read().unwrap_or_default();
+        let xattrs = read().ok()?;
         let bytes: usize = xattrs.iter().map(|(_, value)| value.len()).sum();
         if bytes > MOST_XATTRS || xattrs.len() > 256 {
             let reason =
                 "its extended attributes are too many or too long, and are left out".into();
             self.event(SendEvent::Unreadable { path: path.clone(), reason });
-            return Vec::new();
+            return None;
         }
-        xattrs
+        Some(xattrs)
     }
 }

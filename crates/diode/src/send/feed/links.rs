@@ -203,7 +203,7 @@ impl Feed<'_> {
         let was_link = had == Some(note)
             && self.ledger.file_at(note.object, note.offset)?.is_some_and(|told| told != *path);
         if !was_link {
-            self.generation();
+            self.generation()?;
             self.draft.push(Change::HardLink { path: path.clone(), file: file.clone() });
         }
         self.links.told(path, stamp, None);
@@ -288,7 +288,7 @@ impl Feed<'_> {
                 let Some(heir) = heir.filter(|heir| heir.note == known.note) else { continue };
                 let now = self.root.attributes_of(&name);
                 if now.is_ok_and(|now| Stamp::from(&now) == heir.stamp) {
-                    self.tell_file(&name, &heir.stamp, note);
+                    self.tell_file(&name, &heir.stamp, note)?;
                     break;
                 }
             }

@@ -122,7 +122,9 @@ impl Feed<'_> {
         }
         let full_every = u64::try_from(self.options.full_every.as_millis()).unwrap_or(u64::MAX);
         let is_due = self.last_full_ms.is_some_and(|at| now_ms() >= at.saturating_add(full_every));
-        if self.wants_full || is_due {
+        // After a setback it names what is being read, too.
+        let may_tell = !self.run.is_set_back || self.reading.is_empty();
+        if (self.wants_full || is_due) && may_tell {
             self.full_manifest()?;
         }
         if self.is_stopped() {

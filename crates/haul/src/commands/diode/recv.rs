@@ -9,8 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use diode::{
-    DiodeEvent, InMeter, InOptions, Incoming, ReceiveError, ReceiveOptions, ReceiveStatus,
-    Receiver, Refusal, Requests, StatusHandle,
+    InMeter, InOptions, Incoming, ReceiveError, ReceiveOptions, ReceiveStatus, Receiver, Refusal,
+    Requests, StatusHandle,
 };
 use files::{Dir, RelPath};
 use serde_json::{Value, json};
@@ -46,8 +46,9 @@ pub fn run(home: &Home, arguments: RecvArguments) -> Result<Code> {
     options.memory = usize::try_from(arguments.memory).unwrap_or(usize::MAX).max(16 << 20);
     options.owner = arguments.owner;
     options.setid = arguments.setid;
+    options.insecure_plain = arguments.insecure_plain;
     let told = teller.clone();
-    options.on_event = Arc::new(move |event| tell(&told, event));
+    options.on_event = Arc::new(move |event| super::heard::tell(&told, event));
     let mut receiver = open(&into, &state, options)?;
     let path = std::path::absolute(&arguments.into)?;
     state.write_private(&own_name(INTO), path.as_os_str().as_bytes())?;
@@ -77,6 +78,11 @@ pub fn run(home: &Home, arguments: RecvArguments) -> Result<Code> {
         files::escape_path(&arguments.into),
         names.join(", ")
     ));
+    if arguments.insecure_plain {
+        let text = "WARNING: --insecure-plain: sessions are taken that are neither encrypted nor authenticated; it is for \
+                    measurements, and for nothing else";
+        teller.tell("insecure_plain", text, true, json!({}));
+    }
     let ran = receiver.run(&mut incoming, &stop);
     history.note();
     drop(incoming);
@@ -227,7 +233,7 @@ fn told_status(status: &ReceiveStatus, meter: Option<&InMeter>) -> Value {
         "side": "recv", "generation": tree.generation, "complete": tree.complete, "entries": tree.entries,
         "missing": tree.wanted, "quarantined": tree.quarantined, "held_back": tree.held_back,
         "published": tree.published, "published_bytes": tree.published_bytes, "removed": tree.removed,
-        "failed": tree.failed, "disk_full": tree.is_full, "silent": link.is_silent, "frames": link.frames,
+        "failed": tree.failed, "sender_set_back": tree.set_back, "disk_full": tree.is_full, "silent": link.is_silent, "insecure_plain": link.is_plain, "frames": link.frames,
         "bytes": link.bytes, "blocks": link.blocks, "restored": link.restored,
         "dropped_disk_too_slow": link.dropped, "refused": refused,
     });
@@ -250,118 +256,4 @@ fn told_status(status: &ReceiveStatus, meter: Option<&InMeter>) -> Value {
         told["receive_buffer"] = counters.buffer_granted.into();
     }
     told
-}
-
-fn tell(teller: &Teller, event: &DiodeEvent) {
-    let shown = |path: &RelPath| files::escape(path.as_bytes()).to_string();
-    match event {
-        DiodeEvent::Started => {}
-        DiodeEvent::Stopped => {}
-        DiodeEvent::SenderStarted { version, .. } => {
-            let text = format!("the sender has started (version {version})");
-            teller.tell("sender_started", &text, false, json!({ "version": version }));
-        }
-        DiodeEvent::SenderStopped { .. } => {
-            teller.tell(
-                "sender_stopped",
-                "the sender has stopped, as it was asked to",
-                false,
-                json!({}),
-            );
-        }
-        DiodeEvent::SessionBegan { sender, epoch } => {
-            let key = sender.fingerprint();
-            let fields = json!({ "sender": key, "epoch": epoch });
-            teller.tell("session", &format!("a session of {key} began"), false, fields);
-        }
-        DiodeEvent::HeartbeatLost { silent_for } => {
-            let text =
-                format!("nothing was heard of the sender for {}", units::duration(*silent_for));
-            teller.tell("heartbeat_lost", &text, true, json!({ "seconds": silent_for.as_secs() }));
-        }
-        DiodeEvent::HeartbeatBack { silent_for } => {
-            let text = format!("the sender is heard again, after {}", units::duration(*silent_for));
-            teller.tell("heartbeat_back", &text, false, json!({ "seconds": silent_for.as_secs() }));
-        }
-        DiodeEvent::Generation { number, files, bytes, removed, tally } => {
-            let text = format!(
-                "generation {number}: {} with {}, {removed} removed; in the tree {} the same, {} different, \
-                 {} extra, {} missing",
-                units::count(*files, "file"),
-                units::bytes(*bytes),
-                tally.same,
-                tally.different,
-                tally.extra,
-                tally.missing
-            );
-            let fields = json!({ "generation": number, "files": files, "bytes": bytes, "removed": removed,
-                "same": tally.same, "different": tally.different, "extra": tally.extra,
-                "missing": tally.missing });
-            teller.tell("generation", &text, tally.missing + tally.different > 0, fields);
-        }
-        DiodeEvent::FileFailed { path, reason } => {
-            let text = format!("{}: {reason}; what was there before is as it was", shown(path));
-            teller.tell(
-                "file_failed",
-                &text,
-                true,
-                json!({ "path": shown(path), "reason": reason }),
-            );
-        }
-        DiodeEvent::Missing { generation, files } => {
-            let text = format!(
-                "generation {generation} has ended, and {} did not arrive: haul diode want",
-                units::count(*files, "file")
-            );
-            teller.tell(
-                "missing",
-                &text,
-                true,
-                json!({ "generation": generation, "files": files }),
-            );
-        }
-        DiodeEvent::Quarantined { path } => {
-            let text = format!("{} is in quarantine", shown(path));
-            teller.tell("quarantined", &text, false, json!({ "path": shown(path) }));
-        }
-        DiodeEvent::BrakePulled { generation, removes, of } => {
-            let text = format!(
-                "the brake holds generation {generation}, which would remove {removes} of {of} entries: look at \
-                 the other side, then: haul diode release"
-            );
-            let fields = json!({ "generation": generation, "removes": removes, "of": of });
-            teller.tell("brake", &text, true, fields);
-        }
-        DiodeEvent::BrakeReleased { generation } => {
-            let text = format!("generation {generation} may remove what it was to");
-            teller.tell("brake_released", &text, false, json!({ "generation": generation }));
-        }
-        DiodeEvent::DiskFull => {
-            let text = "the disk is full: what arrives now is lost, and will be on the want-list";
-            teller.tell("disk_full", text, true, json!({}));
-        }
-        DiodeEvent::DiskHasRoom => {
-            teller.tell("disk_has_room", "there is room on the disk again", false, json!({}))
-        }
-        DiodeEvent::DiskTooSlow { blocks } => {
-            let text = format!(
-                "the disk is slower than the link: {} were lost, and are on the want-list; a lower --rate at \
-                 the sender helps",
-                units::count(*blocks, "block")
-            );
-            teller.tell("disk_too_slow", &text, true, json!({ "blocks": blocks }));
-        }
-        DiodeEvent::JournalFailed { reason } => {
-            let text = format!(
-                "the journal cannot be kept, and nothing is published until it can: {reason}"
-            );
-            teller.tell("journal_failed", &text, true, json!({ "reason": reason }));
-        }
-        DiodeEvent::Refused { why, count } => {
-            let text = format!("{} not taken: {why}", units::count(*count, "frame"));
-            let fields = json!({ "why": why.to_string(), "count": count });
-            teller.tell("refused", &text, true, fields);
-        }
-        other => teller.say(&format!("{other:?}")),
-    }
 }

@@ -68,6 +68,11 @@ pub fn run(home: &Home, arguments: SendArguments) -> Result<Code> {
         units::rate(arguments.rate as f64),
         names.join(", ")
     ));
+    if arguments.insecure_plain {
+        let text = "WARNING: --insecure-plain: nothing that is sent is encrypted or authenticated; anybody on the \
+                    way can read it. It is for measurements, and for nothing else";
+        teller.tell("insecure_plain", text, true, json!({}));
+    }
     let ran = sender.run(line, &stop);
     history.note();
     let report = ran?;
@@ -108,6 +113,7 @@ fn options(arguments: &SendArguments, teller: &Teller) -> Result<SendOptions> {
         engine: EngineOptions {
             outage: arguments.outage,
             filler: arguments.filler,
+            insecure_plain: arguments.insecure_plain,
             ..EngineOptions::default()
         },
         on_event: Arc::new(move |event| tell(&teller, event)),
@@ -134,7 +140,7 @@ fn tell(teller: &Teller, event: &SendEvent) {
     let shown = |path: &files::RelPath| files::escape(path.as_bytes()).to_string();
     match event {
         SendEvent::Generation { generation, files, bytes, removed, entries, is_full } => {
-            let what = if *is_full && *generation > 1 { ", the whole tree told anew" } else { "" };
+            let what = if *is_full { ", the whole tree told anew" } else { "" };
             let text = format!(
                 "generation {generation}: {} with {}, {removed} removed, {entries} in the tree{what}",
                 units::count(*files, "file"),
@@ -169,6 +175,11 @@ fn tell(teller: &Teller, event: &SendEvent) {
             );
             let fields = json!({ "pages": pages, "blocks": blocks, "changed": changed });
             teller.tell("resending", &text, false, fields);
+        }
+        SendEvent::SetBack => {
+            let text = "the memory of what was sent is older than the last run, as after a restore from a backup: \
+                        the whole tree is told anew";
+            teller.tell("set_back", text, true, json!({}));
         }
         SendEvent::NotWatched { reason } => {
             let text = format!(
@@ -217,7 +228,7 @@ pub fn status(status: &SendStatus) -> Value {
         "bytes": bytes, "removed": removed, "first_bytes": status.first_bytes,
         "again_bytes": status.again_bytes, "other_bytes": status.other_bytes, "waiting": status.waiting,
         "repeats": status.repeats, "unsettled": status.unsettled, "problems": status.problems,
-        "next_scan_s": status.next_scan_s,
+        "next_scan_s": status.next_scan_s, "insecure_plain": status.is_plain,
     })
 }
 
