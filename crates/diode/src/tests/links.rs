@@ -235,3 +235,65 @@ fn links_that_wait_are_right_when_their_file_has_come() {
         check(&world);
     }
 }
+
+/// A watch sees a change through one name only; the other names are found by what is known of them, or by the next look
+/// at the whole tree.
+#[test]
+fn a_change_through_one_name_that_a_watch_sees_arrives_at_all() {
+    let mut random = Random(5);
+    let large = noise(&mut random, 2 * BLOCK + 5);
+    let world = world(&[("a/f", noise(&mut random, 5000)), ("a/g", large)], &[("a/f", "b/f")]);
+    let mut receiver = world.receiver();
+    let sender = world.sender(|options| {
+        options.once = false;
+        options.every = Duration::from_secs(2);
+    });
+    let (out, taken) = sync_channel(20_000);
+    let wire =
+        Wire { link: Link::default(), random: Random(0), count: 0, late: VecDeque::new(), out };
+    let stop = AtomicBool::new(false);
+    let mut arrives = |what: &str| {
+        let until = Instant::now() + Duration::from_secs(120);
+        loop {
+            let mut next = taken.recv_timeout(10 * MS).ok();
+            while let Some(mut frame) = next {
+                receiver.datagrams([&mut frame[..]], Instant::now());
+                next = taken.try_recv().ok();
+            }
+            receiver.tick(Instant::now(), SystemTime::now());
+            receiver.flush().unwrap();
+            let is_same = portrait(&world.copy()) == portrait(&world.tree())
+                && groups(&world.copy()) == groups(&world.tree());
+            if is_same {
+                return;
+            }
+            assert!(Instant::now() < until, "{what}: {:?}", groups(&world.copy()));
+        }
+    };
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| sender.run(wire, &stop).unwrap());
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            arrives("the tree");
+            append(&world.tree().join("b/f"), b"through the other name");
+            arrives("a change of both");
+            let mode = std::fs::Permissions::from_mode(0o604);
+            std::fs::set_permissions(world.tree().join("b/f"), mode).unwrap();
+            arrives("a mode of both");
+            for (file, name) in [("a/f", "0"), ("a/g", "b/g")] {
+                std::fs::hard_link(world.tree().join(file), world.tree().join(name)).unwrap();
+                arrives("another name");
+            }
+            std::fs::remove_file(world.tree().join("a/f")).unwrap();
+            std::fs::remove_file(world.tree().join("a/g")).unwrap();
+            arrives("the first names gone");
+            append(&world.tree().join("b/g"), b"more");
+            arrives("a change of the last name");
+        }));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        while !running.is_finished() {
+            let _ = taken.recv_timeout(10 * MS);
+        }
+        result.unwrap();
+    });
+    receiver.close().unwrap();
+}
