@@ -107,12 +107,13 @@ pub fn run(words: &Words) -> Result<ExitCode> {
         let figures = match part {
             GRID => Figures::DiodeGrid(track.grid()?),
             RIVALS => {
-                let rate = track.rate(&record.archive, Setting::SEGMENTS)?;
-                Figures::DiodeRivals(track.rivals(rate, &mut missing)?)
+                let losses = rivals::LOSSES;
+                let rates = track.rates(&record.archive, Setting::SEGMENTS, &losses)?;
+                Figures::DiodeRivals(track.rivals(&rates, &mut missing)?)
             }
             CHANNELS => {
-                let rate = track.rate(&record.archive, Setting::FAST)?;
-                Figures::DiodeChannels(track.channels(rate)?)
+                let rates = track.rates(&record.archive, Setting::FAST, &[0])?;
+                Figures::DiodeChannels(track.channels(rates[0])?)
             }
             _ => Figures::DiodeMillion(track.million()?),
         };

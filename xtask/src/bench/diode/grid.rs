@@ -65,6 +65,14 @@ impl DiodeGrid {
     pub fn rate(&self, setting: Setting) -> Option<u32> {
         self.found.iter().find(|found| found.setting == setting).map(|found| found.rate)
     }
+
+    /// The rate at which one file was carried with so many of a thousand packets lost.
+    fn rate_with(&self, setting: Setting, per_mille: u32) -> Option<u32> {
+        let is_it = |cell: &&Cell| {
+            cell.setting == setting && cell.per_mille == per_mille && cell.load.files() == 1
+        };
+        self.cells.iter().find(is_it).map(|cell| cell.rate)
+    }
 }
 
 impl Track<'_> {
@@ -104,20 +112,23 @@ impl Track<'_> {
         Ok(grid)
     }
 
-    /// The highest rate of a setting: as it was found before, or found now.
-    pub fn rate(&self, archive: &Archive, setting: Setting) -> Result<u32> {
+    /// The rate at which a large file passes with each of these losses: as it was found before, or found now
+    /// without a loss.
+    pub fn rates(&self, archive: &Archive, setting: Setting, losses: &[u32]) -> Result<Vec<u32>> {
         let known = archive.parts.get(GRID).and_then(|part| match &part.figures {
-            Figures::DiodeGrid(grid) => grid.rate(setting),
+            Figures::DiodeGrid(grid) => {
+                losses.iter().map(|loss| grid.rate_with(setting, *loss)).collect()
+            }
             _ => None,
         });
-        if let Some(rate) = known {
-            return Ok(rate);
+        if let Some(rates) = known {
+            return Ok(rates);
         }
         eprintln!("\n== rate");
         self.lay(self.large())?;
         let (found, _) = self.highest(setting, self.large())?;
         self.place.clear_source()?;
-        Ok(found.rate)
+        Ok(vec![found.rate; losses.len()])
     }
 
     /// Halves the steps until one is left that arrives whole in every pass.

@@ -8,14 +8,15 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::Track;
-use super::ends::Ends;
+use super::ends::{Ends, Running};
 use super::link::{Link, Setting};
 use super::pass::Sent;
 use crate::bench::data::Load;
 use crate::bench::race::Measurement;
 
-/// In megabytes per second. What files cost is to be seen, not what bytes do.
-pub const RATE: u32 = 50;
+/// Rates that are tried until everything arrives, in megabytes per second. What files cost is to be seen, and
+/// a receiver can write so many of them a second and no more; nobody tells the sender.
+const RATES: [u32; 6] = [50, 25, 12, 6, 3, 1];
 
 /// Files that change, each in a folder of its own.
 const CHANGES: u32 = 1000;
@@ -27,6 +28,8 @@ pub struct DiodeMillion {
     pub load: Load,
     /// In megabytes per second.
     pub rate: u32,
+    /// Higher rates, at which files were lost.
+    pub lost: Vec<u32>,
     /// From nothing to a copy.
     pub first: Generation,
     /// A look at the tree when nothing has changed, and its end.
@@ -60,14 +63,37 @@ impl Track<'_> {
             bail!("there is no room for {} and a copy", load.describe());
         }
         self.lay(load)?;
-        self.place.clear()?;
         let link = Link::make(self.warden, Setting::FAST)?;
-        let ends = Ends::new(self, &link)?;
-        let mut receiver = ends.receive(&[])?;
-        let first = self.send_once(&ends, &mut receiver, RATE, Some(1))?;
-        let first = generation(&first).with_context(|| receiver.said())?;
-        eprintln!("the first generation: {:.1} s", first.cost.wall);
-        let look = self.send_once(&ends, &mut receiver, RATE, None)?;
+        let mut lost = Vec::new();
+        for rate in RATES {
+            self.place.clear()?;
+            let ends = Ends::new(self, &link)?;
+            let mut receiver = ends.receive(&[])?;
+            let first = self.send_once(&ends, &mut receiver, rate, Some(1))?;
+            if !first.is_complete {
+                eprintln!("{rate} MB/s: files were lost");
+                lost.push(rate);
+                continue;
+            }
+            let first = generation(&first)?;
+            eprintln!("the first generation at {rate} MB/s: {:.1} s", first.cost.wall);
+            let told = self.go_on(&ends, receiver, load, (rate, lost, first))?;
+            self.place.clear_source()?;
+            return Ok(told);
+        }
+        bail!("files are lost at {} MB/s too", RATES[RATES.len() - 1])
+    }
+
+    /// A look at what has not changed, and a generation with some changes.
+    fn go_on(
+        &self,
+        ends: &Ends<'_>,
+        mut receiver: Running,
+        load: Load,
+        (rate, lost, first): (u32, Vec<u32>, Generation),
+    ) -> Result<DiodeMillion> {
+        let Load::Many { folders, .. } = load else { bail!("one file is not many") };
+        let look = self.send_once(ends, &mut receiver, rate, None)?;
         let look = ended(&look).context("the sender did not say that it ended")?;
         eprintln!("a look at it: {:.1} s", look.wall);
         let changes = CHANGES.min(folders);
@@ -76,14 +102,13 @@ impl Track<'_> {
             fs::write(&path, format!("changed {folder}"))
                 .with_context(|| format!("write {}", path.display()))?;
         }
-        let second = self.send_once(&ends, &mut receiver, RATE, Some(2))?;
+        let second = self.send_once(ends, &mut receiver, rate, Some(2))?;
         let second = generation(&second).with_context(|| receiver.said())?;
         eprintln!("{changes} changes: {:.1} s", second.cost.wall);
         receiver.stop()?;
         self.place.check_and_clear(load)?;
-        self.place.clear_source()?;
         let changes = u64::from(changes);
-        Ok(DiodeMillion { load, rate: RATE, first, look, changes, second })
+        Ok(DiodeMillion { load, rate, lost, first, look, changes, second })
     }
 
     fn file(&self, load: Load, folder: u32) -> PathBuf {

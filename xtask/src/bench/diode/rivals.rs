@@ -28,7 +28,7 @@ pub const PACKAGES: [(&str, &str); 2] = [("udp-sender", "udpcast"), ("uftp", "uf
 const LIDI: [&str; 4] = ["diode-send", "diode-receive", "diode-send-file", "diode-receive-file"];
 
 /// Packets of a thousand that are lost.
-const LOSSES: [u32; 3] = [0, 5, 20];
+pub const LOSSES: [u32; 3] = [0, 5, 20];
 
 /// The rates that udpcast is tried at, in megabytes per second.
 const STEPS: [u32; 9] = [20, 30, 40, 50, 60, 80, 100, 125, 150];
@@ -128,11 +128,11 @@ pub fn versions() -> Vec<String> {
 }
 
 impl Track<'_> {
-    /// All of them in turn, haul at the given rate.
-    pub fn rivals(&self, rate: u32, missing: &mut Vec<String>) -> Result<DiodeRivals> {
+    /// All of them in turn, haul at these rates, one for each loss.
+    pub fn rivals(&self, rates: &[u32], missing: &mut Vec<String>) -> Result<DiodeRivals> {
         eprintln!("\n== rivals");
         let load = Load::Large { bytes: if self.quick { 64 << 20 } else { 1 << 30 } };
-        let mut rivals = vec![(Rival::Haul, Some(rate))];
+        let mut rivals = vec![(Rival::Haul, None)];
         if machine::find("udp-sender").is_some() {
             rivals.push((Rival::Udpcast, Some(self.highest_of_udpcast()?)));
         } else {
@@ -149,13 +149,13 @@ impl Track<'_> {
         }
         self.lay(load)?;
         let mut lines = Vec::new();
-        for per_mille in LOSSES {
+        for (per_mille, rate_of_haul) in LOSSES.into_iter().zip(rates) {
             let first = lines.len();
             lines.extend(rivals.iter().map(|(rival, rate)| RivalLine {
                 rival: *rival,
                 commands: Vec::new(),
                 per_mille,
-                rate: *rate,
+                rate: if *rival == Rival::Haul { Some(*rate_of_haul) } else { *rate },
                 runs: Vec::new(),
             }));
             let link = Link::make(self.warden, Setting::SEGMENTS)?;
