@@ -103,12 +103,12 @@ fn table(lines: &[Value]) -> Vec<String> {
     let is_sender = first["side"] == "send";
     let mut rows = vec![if is_sender {
         format!(
-            "{:<20}{:>10}{:>14}{:>14}{:>10}{:>10}",
+            "{:<20}{:>15}{:>14}{:>14}{:>10}{:>10}",
             "sent", "generation", "rate", "of it again", "waiting", "problems"
         )
     } else {
         format!(
-            "{:<20}{:>10}{:>14}{:>10}{:>10}{:>10}{:>10}",
+            "{:<20}{:>15}{:>14}{:>10}{:>10}{:>10}{:>10}",
             "received", "generation", "rate", "missing", "lost", "dropped", "refused"
         )
     }];
@@ -131,7 +131,7 @@ fn table(lines: &[Value]) -> Vec<String> {
         let rate = |names: &[&str]| units::rate(more(names) as f64 / seconds);
         rows.push(if is_sender {
             format!(
-                "{at:<20}{:>10}{:>14}{:>14}{:>10}{:>10}",
+                "{at:<20}{:>15}{:>14}{:>14}{:>10}{:>10}",
                 number(now, "generation"),
                 rate(&["first_bytes", "again_bytes", "other_bytes"]),
                 rate(&["again_bytes"]),
@@ -146,7 +146,7 @@ fn table(lines: &[Value]) -> Vec<String> {
                 refused
             };
             format!(
-                "{at:<20}{:>10}{:>14}{:>10}{:>10}{:>10}{refused:>10}",
+                "{at:<20}{:>15}{:>14}{:>10}{:>10}{:>10}{refused:>10}",
                 number(now, "complete"),
                 rate(&["bytes"]),
                 number(now, "missing"),
