@@ -126,9 +126,18 @@ impl Diode {
 
     /// Waits until the receiver's side says so.
     pub fn wait(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        Self::wait_on(&self.high, what, is_so);
+    }
+
+    /// Waits until a sender that was started answers.
+    pub fn wait_sender(&self) {
+        Self::wait_on(&self.low, "the sender answers", |status| status["send"].is_object());
+    }
+
+    fn wait_on(machine: &Machine, what: &str, is_so: impl Fn(&Value) -> bool) {
         let began = Instant::now();
         loop {
-            let status = Self::status(&self.high);
+            let status = Self::status(machine);
             if is_so(&status) {
                 return;
             }

@@ -39,7 +39,7 @@ fn a_tree_its_changes_and_both_ends_killed() {
     sender.kill();
     drop(sender);
     let sender = diode.send(&[]);
-    diode.wait("the sender is heard", |status| status["recv"]["sender"].is_object());
+    diode.wait_sender();
     diode.low.run(["diode", "resend", "--full"]).expect_code(0);
     diode.heal();
     drop((sender, receiver));

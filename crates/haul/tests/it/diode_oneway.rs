@@ -54,7 +54,7 @@ fn needs_tun_a_large_tree_arrives_where_nothing_leads_back() {
     drop(sender);
     assert!(!diode.copy().join("late").exists(), "the kill came too late");
     let sender = diode.send(&[]);
-    diode.wait("the sender is heard", |status| status["recv"]["sender"].is_object());
+    diode.wait_sender();
     diode.low.run(["diode", "resend", "--full"]).expect_code(0);
     diode.heal();
     let (there, back) = diode.packets();
