@@ -184,7 +184,7 @@ fn kill_one_side(name: &str, first_seed: u64, side: &str) {
         assert!(living.is_running(), "the other end has ended: {}", living.wait().told());
         // Else it would wait for what came while it was dead.
         if side == "recv" {
-            stage.diode.wait_sender();
+            stage.diode.wait("the sender is heard", |status| status["recv"]["sender"].is_object());
             stage.diode.resend();
         }
         if kill % REST == 0 {
