@@ -367,9 +367,11 @@ impl Sender {
             let sent = sending.join().map_err(|_| SendError::Panicked("the engine"))?;
             sent.map_err(SendError::from).and(fed)
         });
-        let was_stopped = matches!(result, Err(SendError::Stopped));
+        // A scan that is told to stop says so in its own words.
+        let was_stopped =
+            matches!(result, Err(SendError::Stopped | SendError::Tree(ScanError::Stopped)));
         match result {
-            Ok(()) | Err(SendError::Stopped) => {
+            Ok(()) | Err(SendError::Stopped | SendError::Tree(ScanError::Stopped)) => {
                 Ok(SendReport { status: control.status(), was_stopped })
             }
             Err(error) => Err(error),

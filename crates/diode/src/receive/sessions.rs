@@ -68,6 +68,8 @@ struct Followed {
     /// The floor that is being written.
     order: Option<Order>,
     ahead: u64,
+    /// It is never less than this, since the numbers go on by so much with each announcement.
+    least_ahead: u64,
     ordered_at: Instant,
     /// The disk was waited for in vain, and is not again.
     is_stuck: bool,
@@ -246,6 +248,9 @@ impl Sessions {
         number: u64,
         now: Instant,
     ) -> Result<Opened<'a>, Refusal> {
+        if let Some(followed) = &mut self.peers[at].current {
+            followed.passed(number);
+        }
         if !self.remembers(at, number, now) {
             return Err(Refusal::Unremembered);
         }
@@ -295,6 +300,7 @@ impl Sessions {
             granted: number.max(floor) + ahead,
             order: None,
             ahead,
+            least_ahead: LEAST_AHEAD,
             ordered_at: now,
             is_stuck: false,
         };
@@ -378,10 +384,19 @@ impl Followed {
         let since = now.saturating_duration_since(self.ordered_at);
         self.ordered_at = now;
         if since < ORDER_EVERY.start {
-            self.ahead = (self.ahead * 2).min(MOST_AHEAD);
+            self.ahead *= 2;
         } else if since > ORDER_EVERY.end {
-            self.ahead = (self.ahead / 2).max(LEAST_AHEAD);
+            self.ahead /= 2;
         }
+        self.ahead = self.ahead.clamp(self.least_ahead, MOST_AHEAD);
+    }
+
+    /// An announcement came in this packet. Those after it are a second away, by their numbers as far as it is from the
+    /// one before, and are not to wait for the disk.
+    fn passed(&mut self, number: u64) {
+        let second = number.saturating_sub(self.signed);
+        self.least_ahead = (second + second / 2).clamp(LEAST_AHEAD, MOST_AHEAD);
+        self.ahead = self.ahead.max(self.least_ahead);
     }
 }
 

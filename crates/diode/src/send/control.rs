@@ -53,6 +53,9 @@ pub struct SendStatus {
     pub is_plain: bool,
 }
 
+/// An end that is asked for again while it waits among the last so many is not said more often for that.
+const MOST_RECENT: usize = 256;
+
 /// The side of a sender that is shared.
 #[derive(Debug, Default)]
 pub struct Control {
@@ -132,14 +135,19 @@ impl Control {
     /// A generation has gone out: its end is to be said.
     pub(crate) fn generation_ended(&self, generation: u64, record: Vec<u8>) {
         self.generation.fetch_max(generation, Ordering::Relaxed);
-        self.shared().ends.push(record);
+        let ends = &mut self.shared().ends;
+        let recent = ends.len().saturating_sub(MOST_RECENT);
+        if !ends[recent..].contains(&record) {
+            ends.push(record);
+        }
     }
 
-    /// Ends of generations that are to be said, so many at most.
+    /// Ends of generations that are to be said, so many at most: those first that were told or asked for last. After a
+    /// restart there may be hundreds of old ones.
     pub(crate) fn take_ends(&self, most: usize) -> Vec<Vec<u8>> {
         let ends = &mut self.shared().ends;
-        let count = ends.len().min(most);
-        ends.drain(..count).collect()
+        let first = ends.len().saturating_sub(most);
+        ends.split_off(first)
     }
 
     pub(crate) fn next_scan_s(&self) -> u32 {

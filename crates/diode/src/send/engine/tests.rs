@@ -4,6 +4,7 @@ use super::*;
 use crate::block::{BLOCK, Coder};
 use crate::frame::Header;
 use crate::key::DiodeKey;
+use crate::record::GenerationEnd;
 use crate::rig::{Random, Scratch};
 use crate::send::loader::Cutter;
 use crate::send::rig::{Kept, Reader};
@@ -186,4 +187,30 @@ fn packet_numbers_go_on_with_time() {
         .filter_map(|record| record.split_once(" frames: ")?.1.split(',').next()?.parse().ok())
         .collect();
     assert!(told.iter().all(|told| *told <= count) && told.len() >= 2, "{told:?} of {count}");
+}
+
+/// After a restart the ends of all generations wait to be said, and a few each second can be.
+#[test]
+fn the_end_that_was_asked_for_last_is_said_first() {
+    let mut bench = Bench::new(30_000_000, EngineOptions::default());
+    let end = |generation: u64| {
+        let end = GenerationEnd::unsigned(generation, generation - 1).sign(&bench.identity, 5);
+        let mut record = Vec::new();
+        Record::GenerationEnded(end).encode(&mut record).unwrap();
+        record
+    };
+    let ends: Vec<_> = (1..=500).map(end).collect();
+    for (generation, end) in (1..).zip(&ends) {
+        bench.control.generation_ended(generation, end.clone());
+    }
+    // Asked for again and again.
+    for _ in 0..100 {
+        bench.control.generation_ended(470, ends[469].clone());
+    }
+    let frames = bench.run(|_| std::thread::sleep(Duration::from_millis(300)));
+    let records = bench.read(&frames).records;
+    for generation in [470, 500] {
+        let end = format!("GenerationEnded(GenerationEnd {{ generation: {generation},");
+        assert!(records.iter().any(|record| record.starts_with(&end)), "{end}");
+    }
 }
