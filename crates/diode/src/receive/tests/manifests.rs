@@ -128,3 +128,27 @@ fn another_sender_takes_over_the_tree() {
     rig.settle();
     rig.check("taken over");
 }
+
+/// A sender whose numbers went back is not taken, and not in silence.
+#[test]
+fn generations_that_are_older_than_what_is_here_are_counted_as_refused() {
+    let mut rig = Rig::new();
+    let tree = |text: &str| model(&[("file", file(text.as_bytes(), 1))]);
+    rig.send_generation(&tree("one"), &[], true);
+    for text in ["two", "three"] {
+        rig.send_generation(&tree(text), &[], false);
+    }
+    let refused = |rig: &Rig| {
+        let status = rig.receiver.as_ref().unwrap().status().read();
+        status.link.refused[crate::event::Refusal::OldGeneration as usize]
+    };
+    assert_eq!(refused(&rig), 0);
+    rig.sender.generation = 1;
+    rig.send_generation(&tree("another two"), &[], false);
+    assert!(refused(&rig) > 0 && rig.found() == plain(&tree("three")));
+    rig.pass(Duration::from_secs(11));
+    rig.wait_for(|event| {
+        let why = crate::event::Refusal::OldGeneration;
+        matches!(event, crate::event::DiodeEvent::Refused { why: told, .. } if *told == why)
+    });
+}
