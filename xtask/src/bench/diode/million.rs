@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::Track;
 use super::ends::{Ends, Running};
 use super::link::{Link, Setting};
-use super::pass::Sent;
+use super::pass::{Sent, pass};
 use crate::bench::data::Load;
 use crate::bench::race::Measurement;
 
@@ -28,8 +28,8 @@ pub struct DiodeMillion {
     pub load: Load,
     /// In megabytes per second.
     pub rate: u32,
-    /// Higher rates, at which files were lost.
-    pub lost: Vec<u32>,
+    /// Higher rates, and what was wrong.
+    pub lost: Vec<(u32, String)>,
     /// From nothing to a copy.
     pub first: Generation,
     /// A look at the tree when nothing has changed, and its end.
@@ -71,8 +71,10 @@ impl Track<'_> {
             let mut receiver = ends.receive(&[])?;
             let first = self.send_once(&ends, &mut receiver, rate, Some(1))?;
             if !first.is_complete {
-                eprintln!("{rate} MB/s: files were lost");
-                lost.push(rate);
+                let fault = pass(&ends.status()?, &first, load, (0, 0)).fault(0);
+                let fault = fault.unwrap_or_else(|| "the copy is not the same".to_owned());
+                eprintln!("{rate} MB/s: {fault}");
+                lost.push((rate, fault));
                 continue;
             }
             let first = generation(&first)?;
@@ -90,7 +92,7 @@ impl Track<'_> {
         ends: &Ends<'_>,
         mut receiver: Running,
         load: Load,
-        (rate, lost, first): (u32, Vec<u32>, Generation),
+        (rate, lost, first): (u32, Vec<(u32, String)>, Generation),
     ) -> Result<DiodeMillion> {
         let Load::Many { folders, .. } = load else { bail!("one file is not many") };
         let look = self.send_once(ends, &mut receiver, rate, None)?;

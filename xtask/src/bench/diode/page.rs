@@ -390,11 +390,8 @@ fn million_section(million: &DiodeMillion, origin: &str) -> String {
             memory(|of| of(cost)),
         ]);
     }
-    let lost: Vec<String> = million.lost.iter().map(u32::to_string).collect();
-    let lost = match lost.is_empty() {
-        true => String::new(),
-        false => format!("; at {} MB/s files were lost", lost.join(", ")),
-    };
+    let told = million.lost.iter().map(|(rate, why)| format!("; not at {rate} MB/s ({why})"));
+    let lost: String = told.collect();
     let look = &million.look;
     lines.push(vec![
         "A look, nothing changed".to_owned(),

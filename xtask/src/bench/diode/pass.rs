@@ -185,7 +185,8 @@ impl Track<'_> {
     }
 }
 
-fn pass(status: &Value, sent: &Sent, load: Load, (back, dropped): (u64, u64)) -> Pass {
+/// The figures of a pass from what both ends say, and from the packets that were sent back and dropped on purpose.
+pub fn pass(status: &Value, sent: &Sent, load: Load, (back, dropped): (u64, u64)) -> Pass {
     let count = |name: &str| status[name].as_u64().unwrap_or(0);
     let lost_files = match sent.is_complete {
         true => 0,

@@ -282,7 +282,9 @@ impl Track<'_> {
         wait_for(&mut receiver.process, &log, || says(&log, "UDP receiver"))?;
         let mut command = link.pair.command(End::A, "udp-sender");
         command.args(["--async", "--fec", "8x8/128", "--broadcast", "--nokbd", "--no-progress"]);
-        command.args(["--autostart", "1", "--interface", "link0", "--max-bitrate"]);
+        // It says several times that it begins: a receiver that has missed that gets nothing.
+        command.args(["--autostart", "5", "--rexmit-hello-interval", "50"]);
+        command.args(["--interface", "link0", "--max-bitrate"]);
         command.arg(format!("{}m", rate * 8));
         command.args(["--mcast-rdv-address", RENDEZVOUS, "--file"]);
         Ok((vec![receiver], command))

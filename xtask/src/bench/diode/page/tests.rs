@@ -39,7 +39,7 @@ fn archive(lost_files: u64) -> Archive {
     let million = DiodeMillion {
         load: Load::Many { folders: 1000, each: 1000, bytes: 96 },
         rate: 25,
-        lost: vec![50],
+        lost: vec![(50, "5 files lost".to_owned())],
         first: generation.clone(),
         look: cost(4.0),
         changes: 1000,
@@ -69,7 +69,7 @@ fn the_page_says_what_is_reached_and_what_is_not_measured() {
         "less than 300 MiB on each side: 100 and 200 MiB",
         "packets of 1,500 bytes, each for itself: **300 MB/s**. Tried: 700 (x).",
         " 250, lower |",
-        "at 25 MB/s with packets of 1,500 bytes; at 50 MB/s files were lost.",
+        "at 25 MB/s with packets of 1,500 bytes; not at 50 MB/s (5 files lost).",
         "- udpcast 1\n",
         "- Note: lidi is not installed\n",
         "Measured on 2026-01-02 with haul 1 (abc). Runs of each: 3.",
