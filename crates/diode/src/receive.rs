@@ -90,7 +90,7 @@ impl ReceiveOptions {
             brake: 0.2,
             brake_least: 100,
             fsync: false,
-            memory: 256 << 20,
+            memory: USUAL_MEMORY,
             owner: false,
             setid: false,
             insecure_plain: false,
@@ -187,6 +187,15 @@ pub struct Receiver {
 /// How long everything may take to reach the disk.
 const FLUSH_WITHIN: Duration = Duration::from_secs(600);
 
+/// Memory for blocks, unless told otherwise: enough for 900 MB/s of which an outage of 50 ms may cost nothing. At lower
+/// rates less of it is used.
+pub(crate) const USUAL_MEMORY: usize = 1 << 30;
+
+/// How much of it is for blocks that are put together.
+pub(crate) fn put_together(memory: usize) -> usize {
+    memory / 8 * 5
+}
+
 /// So many bytes may wait for the disk in any case: a few blocks.
 const LEAST_WAITING: usize = 4 << 20;
 
@@ -253,15 +262,15 @@ impl Receiver {
         let work = Work {
             sessions,
             tree,
-            intake: Intake::new(most / 2, Intervals::default(), away),
+            intake: Intake::new(put_together(most), Intervals::default(), away),
             jobs: jobs.clone(),
             notes: notes.clone(),
             feedback: taken_feedback,
             shared: shared.clone(),
             sink: None,
-            least_waiting: (most / 4).max(LEAST_WAITING),
-            // The keeper has the last quarter, for what no page has named yet.
-            most_in_memory: most / 4 * 3,
+            least_waiting: (most / 8).max(LEAST_WAITING),
+            // The keeper has the last eighth, for what no page has named yet.
+            most_in_memory: most / 8 * 7,
             link: LinkStatus::default(),
             clock: Clock::new(Instant::now()),
         };

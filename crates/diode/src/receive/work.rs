@@ -27,6 +27,9 @@ const IDLE_MS: u64 = 1000;
 /// What is refused or dropped is told so often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
+/// More does not wait for the disk: one that is slower than the link for so long will not make up for it.
+const MOST_WAITING: usize = 256 << 20;
+
 /// Pages may wait when nothing else may any more.
 const FOR_PAGES: usize = 32 << 20;
 
@@ -194,7 +197,8 @@ impl Work {
 
     /// What is put together leaves the rest to what waits for the disk.
     fn most_waiting(&self) -> usize {
-        self.least_waiting.max(self.most_in_memory.saturating_sub(self.intake.memory()))
+        let rest = self.most_in_memory.saturating_sub(self.intake.memory());
+        rest.min(MOST_WAITING).max(self.least_waiting)
     }
 
     fn block(&mut self, id: BlockId, length: u64, kind: ObjectKind, assembly: Assembly) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::StepReport;
 use crate::block::{BLOCK, Layout};
 use crate::frame::{HEADER, TAG};
+use crate::receive::{USUAL_MEMORY, put_together};
 use crate::span::{FOR_OUTAGE, span};
 use crate::symbol::SYMBOL_HEAD;
 
@@ -39,9 +40,7 @@ const SPARE: f64 = 3.0;
 /// What the worst stretch has lost one by one may be exceeded by this.
 const WORSE: f64 = 1.25;
 
-/// Memory for blocks that a receiver takes unless told otherwise, half of which is for blocks that are being put together,
-/// and the most that is advised.
-const USUAL_MEMORY: u64 = 256 << 20;
+/// The most memory for blocks that is advised.
 const MOST_MEMORY: u64 = 4 << 30;
 const MEMORY_STEP: u64 = 64 << 20;
 
@@ -172,7 +171,7 @@ fn options(seen: &[&StepReport], at: &StepReport) -> Option<Recommended> {
             outage,
             has_spare,
             packet: (at.packet != 0).then_some(at.packet),
-            memory: (memory > USUAL_MEMORY).then_some(memory),
+            memory: (memory > USUAL_MEMORY as u64).then_some(memory),
         })
     })
 }
@@ -181,9 +180,9 @@ fn options(seen: &[&StepReport], at: &StepReport) -> Option<Recommended> {
 fn memory(rate: u64, over: Duration) -> Option<u64> {
     // A quarter more than is under way, since blocks end neither all at once nor in their order.
     let under_way = rate as f64 * over.as_secs_f64() * 1.25;
-    let memory = (2.0 * under_way / MEMORY_STEP as f64).ceil() as u64;
-    let memory = memory.saturating_mul(MEMORY_STEP);
-    (memory <= MOST_MEMORY).then_some(memory)
+    let steps = (1..=MOST_MEMORY / MEMORY_STEP).map(|steps| steps * MEMORY_STEP);
+    let is_enough = |memory: &u64| put_together(*memory as usize) as f64 >= under_way;
+    steps.into_iter().find(is_enough)
 }
 
 /// Whether so many repair symbols are enough for blocks of so many symbols that are spread over this time.

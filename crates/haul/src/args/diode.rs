@@ -234,8 +234,9 @@ pub struct RecvArguments {
     /// The receive buffer that is asked for.
     #[arg(long, value_name = "BYTES", default_value = "64MiB", value_parser = units::parse_bytes)]
     pub receive_buffer: u64,
-    /// Blocks that are put together may take so much memory; what does not fit waits on disk.
-    #[arg(long, value_name = "BYTES", default_value = "256MiB", value_parser = units::parse_bytes)]
+    /// Blocks on their way may take so much memory at most, and do take what the sender's rate and outage ask for:
+    /// some 100 MiB at 1 Gbit/s. What does not fit waits on disk, which is slow.
+    #[arg(long, value_name = "BYTES", default_value = "1GiB", value_parser = units::parse_bytes)]
     pub memory: u64,
     /// Files survive a power cut before they count as there.
     #[arg(long)]

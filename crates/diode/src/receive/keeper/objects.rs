@@ -168,7 +168,7 @@ impl Keeper {
         self.held.insert(object, held);
         let in_memory: usize =
             self.held.values().filter_map(|held| held.bytes.as_ref()).map(Vec::len).sum();
-        if in_memory > self.context.options.memory / 4 {
+        if in_memory > self.context.options.memory / 8 {
             self.keep_held(Duration::ZERO)?;
         }
         Ok(())
