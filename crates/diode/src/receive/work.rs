@@ -266,8 +266,8 @@ impl Work {
         let before = self.clock.heard.replace(self.clock.now);
         if self.link.is_silent {
             self.link.is_silent = false;
-            let silent_for =
-                before.map_or(Duration::ZERO, |at| self.clock.now.saturating_duration_since(at));
+            let since = before.unwrap_or(self.clock.began);
+            let silent_for = self.clock.now.saturating_duration_since(since);
             self.shared.tell(&DiodeEvent::HeartbeatBack { silent_for });
         }
     }
@@ -317,11 +317,10 @@ impl Work {
         if let Some(sink) = &mut self.sink {
             sink.tick(now);
         }
-        let silent_for = self.clock.heard.map(|heard| now.saturating_duration_since(heard));
-        if let Some(silent_for) = silent_for.filter(|silent| *silent >= SILENT_AFTER)
-            && !self.link.is_silent
-            && self.clock.stopped.is_none()
-        {
+        // Of a sender that was never heard, the silence began with us.
+        let heard = self.clock.heard.unwrap_or(self.clock.began);
+        let silent_for = now.saturating_duration_since(heard);
+        if silent_for >= SILENT_AFTER && !self.link.is_silent && self.clock.stopped.is_none() {
             self.link.is_silent = true;
             self.shared.tell(&DiodeEvent::HeartbeatLost { silent_for });
         }

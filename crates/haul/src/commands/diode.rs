@@ -1,6 +1,7 @@
 //! `haul diode`: both ends of a link with no way back.
 
 mod door;
+mod figures;
 mod heard;
 mod history;
 mod home;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use diode::{ChannelOut, ChannelSink, Outlets};
+use diode::{ChannelOut, Outlets};
 use serde_json::json;
 
 use self::home::Home;
@@ -58,7 +59,7 @@ fn stop_at_a_signal(interrupt: &Interrupt, stop: &Arc<AtomicBool>) -> Result<()>
 }
 
 /// The channels that were asked for; None if there are none.
-fn outlets(texts: &[String]) -> Result<Option<Box<dyn ChannelSink>>> {
+fn outlets(texts: &[String]) -> Result<Option<Arc<Outlets>>> {
     if texts.is_empty() {
         return Ok(None);
     }
@@ -71,7 +72,7 @@ fn outlets(texts: &[String]) -> Result<Option<Box<dyn ChannelSink>>> {
         })
     };
     let channels = texts.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-    Ok(Some(Box::new(Arc::new(Outlets::start(channels)?))))
+    Ok(Some(Arc::new(Outlets::start(channels)?)))
 }
 
 /// Names what an open database means.

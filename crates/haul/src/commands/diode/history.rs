@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use files::{Dir, Follow, RelPath, Replace};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::home::now_ms;
 use crate::render;
@@ -163,14 +163,10 @@ fn refusals(told: &Value) -> HashMap<String, u64> {
     fields.map(|(why, count)| (why.clone(), count.as_u64().unwrap_or(0))).collect()
 }
 
-/// When this process began to count, for those who compare figures.
-pub fn began(mut told: Value, began_ms: u64) -> Value {
-    told["began_ms"] = json!(began_ms);
-    told
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn scratch(name: &str) -> Dir {

@@ -1,5 +1,6 @@
 //! `haul diode recv`, and what asks a receiver, whether it runs or not.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use files::{Dir, RelPath};
 use serde_json::{Value, json};
 
 use super::door;
-use super::history::{self, History};
-use super::home::{Home, now_ms};
+use super::figures::Received;
+use super::history::History;
+use super::home::Home;
 use super::telling::Teller;
 use crate::args::{QuarantineCommand, RecvArguments};
 use crate::interrupt::Interrupt;
@@ -59,25 +61,25 @@ pub fn run(home: &Home, arguments: RecvArguments) -> Result<Code> {
     if let Some(advice) = incoming.counters().advice() {
         teller.tell("advice", &advice, true, json!({ "advice": advice }));
     }
-    let history = {
-        let (status, meter, began_ms) = (receiver.status(), incoming.meter(), now_ms());
-        History::keep(&state, move || {
-            history::began(told_status(&status.read(), Some(&meter)), began_ms)
-        })?
-    };
-    serve(&state, receiver.requests(), receiver.status(), incoming.meter())?;
     let stop = Arc::new(AtomicBool::new(false));
     super::stop_at_a_signal(&Interrupt::listen()?, &stop)?;
     let outlets = super::outlets(&arguments.channels)?;
-    if let Some(outlets) = outlets {
-        receiver.set_sink(outlets);
+    if let Some(outlets) = &outlets {
+        receiver.set_sink(Box::new(outlets.clone()));
     }
-    teller.say(&format!(
+    let figures = Received::new(receiver.status(), incoming.meter(), outlets);
+    let read = figures.clone();
+    let history = History::keep(&state, move || read.told())?;
+    serve(&state, receiver.requests(), figures.clone())?;
+    let text = format!(
         "receiving from {} into {}, from {}",
         arguments.from,
         files::escape_path(&arguments.into),
         names.join(", ")
-    ));
+    );
+    let fields = json!({ "side": "recv", "version": env!("CARGO_PKG_VERSION"), "from": arguments.from.to_string(),
+        "into": files::escape_path(&path).to_string(), "senders": names });
+    teller.tell("started", &text, false, fields);
     if arguments.insecure_plain {
         let text = "WARNING: --insecure-plain: sessions are taken that are neither encrypted nor authenticated; it is for \
                     measurements, and for nothing else";
@@ -86,16 +88,16 @@ pub fn run(home: &Home, arguments: RecvArguments) -> Result<Code> {
     let ran = receiver.run(&mut incoming, &stop);
     history.note();
     drop(incoming);
-    let status = receiver.status();
     ran.and(receiver.close())?;
-    let told = status.read();
+    let told = figures.status();
     let text = format!(
         "stopped: generation {} of {}, {} missing",
         told.tree.complete,
         names.first().map_or("the sender", |name| name),
         units::count(told.tree.wanted, "file")
     );
-    teller.tell("stopped", &text, false, told_status(&told, None));
+    teller.tell("stopped", &text, false, figures.told());
+    teller.finish();
     Ok(Code::Done)
 }
 
@@ -109,9 +111,9 @@ fn open(into: &Dir, state: &Dir, options: ReceiveOptions) -> Result<Receiver> {
 }
 
 /// Answers the commands that ask a receiver.
-fn serve(state: &Dir, requests: Requests, status: StatusHandle, meter: InMeter) -> Result<()> {
+fn serve(state: &Dir, requests: Requests, figures: Received) -> Result<()> {
     door::open(state, move |question| match question["do"].as_str() {
-        Some("status") => Ok(told_status(&status.read(), Some(&meter))),
+        Some("status") => Ok(figures.told()),
         _ => answer(&requests, question),
     })
 }
@@ -170,19 +172,35 @@ fn asked(home: &Home, question: &Value) -> Result<Value> {
 pub fn want(home: &Home, out: Option<&Path>) -> Result<Code> {
     let answer = asked(home, &json!({ "do": "want" }))?;
     let list = answer["list"].as_str().context("there is no list in the answer")?;
-    let missing = answer["missing"].as_array().map_or(0, Vec::len);
     match out {
         Some(path) => crate::state::write_named(path, list.as_bytes())?,
         None => render::print_line(list.trim_end()),
     }
-    let some = if missing == MOST_LISTED { " or more" } else { "" };
-    render::tell(&match missing {
-        0 => "no file is missing that this side knows of".to_owned(),
-        _ => format!(
-            "{}{some} missing; carry the list to the other side: haul diode resend FILE",
-            units::count(missing as u64, "file")
-        ),
-    });
+    let missing = answer["missing"].as_array().map_or(&[][..], |missing| &missing[..]);
+    for path in missing.iter().filter_map(Value::as_str) {
+        render::tell(&format!("missing: {path}"));
+    }
+    let own = home.places.identity()?.public_key();
+    let parsed =
+        home.trusted()?.iter().find_map(|line| WantList::parse(list, &line.identity, &[own]).ok());
+    let unknown: BTreeSet<u64> =
+        parsed.iter().flat_map(|list| &list.pages).map(|range| range.of).collect();
+    if !unknown.is_empty() {
+        let count = units::count(unknown.len() as u64, "generation");
+        render::tell(&format!(
+            "{count} or more are not fully known here; what they bring may be missing, too"
+        ));
+    }
+    let some = if missing.len() == MOST_LISTED { " or more" } else { "" };
+    let what = match missing.len() {
+        0 if unknown.is_empty() => {
+            render::tell("nothing is missing that this side knows of");
+            return Ok(Code::Done);
+        }
+        0 => "the list asks for these generations".to_owned(),
+        count => format!("{}{some} missing", units::count(count as u64, "file")),
+    };
+    render::tell(&format!("{what}; carry the list to the other side: haul diode resend FILE"));
     Ok(Code::Done)
 }
 
@@ -219,41 +237,4 @@ pub fn quarantine(home: &Home, command: QuarantineCommand) -> Result<Code> {
         }
     }
     Ok(Code::Done)
-}
-
-fn told_status(status: &ReceiveStatus, meter: Option<&InMeter>) -> Value {
-    let (link, tree) = (&status.link, &status.tree);
-    let refused: serde_json::Map<String, Value> = Refusal::ALL
-        .iter()
-        .zip(link.refused)
-        .filter(|(_, count)| *count > 0)
-        .map(|(why, count)| (why.to_string(), count.into()))
-        .collect();
-    let mut told = json!({
-        "side": "recv", "generation": tree.generation, "complete": tree.complete, "entries": tree.entries,
-        "missing": tree.wanted, "quarantined": tree.quarantined, "held_back": tree.held_back,
-        "published": tree.published, "published_bytes": tree.published_bytes, "removed": tree.removed,
-        "failed": tree.failed, "sender_set_back": tree.set_back, "disk_full": tree.is_full, "silent": link.is_silent, "insecure_plain": link.is_plain, "frames": link.frames,
-        "bytes": link.bytes, "blocks": link.blocks, "restored": link.restored,
-        "dropped_disk_too_slow": link.dropped, "refused": refused,
-    });
-    if let Some((generation, tally)) = &tree.tally {
-        told["compared"] = json!({ "generation": generation, "same": tally.same, "different": tally.different,
-            "extra": tally.extra, "missing": tally.missing });
-    }
-    if let Some(beat) = &link.heartbeat {
-        told["sender"] = json!({ "generation": beat.generation, "frames": beat.frames, "rate": beat.rate,
-            "next_scan_s": beat.next_scan_s });
-    }
-    told["lost_link"] = link.lost.into();
-    if let Some(meter) = meter {
-        let counters = meter.counters();
-        // What the kernel or we dropped did come over the link.
-        let dropped = counters.dropped_by_kernel + counters.dropped_by_us;
-        told["lost_link"] = link.lost.saturating_sub(dropped).into();
-        told["dropped_kernel"] = counters.dropped_by_kernel.into();
-        told["dropped_program"] = counters.dropped_by_us.into();
-        told["receive_buffer"] = counters.buffer_granted.into();
-    }
-    told
 }

@@ -1,21 +1,22 @@
 //! `haul diode send`, and what changes a sender that runs.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use diode::{
-    ChannelIn, Control, EngineOptions, Inlets, OutOptions, Outgoing, Request, SendEvent,
-    SendOptions, SendStatus, Sender, WantList,
+    ChannelIn, Control, EngineOptions, Inlets, OutMeter, OutOptions, Outgoing, Request, SendEvent,
+    SendOptions, Sender, WantList,
 };
 use files::Dir;
 use serde_json::{Value, json};
 use tree::{Filter, WalkOptions};
 
 use super::door;
-use super::history::{self, History};
-use super::home::{Home, now_ms};
+use super::figures::Sent;
+use super::history::History;
+use super::home::Home;
 use super::telling::Teller;
 use crate::args::{ResendArguments, SendArguments};
 use crate::interrupt::Interrupt;
@@ -25,6 +26,9 @@ use crate::units;
 
 /// What is read of a want-list's file: more than the longest list.
 const MOST_LIST: u64 = 64 << 20;
+
+/// How often it is looked whether the line takes what is sent.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 pub fn run(home: &Home, arguments: SendArguments) -> Result<Code> {
     if arguments.dir.is_none() && arguments.channels.is_empty() {
@@ -49,25 +53,24 @@ pub fn run(home: &Home, arguments: SendArguments) -> Result<Code> {
     let stop = Arc::new(AtomicBool::new(false));
     let line = Outgoing::open(&arguments.to, &out, stop.clone())?;
     let control = sender.control();
-    let history = {
-        let (control, began_ms) = (control.clone(), now_ms());
-        History::keep(&state, move || history::began(status(&control.status()), began_ms))?
-    };
-    serve(
-        &state,
-        &control,
-        identity.public_key(),
-        receivers.iter().map(|line| line.identity).collect(),
-    )?;
     super::stop_at_a_signal(&Interrupt::listen()?, &stop)?;
-    let inlets = Inlets::start(channels, sender.streams(line.frame_bytes()))?;
+    let inlets = Arc::new(Inlets::start(channels, sender.streams(line.frame_bytes()))?);
+    let figures = Sent::new(control.clone(), line.meter(), &inlets);
+    let read = figures.clone();
+    let history = History::keep(&state, move || read.told())?;
+    let receivers_keys = receivers.iter().map(|line| line.identity).collect();
+    serve(&state, &control, figures.clone(), identity.public_key(), receivers_keys)?;
+    watch_line(line.meter(), teller.clone(), stop.clone())?;
     let names: Vec<&str> = receivers.iter().map(|line| &*line.name).collect();
-    teller.say(&format!(
+    let text = format!(
         "sending to {} at {}, for {}",
         arguments.to,
         units::rate(arguments.rate as f64),
         names.join(", ")
-    ));
+    );
+    let fields = json!({ "side": "send", "version": env!("CARGO_PKG_VERSION"), "to": arguments.to.to_string(),
+        "rate": arguments.rate, "receivers": names });
+    teller.tell("started", &text, false, fields);
     if arguments.insecure_plain {
         let text = "WARNING: --insecure-plain: nothing that is sent is encrypted or authenticated; anybody on the \
                     way can read it. It is for measurements, and for nothing else";
@@ -76,8 +79,9 @@ pub fn run(home: &Home, arguments: SendArguments) -> Result<Code> {
     let ran = sender.run(line, &stop);
     history.note();
     let report = ran?;
-    drop(inlets);
     let told = report.status;
+    let last = figures.told_of(&told);
+    drop(inlets);
     let text = format!(
         "{}: {} up to generation {}, of {} in the tree",
         if report.was_stopped { "stopped" } else { "all was sent" },
@@ -85,7 +89,8 @@ pub fn run(home: &Home, arguments: SendArguments) -> Result<Code> {
         told.generation,
         told.entries,
     );
-    teller.tell("stopped", &text, false, status(&told));
+    teller.tell("stopped", &text, false, last);
+    teller.finish();
     Ok(Code::Done)
 }
 
@@ -195,12 +200,13 @@ fn tell(teller: &Teller, event: &SendEvent) {
 fn serve(
     state: &Dir,
     control: &Arc<Control>,
+    figures: Sent,
     sender: link::PublicKey,
     receivers: Vec<link::PublicKey>,
 ) -> Result<()> {
     let control = control.clone();
     door::open(state, move |question| match question["do"].as_str() {
-        Some("status") => Ok(status(&control.status())),
+        Some("status") => Ok(figures.told()),
         Some("rate") => {
             let rate = question["rate"].as_u64().context("no rate is given")?;
             control.set_rate(rate);
@@ -221,15 +227,38 @@ fn serve(
     })
 }
 
-pub fn status(status: &SendStatus) -> Value {
-    let SendStatus { rate, generation, entries, files, bytes, removed, .. } = status;
-    json!({
-        "side": "send", "rate": rate, "generation": generation, "entries": entries, "files": files,
-        "bytes": bytes, "removed": removed, "first_bytes": status.first_bytes,
-        "again_bytes": status.again_bytes, "other_bytes": status.other_bytes, "waiting": status.waiting,
-        "repeats": status.repeats, "unsettled": status.unsettled, "problems": status.problems,
-        "next_scan_s": status.next_scan_s, "insecure_plain": status.is_plain,
-    })
+/// Tells when the line takes nothing any more, and when it does again, until the end is near.
+fn watch_line(meter: OutMeter, teller: Teller, stop: Arc<AtomicBool>) -> Result<()> {
+    let watch = move || {
+        let (mut unsent, mut is_broken) = (0, false);
+        while !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(LOOK_EVERY);
+            let counters = meter.counters();
+            let fails = counters.unsent > unsent || !counters.is_connected;
+            unsent = counters.unsent;
+            if fails == is_broken {
+                continue;
+            }
+            is_broken = fails;
+            if fails {
+                let why = counters.last_error.unwrap_or_else(|| "it is not connected".to_owned());
+                let text = format!("the line takes nothing, and what is sent is lost: {why}");
+                teller.tell("link_failed", &text, true, json!({ "reason": why, "unsent": unsent }));
+            } else {
+                teller.tell(
+                    "link_back",
+                    "the line takes frames again",
+                    false,
+                    json!({ "unsent": unsent }),
+                );
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("diode line".to_owned())
+        .spawn(watch)
+        .context("cannot start a thread that watches the line")?;
+    Ok(())
 }
 
 fn asked(home: &Home, question: &Value) -> Result<Value> {

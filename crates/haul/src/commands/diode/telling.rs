@@ -3,8 +3,9 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -26,19 +27,29 @@ pub struct Teller(Arc<Inner>);
 struct Inner {
     json: bool,
     quiet: bool,
-    command: Option<SyncSender<String>>,
+    has_command: bool,
+    command: Mutex<Option<Runner>>,
+}
+
+/// The thread that runs the command, and the events that wait for it.
+struct Runner {
+    queue: SyncSender<String>,
+    thread: JoinHandle<()>,
 }
 
 impl Teller {
     pub fn new(arguments: &TellingArguments) -> Result<Self> {
         let command = arguments.on_event.clone().map(start).transpose()?;
-        Ok(Self(Arc::new(Inner { json: arguments.json, quiet: arguments.quiet, command })))
+        let has_command = command.is_some();
+        let command = Mutex::new(command);
+        let (json, quiet) = (arguments.json, arguments.quiet);
+        Ok(Self(Arc::new(Inner { json, quiet, has_command, command })))
     }
 
     /// Tells an event: its name, a line that says it, whether it is bad, and its fields.
     pub fn tell(&self, event: &str, text: &str, is_bad: bool, fields: Value) {
         let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        if self.0.json || self.0.command.is_some() {
+        if self.0.json || self.0.has_command {
             let mut object = Map::new();
             object.insert("event".to_owned(), event.into());
             object.insert("time".to_owned(), now.clone().into());
@@ -47,9 +58,10 @@ impl Teller {
                 object.extend(fields);
             }
             let line = Value::Object(object).to_string();
-            if let Some(command) = &self.0.command
-                && let Err(TrySendError::Full(_)) = command.try_send(line.clone())
-            {
+            let command = self.0.command.lock().unwrap_or_else(PoisonError::into_inner);
+            let queued = command.as_ref().map(|runner| runner.queue.try_send(line.clone()));
+            drop(command);
+            if let Some(Err(TrySendError::Full(_))) = queued {
                 render::tell("warning: the command of --on-event is too slow, and misses events");
             }
             if self.0.json {
@@ -61,6 +73,17 @@ impl Teller {
         }
     }
 
+    /// Lets the command have the events that wait for it, for as long as one of them may take. Later ones it does not get.
+    pub fn finish(&self) {
+        let runner = self.0.command.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Runner { queue, thread }) = runner else { return };
+        drop(queue);
+        let began = Instant::now();
+        while !thread.is_finished() && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// As [`Self::tell`], of something that only people are told.
     pub fn say(&self, text: &str) {
         self.tell("note", text, false, json!({}));
@@ -68,13 +91,13 @@ impl Teller {
 }
 
 /// A thread that runs the command for one event after the other.
-fn start(command: PathBuf) -> Result<SyncSender<String>> {
-    let (sender, events) = sync_channel(MOST_WAITING);
-    std::thread::Builder::new()
+fn start(command: PathBuf) -> Result<Runner> {
+    let (queue, events) = sync_channel(MOST_WAITING);
+    let thread = std::thread::Builder::new()
         .name("on event".to_owned())
         .spawn(move || run(&command, &events))
         .context("cannot start a thread for --on-event")?;
-    Ok(sender)
+    Ok(Runner { queue, thread })
 }
 
 fn run(command: &PathBuf, events: &Receiver<String>) {
