@@ -100,10 +100,16 @@ impl Ground {
 
     /// What is at a path now.
     pub(super) fn found(&mut self, path: &RelPath) -> Result<Option<Attributes>> {
-        let found =
-            self.parent(path).and_then(|(folder, name)| folder.attributes_of(&(&name).into()));
+        let found = self.parent(path).and_then(|(folder, name)| {
+            let found = folder.attributes_of(&(&name).into());
+            // A folder that is there tells what is in it; one that was removed tells nothing.
+            match found {
+                Err(error) if error.is_not_found() && folder.attributes()?.links > 0 => Ok(None),
+                found => found.map(Some),
+            }
+        });
         match found {
-            Ok(attributes) => Ok(Some(attributes)),
+            Ok(found) => Ok(found),
             Err(error) if error.is_not_found() || error.is_not_a_directory() => {
                 self.folders.forget(&path.parent().unwrap_or_default());
                 Ok(None)
@@ -151,6 +157,10 @@ impl Ground {
         if let (Some((user, group)), true) = (told.owner, self.dress.owner) {
             folder.set_own_owner(user, group)?;
         }
+        if told.xattrs.is_some() {
+            // They are written by whoever may write.
+            folder.set_own_mode(self.mode(told) | 0o700)?;
+        }
         dress_xattrs(&parent, &name, told)?;
         folder.set_own_mode(self.mode(told))?;
         folder.set_own_times(told.mtime)
@@ -161,6 +171,9 @@ impl Ground {
         let (folder, name) = self.parent(path)?;
         if let (Some((user, group)), true) = (told.owner, self.dress.owner) {
             folder.set_owner(&name, user, group)?;
+        }
+        if told.xattrs.is_some() {
+            folder.set_mode(&name, self.mode(told) | 0o600)?;
         }
         dress_xattrs(&folder, &name, told)?;
         folder.set_mode(&name, self.mode(told))?;

@@ -510,7 +510,7 @@ impl Tx {
 
     /// Forgets all that was numbered by a sender: pages, ends, objects. What the tree is stays known.
     pub(super) fn forget_sender(&self) -> Result<()> {
-        for table in [PAGES, ENDS, STAGED, HELD, WANTED, DOOMED] {
+        for table in [PAGES, ENDS, STAGED, HELD, WANTED, DOOMED, LINKS, LINKED] {
             self.0.delete_table(table)?;
             self.0.open_table(table)?;
         }

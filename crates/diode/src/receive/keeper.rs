@@ -238,6 +238,7 @@ impl Keeper {
     fn take(&mut self, note: Note) -> Result {
         match note {
             Note::Small { object, bytes, _charge } => self.small_arrived(object, bytes)?,
+            Note::Stored(object) => self.stored(object)?,
             Note::PagePart { object, length, block, bytes, _charge } => {
                 drop(_charge);
                 self.page_part(object, length, block, bytes)?;

@@ -46,6 +46,8 @@ pub(super) enum Job {
 pub(super) enum Note {
     /// An object of one block.
     Small { object: u64, bytes: Vec<u8>, _charge: Charge },
+    /// The same, which is on the disk until there is time for it.
+    Stored(u64),
     /// A block of a page.
     PagePart { object: u64, length: u64, block: u32, bytes: Vec<u8>, _charge: Charge },
     /// A large object is being staged.

@@ -98,7 +98,7 @@ impl StatusHandle {
     /// The figures now.
     pub fn read(&self) -> ReceiveStatus {
         let mut status = self.0.status().clone();
-        status.link.waiting = self.0.gauge.load(Ordering::Relaxed) as u64;
+        status.link.waiting = self.0.waiting() as u64;
         status
     }
 }
@@ -169,6 +169,11 @@ impl Shared {
         self.is_full.store(is_full, Ordering::Relaxed);
         self.status().tree.is_full = is_full;
         self.tell(if is_full { &DiodeEvent::DiskFull } else { &DiodeEvent::DiskHasRoom });
+    }
+
+    /// Bytes that wait for the disk.
+    pub(super) fn waiting(&self) -> usize {
+        self.gauge.load(Ordering::Relaxed)
     }
 
     /// Room for so many bytes; None if more than `most` would wait then.

@@ -14,6 +14,9 @@ use crate::block::{Assembly, BLOCK, Restorer};
 use crate::intake::{BlockId, Spilled};
 use crate::symbol::ObjectKind;
 
+/// When more than this waits, small objects wait on the disk.
+const MOST_UNPACKED: usize = 64 << 20;
+
 /// So many large objects are written at a time; each takes two descriptors, and one that is opened again is read again.
 const MOST_OPEN: usize = 128;
 
@@ -104,6 +107,13 @@ impl Writer {
                 self.note(Note::PagePart { object, length, block, bytes, _charge: charge });
             }
             ObjectKind::Content if length <= BLOCK as u64 => {
+                // The keeper is slower than the link. One file is written faster than all that it holds.
+                if self.shared.waiting() > MOST_UNPACKED
+                    && self.spill.keep_object(id.object, &bytes).is_ok()
+                {
+                    self.note(Note::Stored(id.object));
+                    return self.tell(Feedback::Memory(bytes));
+                }
                 self.note(Note::Small { object: id.object, bytes, _charge: charge });
             }
             ObjectKind::Content => {

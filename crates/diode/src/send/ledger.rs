@@ -146,7 +146,7 @@ impl Ledger {
     /// generation and no object has a number again that any run before has given, whatever the ledger knows of it.
     pub(crate) fn begin_run(&mut self, now_ms: u64, last: u64) -> Result<(u64, bool)> {
         let transaction = self.snapshot.database().begin_write()?;
-        let (own, run) = {
+        let (is_back, run) = {
             let mut meta = transaction.open_table(META)?;
             let own = meta.get("run")?.map_or(0, |run| run.value());
             let run = now_ms.max(own.max(last).saturating_add(1));
@@ -155,10 +155,15 @@ impl Ledger {
             self.next_object = self.next_object.max(least);
             self.set_aside = self.next_object;
             meta.insert("objects", self.next_object)?;
-            (own, run)
+            // Until the whole tree is told, whoever runs next must know it as well.
+            let is_back = own < last || meta.get("set back")?.is_some();
+            if is_back {
+                meta.insert("set back", run)?;
+            }
+            (is_back, run)
         };
         transaction.commit()?;
-        Ok((run, own < last && self.snapshot.entries()? > 0))
+        Ok((run, is_back && self.snapshot.entries()? > 0))
     }
 
     /// The first generation, with which all of the tree was new; 0 if there is none yet.
@@ -392,7 +397,11 @@ impl Ledger {
     /// The whole tree was told now.
     pub(crate) fn told_all(&mut self, now_ms: u64) -> Result<()> {
         let transaction = self.snapshot.database().begin_write()?;
-        transaction.open_table(META)?.insert("full", now_ms)?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert("full", now_ms)?;
+            meta.remove("set back")?;
+        }
         transaction.commit()?;
         Ok(())
     }

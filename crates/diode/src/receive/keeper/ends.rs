@@ -132,7 +132,7 @@ impl Keeper {
             after = Some(last.clone());
             for (path, entry) in entries {
                 if entry.seen != generation {
-                    self.doom(&path, &entry)?;
+                    self.doom(&path)?;
                 }
             }
         }

@@ -70,10 +70,11 @@ impl Keeper {
         Ok(())
     }
 
-    /// An entry is not to be there any more.
-    pub(super) fn drop_entry(&mut self, path: &RelPath, entry: &Entry) -> Result {
-        self.pass_on(path, entry)?;
-        self.unwant(path, entry)?;
+    /// An entry is not to be there any more. It is read anew, since what was dropped before may have changed it.
+    pub(super) fn drop_entry(&mut self, path: &RelPath) -> Result {
+        let Some(entry) = self.tx().entry(path)? else { return Ok(()) };
+        self.pass_on(path, &entry)?;
+        self.unwant(path, &entry)?;
         self.tx().remove_entry(path)?;
         Ok(())
     }
@@ -93,14 +94,14 @@ impl Keeper {
             if below.is_empty() {
                 return Ok(());
             }
-            for (path, entry) in below {
-                self.doom(&path, &entry)?;
+            for (path, _) in below {
+                self.doom(&path)?;
             }
         }
     }
 
-    pub(super) fn doom(&mut self, path: &RelPath, entry: &Entry) -> Result {
-        self.drop_entry(path, entry)?;
+    pub(super) fn doom(&mut self, path: &RelPath) -> Result {
+        self.drop_entry(path)?;
         self.spare(path)?;
         let generation = self.place.generation;
         self.tx().doom(path, generation)?;

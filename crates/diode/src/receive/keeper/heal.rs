@@ -54,7 +54,7 @@ impl Keeper {
                 after = Some(last.clone());
                 for (path, mut entry) in entries {
                     if entry.is_wanted {
-                        self.drop_entry(&path, &entry)?;
+                        self.drop_entry(&path)?;
                     } else {
                         entry.seen = 0;
                         self.tx().put_entry(&path, &entry)?;
@@ -70,6 +70,7 @@ impl Keeper {
     }
 
     fn load(&mut self) -> Result {
+        self.has_links = self.tx().has_links()?;
         let tx = self.tx();
         let (place, settled) = (tx.place()?, tx.settled()?);
         let (pages, ends) = (tx.pages()?, tx.ends()?);

@@ -81,8 +81,8 @@ impl Keeper {
             if replaced.is_empty() {
                 break;
             }
-            for (path, entry) in replaced {
-                self.drop_entry(&path, &entry)?;
+            for (path, _) in replaced {
+                self.drop_entry(&path)?;
             }
         }
         loop {
@@ -125,6 +125,9 @@ impl Keeper {
         };
         let link_of = tx.remove_link(path)?;
         let Ok(new) = new else {
+            if let Some(generation) = generation {
+                count_down(&mut self.wanted, generation);
+            }
             // A path that is too long was told to nobody by an honest sender.
             self.failed_because(path, "its new path is too long".to_owned());
             return Ok(());

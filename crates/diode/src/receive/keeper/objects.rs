@@ -58,6 +58,28 @@ impl Keeper {
         self.small(object, bytes, 0)
     }
 
+    /// A small object is on the disk.
+    pub(super) fn stored(&mut self, object: u64) -> Result {
+        if self.settled.contains(object) {
+            self.context.spill.forget_object(object);
+            return Ok(());
+        }
+        if self.held.contains_key(&object) {
+            return Ok(());
+        }
+        if self.held.len() >= MOST_HELD {
+            self.context.spill.forget_object(object);
+            self.feed(Feedback::Again(object));
+            return Ok(());
+        }
+        let held = Held { bytes: None, published: 0, since: Instant::now() };
+        self.held.insert(object, held);
+        self.tx().put_held(object, 0)?;
+        self.is_dirty = true;
+        self.claimed.insert(object);
+        self.publish_claimed()
+    }
+
     /// Publishes what is wanted of a small object, and holds it while some of it is not named.
     fn small(&mut self, object: u64, bytes: Vec<u8>, mut published: u64) -> Result {
         let (mut is_spoiled, mut has_failed) = (false, false);
@@ -83,7 +105,10 @@ impl Keeper {
     }
 
     fn publish_wanted(&mut self, wanted: &Wanted, bytes: &[u8]) -> Result<Fate> {
-        let Some(content) = self.content_of(wanted)? else { return Ok(Fate::Stale) };
+        let Some(content) = self.content_of(wanted)? else {
+            self.is_stale(wanted)?;
+            return Ok(Fate::Stale);
+        };
         let Content { told, size, digest } = &content;
         let range = usize::try_from(wanted.offset).ok().zip(usize::try_from(*size).ok());
         let file = range.and_then(|(at, size)| bytes.get(at..)?.get(..size));
@@ -105,6 +130,14 @@ impl Keeper {
                 Ok(Fate::Failed)
             }
         }
+    }
+
+    /// What no entry bears out any more is not waited for.
+    fn is_stale(&mut self, wanted: &Wanted) -> Result {
+        if let Some(generation) = self.tx().unwant(wanted.object, wanted.offset, &wanted.path)? {
+            count_down(&mut self.wanted, generation);
+        }
+        Ok(())
     }
 
     /// What a page says of a file that is wanted still, and of this object.

@@ -78,10 +78,36 @@ impl Keeper {
                     self.spare(&path)?;
                     continue;
                 }
+                // So does one in which something is held back: it goes with that.
+                if !self.held_back.is_empty() && self.has_unready_below(&path, &is_ready)? {
+                    continue;
+                }
                 inside = Some(path.clone());
                 gone.push((path, generation));
             }
             self.remove_all(&gone)?;
+        }
+    }
+
+    /// Whether something at a path or below it is to go only later.
+    fn has_unready_below(
+        &self,
+        path: &RelPath,
+        is_ready: &impl Fn(&Self, u64) -> bool,
+    ) -> Result<bool> {
+        let mut after = path.clone();
+        loop {
+            let doomed = self.tx().doomed(Some(&after), BATCH)?;
+            let Some((last, _)) = doomed.last() else { return Ok(false) };
+            after = last.clone();
+            for (other, generation) in &doomed {
+                if !other.starts_with(path) {
+                    return Ok(false);
+                }
+                if !is_ready(self, *generation) {
+                    return Ok(true);
+                }
+            }
         }
     }
 
