@@ -1,5 +1,6 @@
 //! Figures over time: what `status --json` tells, a line every ten seconds, in the state folder. Two files of bounded
-//! size take turns, so that some weeks are there and the disk is not filled.
+//! size take turns, so that the last days are there, some ten of a receiver and three weeks of a sender at most, and the
+//! disk is not filled.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use crate::units;
 const NEW: &str = "history.jsonl";
 const OLD: &str = "history-before.jsonl";
 
-/// Bytes of a file, beyond which the other one begins: some ten days each.
+/// Bytes of a file, beyond which the other one begins: some five days of a receiver, whose lines have about 720 bytes,
+/// and ten of a sender.
 const MOST: u64 = 32 << 20;
 
 const EVERY: Duration = Duration::from_secs(10);

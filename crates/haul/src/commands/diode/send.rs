@@ -286,14 +286,14 @@ pub fn resend(home: &Home, arguments: &ResendArguments) -> Result<Code> {
         let answer = asked(home, &json!({ "do": "resend", "list": text }))
             .with_context(|| format!("{} cannot be served", files::escape_path(path)))?;
         render::tell(&format!(
-            "sent again: {} and {}",
+            "will be sent again: {} and {}",
             units::count(answer["pages"].as_u64().unwrap_or(0), "range of pages"),
             units::count(answer["blocks"].as_u64().unwrap_or(0), "range of blocks"),
         ));
     }
     if arguments.full {
         asked(home, &json!({ "do": "full" }))?;
-        render::tell("the whole tree is told anew");
+        render::tell("the whole tree will be told anew");
     }
     Ok(Code::Done)
 }
