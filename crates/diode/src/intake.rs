@@ -19,8 +19,9 @@ const MOST_AWAY: usize = 1 << 16;
 /// A story about an object that was not told for so long gives way to another one.
 const STORY_MS: u64 = 1000;
 
-/// How many buffers wait to be used again.
-const MOST_SPARE: usize = 64;
+/// How many buffers wait to be used again while nothing is put together. Else as many as may be in memory: blocks come in
+/// waves, and fresh memory costs more than what is written into it.
+const IDLE_SPARE: usize = 64;
 
 /// A block of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -179,6 +180,9 @@ impl Intake {
     /// Says what time it is, in milliseconds since any start.
     pub fn at(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        if self.slots.is_empty() {
+            self.spare.truncate(IDLE_SPARE);
+        }
     }
 
     /// The block that waited longest, while there is more in memory than may be; keep it, and bring it back when asked.
@@ -353,7 +357,7 @@ impl Intake {
 
     /// Memory of a block, to be used again.
     pub fn reuse(&mut self, memory: Vec<u8>) {
-        if self.spare.len() < MOST_SPARE {
+        if self.spare.len() < (self.most / BLOCK).max(IDLE_SPARE) {
             self.spare.push(memory);
         }
     }

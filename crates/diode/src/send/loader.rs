@@ -35,7 +35,7 @@ impl Cutter {
     fn block(&mut self, class: Class, head: SymbolHead, source: Vec<u8>) -> Result<(), Closed> {
         let layout = Layout::new(source.len(), self.symbol)
             .expect("a block has bytes, and lines even symbols");
-        let mut repair = self.outbox.buffer();
+        let mut repair = self.outbox.repair_buffer();
         self.coder.repair(layout, &source, layout.repair_to_send(self.repair), &mut repair);
         self.outbox.block(OutBlock { class, head, layout, source, repair })
     }

@@ -15,8 +15,10 @@ const MOST_BLOCKS: usize = 16;
 /// Bytes of stream records that may wait.
 const MOST_STREAM: usize = 4 << 20;
 
-/// Buffers that are kept to be used again, so that no block costs fresh memory.
-const MOST_SPARE: usize = 32;
+/// Buffers that are kept to be used again, so that no block costs fresh memory: as many as were under way, whose blocks
+/// begin and end in waves, and a few when nothing is.
+const MOST_SPARE: usize = 4096;
+const IDLE_SPARE: usize = 32;
 
 /// A block that is to go out, with its repair symbols.
 #[derive(Debug)]
@@ -83,6 +85,8 @@ struct State {
     under_way: usize,
     gone: Vec<Gone>,
     spare: Vec<Vec<u8>>,
+    /// Those that held repair symbols, which are shorter.
+    spare_repair: Vec<Vec<u8>>,
     is_closed: bool,
 }
 
@@ -126,9 +130,16 @@ impl Outbox {
         Ok(())
     }
 
-    /// An empty buffer, one that was used before if there is one.
+    /// An empty buffer for a block, one that was used before if there is one.
     pub(crate) fn buffer(&self) -> Vec<u8> {
         let mut buffer = self.state().spare.pop().unwrap_or_default();
+        buffer.clear();
+        buffer
+    }
+
+    /// The same for the repair symbols of a block.
+    pub(crate) fn repair_buffer(&self) -> Vec<u8> {
+        let mut buffer = self.state().spare_repair.pop().unwrap_or_default();
         buffer.clear();
         buffer
     }
@@ -191,10 +202,15 @@ impl Outbox {
         let mut state = self.state();
         state.under_way -= 1;
         state.gone.push(Gone { object: block.head.object, block: block.head.block });
-        for buffer in [block.source, block.repair] {
-            if state.spare.len() < MOST_SPARE {
-                state.spare.push(buffer);
+        let State { spare, spare_repair, .. } = &mut *state;
+        for (spare, buffer) in [(&mut *spare, block.source), (&mut *spare_repair, block.repair)] {
+            if spare.len() < MOST_SPARE {
+                spare.push(buffer);
             }
+        }
+        if state.under_way == 0 && state.blocks.iter().all(VecDeque::is_empty) {
+            state.spare.truncate(IDLE_SPARE);
+            state.spare_repair.truncate(IDLE_SPARE);
         }
         drop(state);
         self.gone.notify_all();

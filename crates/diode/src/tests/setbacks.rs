@@ -78,6 +78,18 @@ fn a_ledger_that_was_restored_is_found_out_and_the_whole_tree_is_told() {
 }
 
 #[test]
+fn a_setback_is_remembered_by_whoever_runs_next() {
+    let (world, _) = gone_on(&["sent"]);
+    // It ends before it has told anything.
+    drop(world.sender(|_| {}));
+    let status = world.send(Link::default());
+    assert!(status.tree.set_back.is_none(), "{status:#?}");
+    heal(&world);
+    world.check();
+    assert!(!world.copy().join("came later").exists());
+}
+
+#[test]
 fn a_whole_home_that_was_restored_is_told_of_and_a_want_list_heals_it() {
     let (world, _) = gone_on(&["sent", "epochs"]);
     let status = world.send(Link::default());

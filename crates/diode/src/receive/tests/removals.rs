@@ -172,3 +172,41 @@ fn the_brake_holds_back_what_would_remove_too_much() {
         rig.check("released");
     }
 }
+
+/// A removal that takes two generations: what is left of a folder is little, and the folder goes with what is held back.
+#[test]
+fn a_folder_does_not_take_along_what_the_brake_holds_back() {
+    let mut rig = Rig::with(|options| options.brake_least = 20);
+    let mut tree = tree(100);
+    rig.send_generation(&tree, &[], true);
+    tree.retain(|at, _| !at.to_string().contains("f0") || at.to_string().ends_with('9'));
+    rig.send_generation(&tree, &[], false);
+    tree.retain(|at, _| !at.starts_with(&path("d/sub")));
+    rig.send_generation(&tree, &[], false);
+    rig.restart();
+    assert_eq!(rig.receiver.as_ref().unwrap().status().read().tree.held_back, [2]);
+    assert_eq!(std::fs::read_dir(rig.tree_path().join("d/sub")).unwrap().count(), 90);
+    assert_eq!(rig.receiver.as_ref().unwrap().requests().release().unwrap(), [2]);
+    rig.check("released");
+}
+
+/// A file that never came, and a name that waits for it, go with their folder.
+#[test]
+fn nothing_is_waited_for_that_was_removed_with_its_folder() {
+    let mut rig = Rig::new();
+    let mut tree = model(&[("stays", file(b"stays", 1))]);
+    rig.send_generation(&tree, &[], true);
+    tree.insert(path("d"), folder(1));
+    tree.insert(path("d/f"), file(&noise(1, 5000), 2));
+    tree.insert(path("d/g"), Node::HardLink { file: path("d/f") });
+    let second = rig.sender.generation(tree.clone(), &[], false);
+    rig.send(&second.pages.concat());
+    rig.send(&[second.end()]);
+    rig.settle();
+    assert_eq!(rig.receiver.as_ref().unwrap().status().read().tree.wanted, 1);
+    tree.retain(|at, _| !at.starts_with(&path("d")));
+    rig.send_generation(&tree, &[], false);
+    rig.check("removed");
+    let status = rig.receiver.as_ref().unwrap().status().read();
+    assert_eq!((status.tree.wanted, status.tree.complete), (0, 3));
+}
