@@ -10,7 +10,7 @@ use crate::steps;
 
 const USAGE: &str = "usage: cargo xtask crash [-n N]";
 
-/// How many times haul is killed when nobody says otherwise.
+/// How many times each test kills haul when nobody says otherwise: the two of a diode, one for each end, 200 times together.
 const DEFAULT_RUNS: u32 = 100;
 
 /// Runs the crash tests with so many kills as the words say, of each side of a diode, and of both sides of a copy.

@@ -22,6 +22,10 @@ mod setbacks;
 
 const MS: Duration = Duration::from_millis(1);
 
+/// Bytes of a frame, and of a frame with the headers below it.
+const FRAME: usize = 1472;
+const ON_LINK: usize = FRAME + 28;
+
 /// A link without a way back, from a seed. Times are those of the frames' own rate, not of a clock.
 #[derive(Clone, Copy, Default)]
 struct Link {
@@ -53,11 +57,11 @@ impl Wire {
 
 impl Line for Wire {
     fn frame_bytes(&self) -> usize {
-        1472
+        FRAME
     }
 
     fn overhead(&self) -> usize {
-        28
+        ON_LINK - FRAME
     }
 
     fn has_one_size(&self) -> bool {
@@ -65,7 +69,7 @@ impl Line for Wire {
     }
 
     fn most_batch(&self) -> usize {
-        16 * 1472
+        16 * FRAME
     }
 
     fn send(&mut self, frames: &[u8], size: usize) -> Given {
@@ -106,6 +110,7 @@ struct World {
     deletes: Deletes,
     rate: u64,
     times: u32,
+    outage: Duration,
 }
 
 impl World {
@@ -118,6 +123,7 @@ impl World {
             deletes: Deletes::Now,
             rate: 40_000_000,
             times: 1,
+            outage: 4 * MS,
         }
     }
 
@@ -155,7 +161,7 @@ impl World {
         options.once = true;
         options.settle = Duration::ZERO;
         options.times = self.times;
-        options.engine.outage = 4 * MS;
+        options.engine.outage = self.outage;
         change(&mut options);
         let epochs = Epochs::open(&self.scratch.sub("epochs"), 1).unwrap();
         let root = Some(self.scratch.sub("tree"));
@@ -168,20 +174,25 @@ impl World {
     }
 
     fn send_asking(&self, link: Link, ask: impl FnOnce(&Control)) -> ReceiveStatus {
+        self.send_counting(link, ask).0
+    }
+
+    /// The same, and what the sender has counted.
+    fn send_counting(&self, link: Link, ask: impl FnOnce(&Control)) -> (ReceiveStatus, SendStatus) {
         let mut receiver = self.receiver();
         let sender = self.sender(|_| {});
         ask(&sender.control());
         let (out, taken) = sync_channel(20_000);
         let wire = Wire { link, random: Random(link.seed), count: 0, late: VecDeque::new(), out };
-        std::thread::scope(|scope| {
+        let report = std::thread::scope(|scope| {
             let sending = scope.spawn(move || sender.run(wire, &AtomicBool::new(false)).unwrap());
             take(&mut receiver, &taken);
-            sending.join().unwrap();
+            sending.join().unwrap()
         });
         receiver.flush().unwrap();
         let status = receiver.status().read();
         receiver.close().unwrap();
-        status
+        (status, report.status)
     }
 
     /// The receiver waits for what is not to come, until its patience ends.
@@ -361,15 +372,50 @@ fn one_pass_is_enough_over_a_link_that_loses_bursts_doubles_and_turns_around() {
     }
 }
 
+/// What a user gets who asks for nothing else.
+#[test]
+fn one_pass_is_enough_with_the_defaults_over_outages_of_the_length_that_they_promise() {
+    let (mut world, mut random) = (World::new(), Random(8));
+    world.rate = 4_000_000;
+    world.outage = EngineOptions::default().outage;
+    grow(&world, &mut random, 40);
+    std::fs::write(world.tree().join("larger"), noise(&mut random, 8 << 20)).unwrap();
+    // Of frames at this rate; 50 ms are 133 of them. A block is under way for less than the time between two bursts.
+    let length =
+        (u128::from(world.rate) * world.outage.as_millis() / (1000 * ON_LINK as u128)) as usize;
+    let every = 3500;
+    let bursts = Some((every, length));
+    let link = Link { seed: 8, lost: 1000, doubled: 500, late: 3000, bursts, cut: None };
+    let status = world.send(link);
+    println!("{} blocks, {} restored", status.link.blocks, status.link.restored);
+    assert_eq!(status.tree.wanted, 0, "{status:#?}");
+    assert!(status.link.restored > 0, "{status:#?}");
+    // Else fewer bursts fell into what counts.
+    assert!(status.link.frames as usize > 3 * every, "{status:#?}");
+    world.check();
+}
+
+/// Bytes of the frames that carry a block of the full length.
+fn most_of_block() -> u64 {
+    let symbol = (FRAME - HEADER - TAG - SYMBOL_HEAD) & !1;
+    let layout = Layout::new(BLOCK, symbol).unwrap();
+    let repair = SendOptions::new(Arc::new(Identity::generate().unwrap()), Vec::new()).repair;
+    ((layout.source() + layout.repair_to_send(repair)) * FRAME) as u64
+}
+
 #[test]
 fn a_cut_is_healed_by_a_want_list_and_only_what_was_lost_is_sent_again() {
-    for seed in 0..3 {
-        let (world, mut random) = (World::new(), Random(seed));
+    // The last one is 2 s long at its rate, as when an appliance throws away all that it holds.
+    let slow: u64 = 10_000_000;
+    let long = 2 * slow as usize / ON_LINK;
+    let cuts =
+        [(40_000_000, (3000, 9000)), (40_000_000, (3500, 9000)), (slow, (3000, 3000 + long))];
+    for (seed, (rate, cut)) in (0..).zip(cuts) {
+        let (mut world, mut random) = (World::new(), Random(seed));
+        world.rate = rate;
         grow(&world, &mut random, 150);
         std::fs::write(world.tree().join("huge"), noise(&mut random, 20 << 20)).unwrap();
-        let cut = Some((3000 + 500 * seed as usize, 9000));
-        let status = world.send(Link { seed, cut, ..Link::default() });
-        assert!(status.tree.wanted > 0, "{status:#?}");
+        world.send(Link { seed, cut: Some(cut), ..Link::default() });
         let mut rounds = 0;
         loop {
             let list = world.want_list();
@@ -380,12 +426,15 @@ fn a_cut_is_healed_by_a_want_list_and_only_what_was_lost_is_sent_again() {
             }
             rounds += 1;
             assert!(rounds <= 4, "the lists do not end");
-            let before = world.receiver();
-            let published = before.status().read().tree.published_bytes;
-            before.close().unwrap();
-            let _ = published;
-            world.send_asking(Link::default(), |control| control.ask(Request::Resend(list)));
+            // All pages together are less than a block.
+            let pages = u64::from(!list.pages.is_empty());
+            let ask = |control: &Control| control.ask(Request::Resend(list));
+            let (_, sent) = world.send_counting(Link::default(), ask);
+            let bytes = sent.first_bytes + sent.again_bytes;
+            assert!(bytes <= (blocks + pages) * most_of_block(), "{blocks} blocks: {sent:#?}");
+            assert!(sent.again_bytes > 0 || blocks == 0, "{sent:#?}");
         }
+        assert!(rounds > 0, "the cut has cost nothing");
         world.check();
     }
 }

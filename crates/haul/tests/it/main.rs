@@ -6,6 +6,7 @@ mod bounds;
 mod copy;
 mod crash;
 mod diode;
+mod diode_events;
 mod diode_full;
 mod diode_kills;
 mod diode_oneway;

@@ -152,7 +152,8 @@ fn whole_lines(bytes: &mut Vec<u8>) -> Vec<Value> {
     lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }
 
-/// Whether a receiver tells that a generation, or a later one, is complete.
+/// Whether a receiver tells that a generation, or a later one, is complete. Numbers are times in milliseconds, so a small
+/// one stands for any.
 pub fn completes(event: &Value, generation: u64) -> bool {
     let is = |name: &str| event[name].as_u64() == Some(0);
     event["event"] == "generation"

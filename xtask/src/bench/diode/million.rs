@@ -77,21 +77,22 @@ impl Track<'_> {
                 lost.push((rate, fault));
                 continue;
             }
+            let number = number(&first)?;
             let first = generation(&first)?;
             eprintln!("the first generation at {rate} MB/s: {:.1} s", first.cost.wall);
-            let told = self.go_on(&ends, receiver, load, (rate, lost, first))?;
+            let told = self.go_on((&ends, receiver), load, number, (rate, lost, first))?;
             self.place.clear_source()?;
             return Ok(told);
         }
         bail!("files are lost at {} MB/s too", RATES[RATES.len() - 1])
     }
 
-    /// A look at what has not changed, and a generation with some changes.
+    /// A look at what has not changed since the generation of this number, and one with some changes.
     fn go_on(
         &self,
-        ends: &Ends<'_>,
-        mut receiver: Running,
+        (ends, mut receiver): (&Ends<'_>, Running),
         load: Load,
+        number: u64,
         (rate, lost, first): (u32, Vec<(u32, String)>, Generation),
     ) -> Result<DiodeMillion> {
         let Load::Many { folders, .. } = load else { bail!("one file is not many") };
@@ -104,7 +105,7 @@ impl Track<'_> {
             fs::write(&path, format!("changed {folder}"))
                 .with_context(|| format!("write {}", path.display()))?;
         }
-        let second = self.send_once(ends, &mut receiver, rate, Some(2))?;
+        let second = self.send_once(ends, &mut receiver, rate, Some(number + 1))?;
         let second = generation(&second).with_context(|| receiver.said())?;
         eprintln!("{changes} changes: {:.1} s", second.cost.wall);
         receiver.stop()?;
@@ -117,6 +118,12 @@ impl Track<'_> {
         let folder = format!("folder-{folder:03}");
         self.place.source().join(load.name()).join(folder).join("file-007")
     }
+}
+
+/// The number of the generation that became complete.
+fn number(sent: &Sent) -> Result<u64> {
+    let event = sent.event.as_ref().context("the tree did not become complete")?;
+    event["generation"].as_u64().context("the receiver did not say which generation is complete")
 }
 
 fn generation(sent: &Sent) -> Result<Generation> {
