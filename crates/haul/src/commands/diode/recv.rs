@@ -9,10 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use diode::{
-    InMeter, InOptions, Incoming, ReceiveError, ReceiveOptions, ReceiveStatus, Receiver, Refusal,
-    Requests, StatusHandle,
-};
+use diode::{InOptions, Incoming, ReceiveError, ReceiveOptions, Receiver, Requests, WantList};
 use files::{Dir, RelPath};
 use serde_json::{Value, json};
 
