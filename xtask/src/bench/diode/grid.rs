@@ -11,8 +11,10 @@ use crate::bench::archive::{Archive, Figures};
 use crate::bench::data::Load;
 
 /// The rates that are tried, in megabytes per second.
-const STEPS: [u32; 18] =
-    [10, 25, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 550, 600, 650, 700, 750, 800];
+const STEPS: [u32; 22] = [
+    10, 25, 50, 100, 150, 200, 250, 300, 350, 400, 450, 500, 550, 600, 650, 700, 750, 800, 850,
+    900, 1000, 1200,
+];
 
 /// How often a rate may fail before it counts as too high: one failure may be somebody else's.
 const TRIES: usize = 2;
