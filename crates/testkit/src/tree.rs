@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes, Metadata, Permissions};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -281,7 +281,7 @@ pub fn is_root() -> bool {
 }
 
 /// Where two trees differ, in content, kind, mode, time, link target or which names share a file. What
-/// haul keeps for itself is left out.
+/// haul keeps for itself is left out. Trees that change meanwhile are told as different.
 pub fn differences(first: &Path, second: &Path) -> Vec<String> {
     let open = |path: &Path| {
         Dir::open_ambient(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -289,9 +289,11 @@ pub fn differences(first: &Path, second: &Path) -> Vec<String> {
     let options = CompareOptions { most: 20, ..CompareOptions::default() };
     let found = compare(&open(first), &open(second), &options).expect("both roots can be read");
     let mut all: Vec<String> = found.differences.iter().map(ToString::to_string).collect();
-    let (a, b) = (shared(first), shared(second));
-    if all.is_empty() && a != b {
-        all.push(format!("hard links are {a:?} here and {b:?} there"));
+    if all.is_empty() {
+        match (shared(first), shared(second)) {
+            (Ok(a), Ok(b)) if a == b => {}
+            (a, b) => all.push(format!("hard links are {a:?} here and {b:?} there")),
+        }
     }
     all
 }
@@ -305,31 +307,37 @@ pub fn assert_same(first: &Path, second: &Path) {
 }
 
 /// The names that share a file, for every file that has several.
-fn shared(root: &Path) -> Vec<Vec<PathBuf>> {
+fn shared(root: &Path) -> io::Result<Vec<Vec<PathBuf>>> {
     let mut groups: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
-    for (path, meta) in entries(root) {
+    for (path, meta) in listed(root)? {
         if meta.is_file() && meta.nlink() > 1 {
             groups.entry(meta.ino()).or_default().push(path);
         }
     }
     let mut groups: Vec<Vec<PathBuf>> = groups.into_values().collect();
     groups.sort();
-    groups
+    Ok(groups)
 }
 
 /// Everything below a folder, relative to it and sorted, without what haul keeps in its staging folders.
 pub fn entries(root: &Path) -> Vec<(PathBuf, Metadata)> {
+    listed(root).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// As [`entries`], where something may vanish meanwhile.
+fn listed(root: &Path) -> io::Result<Vec<(PathBuf, Metadata)>> {
+    let named = |path: &Path, error: io::Error| {
+        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    };
     let mut all = Vec::new();
     let mut pending = vec![root.to_owned()];
     while let Some(folder) = pending.pop() {
-        let listing =
-            fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
-        for entry in listing {
-            let path = entry.expect("list a folder").path();
+        for entry in fs::read_dir(&folder).map_err(|error| named(&folder, error))? {
+            let path = entry.map_err(|error| named(&folder, error))?.path();
             if path.file_name() == Some(OsStr::new(".haul")) {
                 continue;
             }
-            let meta = fs::symlink_metadata(&path).expect("look at an entry");
+            let meta = fs::symlink_metadata(&path).map_err(|error| named(&path, error))?;
             if meta.is_dir() {
                 pending.push(path.clone());
             }
@@ -338,7 +346,7 @@ pub fn entries(root: &Path) -> Vec<(PathBuf, Metadata)> {
         }
     }
     all.sort_by(|a, b| a.0.cmp(&b.0));
-    all
+    Ok(all)
 }
 
 /// The bytes of all files, each name counted once.
