@@ -5,6 +5,7 @@
 
 mod control;
 mod draft;
+mod ends;
 mod engine;
 mod epoch;
 mod feed;

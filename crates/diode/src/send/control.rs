@@ -1,7 +1,7 @@
 //! What others may see and change of a sender while it runs.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::frame::Class;
@@ -65,6 +65,7 @@ pub struct Control {
     first_bytes: AtomicU64,
     again_bytes: AtomicU64,
     other_bytes: AtomicU64,
+    has_ends: AtomicBool,
     shared: Mutex<Shared>,
 }
 
@@ -139,7 +140,13 @@ impl Control {
         let recent = ends.len().saturating_sub(MOST_RECENT);
         if !ends[recent..].contains(&record) {
             ends.push(record);
+            self.has_ends.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether ends of generations are to be said.
+    pub(crate) fn has_ends(&self) -> bool {
+        self.has_ends.load(Ordering::Relaxed)
     }
 
     /// Ends of generations that are to be said, so many at most: those first that were told or asked for last. After a
@@ -147,6 +154,7 @@ impl Control {
     pub(crate) fn take_ends(&self, most: usize) -> Vec<Vec<u8>> {
         let ends = &mut self.shared().ends;
         let first = ends.len().saturating_sub(most);
+        self.has_ends.store(first > 0, Ordering::Relaxed);
         ends.split_off(first)
     }
 

@@ -15,6 +15,7 @@ use crate::key::DiodePublicKey;
 use crate::record::{Heartbeat, Record};
 use crate::replay::WINDOW;
 use crate::send::control::Control;
+use crate::send::ends::Ends;
 use crate::send::epoch::{EpochError, Epochs};
 use crate::send::line::{Given, Line};
 use crate::send::outbox::{OutBlock, Outbox};
@@ -43,17 +44,14 @@ const PACKETS_LEFT: u64 = 1 << 20;
 /// So many packet numbers are passed over at a time at most: half of what a receiver tells old from new by.
 const MOST_SKIPPED: u64 = WINDOW / 2;
 
-/// The end of a generation is said with so many heartbeats, and in turn with others from then on.
-const SAID_AT_ONCE: u32 = 10;
-
-/// How many ends of generations are said in turn.
-const MOST_ENDS: usize = 64;
+/// A rate that falls lets the numbers go on more slowly by this factor each second, no faster: what a receiver has set
+/// aside at the higher one, a second and a half of it, is over in a few seconds then.
+const SLOWER: f64 = 0.75;
 
 /// Frames before the first that counts, and after the last: links lose most at a start and at an end.
 const ROLL: u32 = 64;
 
-/// At the end the last so many ends of generations are said so often.
-const LAST_ENDS: usize = 16;
+/// At the end what matters is said so often.
 const LAST_TIMES: u32 = 3;
 
 /// Records of channels that the engine takes at a time.
@@ -115,8 +113,7 @@ pub(crate) struct Engine<L> {
     records: VecDeque<Vec<u8>>,
     stream: VecDeque<Vec<u8>>,
     stream_again: VecDeque<(Duration, u8, Vec<u8>)>,
-    ends: VecDeque<(Vec<u8>, u32)>,
-    next_end: usize,
+    ends: Ends,
     next_announcement: Duration,
     next_heartbeat: Duration,
     roll: u32,
@@ -137,8 +134,9 @@ struct Session {
     announced: u32,
     /// It is only announced until then.
     used_from: Duration,
-    /// The packet number at a time: see [`Self::number_on`].
+    /// The packet number at a time, and at how many a second it went on: see [`Self::number_on`].
     numbered: (u64, Duration),
+    numbers_per_s: f64,
 }
 
 impl Session {
@@ -151,15 +149,27 @@ impl Session {
         let begun = if options.insecure_plain { Sealer::begin_plain() } else { Sealer::begin() };
         let (sealer, id, secret) = begun.expect("the system gives randomness");
         let used_from = now + options.lead();
-        let numbered = (0, now);
-        Ok(Self { sealer, id, secret, epoch, began: now, announced: 0, used_from, numbered })
+        let (numbered, numbers_per_s) = ((0, now), 0.0);
+        Ok(Self {
+            sealer,
+            id,
+            secret,
+            epoch,
+            began: now,
+            announced: 0,
+            used_from,
+            numbered,
+            numbers_per_s,
+        })
     }
 
     /// Goes on with the packet numbers as if so many had been sent each second. A receiver sets numbers aside at the rate
     /// of what comes, and refuses these after a kill; they must pass with time, also when little is sent.
     fn number_on(&mut self, per_s: f64, now: Duration) {
         let (number, then) = self.numbered;
-        let passed = per_s * now.saturating_sub(then).as_secs_f64();
+        let since = now.saturating_sub(then).as_secs_f64();
+        self.numbers_per_s = per_s.max(self.numbers_per_s * SLOWER.powf(since));
+        let passed = self.numbers_per_s * since;
         self.sealer.skip_to(number + (passed as u64).min(MOST_SKIPPED));
         self.numbered = (self.sealer.next_number(), now);
     }
@@ -208,8 +218,7 @@ impl<L: Line> Engine<L> {
             records: VecDeque::new(),
             stream: VecDeque::new(),
             stream_again: VecDeque::new(),
-            ends: VecDeque::new(),
-            next_end: 0,
+            ends: Ends::default(),
             next_announcement: zero,
             next_heartbeat: zero,
             roll: ROLL,
@@ -300,6 +309,7 @@ impl<L: Line> Engine<L> {
             self.next_heartbeat = now + SECOND;
             self.heartbeat();
         }
+        self.ends.renew(&self.control, &mut self.records);
         Ok(())
     }
 
@@ -361,28 +371,7 @@ impl<L: Line> Engine<L> {
             let _ = Record::Plain.encode(&mut record);
             self.records.push_back(record);
         }
-        // Those that are said at once are not pushed out by others.
-        let busy = self.ends.iter().filter(|(_, left)| *left > 0).count();
-        for end in self.control.take_ends(MOST_ENDS.saturating_sub(busy)) {
-            self.ends.push_back((end, SAID_AT_ONCE));
-            if self.ends.len() > MOST_ENDS
-                && let Some(said) = self.ends.iter().position(|(_, left)| *left == 0)
-            {
-                self.ends.remove(said);
-            }
-        }
-        // Those that are new each time, and of the others one after the other.
-        for (end, left) in self.ends.iter_mut().filter(|(_, left)| *left > 0) {
-            *left -= 1;
-            self.records.push_back(end.clone());
-        }
-        if !self.ends.is_empty() {
-            self.next_end = (self.next_end + 1) % self.ends.len();
-            let (end, left) = &self.ends[self.next_end];
-            if *left == 0 {
-                self.records.push_back(end.clone());
-            }
-        }
+        self.ends.beat(&mut self.records);
     }
 
     /// Begins blocks while the rate needs more of them. What is new waits for nobody's span.
@@ -563,14 +552,11 @@ impl<L: Line> Engine<L> {
         let stopping = Record::Stopping { time_ms: now_ms(), version };
         // It fits: versions are short.
         let _ = stopping.encode(&mut record);
-        let new = self.control.take_ends(usize::MAX);
-        self.ends.extend(new.into_iter().map(|end| (end, SAID_AT_ONCE)));
+        let ends = self.ends.last(&self.control);
         for _ in 0..LAST_TIMES {
             // The other side knows then what it has lost since the last second began.
             self.beat();
-            let last = self.ends.len().saturating_sub(LAST_ENDS);
-            let ends = self.ends.iter().skip(last).map(|(end, _)| end.clone());
-            self.records.extend(ends.chain([record.clone()]));
+            self.records.extend(ends.iter().chain([&record]).cloned());
             while !self.records.is_empty() {
                 self.paced(Self::records_frame);
             }

@@ -40,7 +40,9 @@ fn needs_tun_a_large_tree_arrives_where_nothing_leads_back() {
     assert_eq!(diode.packets().1, 0, "the receiving host has sent something");
     // The receiver is killed while a generation is under way, and so is the sender when it is back.
     diode.low.run(["diode", "rate", "8MB"]).expect_code(0);
-    write(&tree.join("late"), &Random::new(33).bytes(28 << 20));
+    // What came at the higher rate says how much a kill costs, for some seconds.
+    std::thread::sleep(Duration::from_secs(4));
+    write(&tree.join("late"), &Random::new(33).bytes(64 << 20));
     for number in 0..200 {
         write(&tree.join(format!("late-{number}")), format!("{number}").as_bytes());
     }

@@ -189,6 +189,20 @@ fn packet_numbers_go_on_with_time() {
     assert!(told.iter().all(|told| *told <= count) && told.len() >= 2, "{told:?} of {count}");
 }
 
+/// What a receiver had set aside at a high rate is over soon, also when the rate is lowered before it is killed.
+#[test]
+fn packet_numbers_go_on_more_slowly_little_by_little() {
+    let mut bench = Bench::new(30_000_000, EngineOptions::default());
+    let session = &mut bench.engine.session;
+    let mut went = Vec::new();
+    for (second, per_s) in [(1, 40_000.0), (2, 1000.0), (3, 1000.0), (30, 1000.0), (31, 2000.0)] {
+        let before = session.sealer.next_number();
+        session.number_on(per_s, Duration::from_secs(second));
+        went.push(session.sealer.next_number() - before);
+    }
+    assert_eq!(went, [40_000, 30_000, 22_500, 27_000, 2000]);
+}
+
 /// After a restart the ends of all generations wait to be said, and a few each second can be.
 #[test]
 fn the_end_that_was_asked_for_last_is_said_first() {
