@@ -17,9 +17,12 @@ use crate::bench::race::Measurement;
 /// The longest that a sender may take.
 const AT_MOST: Duration = Duration::from_secs(300);
 
-/// How long after the sender's end something may arrive: nothing is on its way longer, but a disk may be
-/// behind.
+/// How long after the sender's end the receiver may publish nothing, before what is missing counts as lost:
+/// nothing is on its way longer, but its disk may be behind.
 const AFTER: Duration = Duration::from_secs(20);
+
+/// How often it is asked how far it is.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long after that the sender's last words may take.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -92,6 +95,27 @@ pub struct Sent {
     pub events: Vec<(f64, Value)>,
 }
 
+/// How many files a receiver has published, since when, and when it was asked.
+struct Progress {
+    published: Option<u64>,
+    at: Instant,
+    asked: Instant,
+}
+
+impl Progress {
+    fn stands_still(&mut self, ends: &Ends<'_>) -> Result<bool> {
+        if self.asked.elapsed() < ASK_EVERY {
+            return Ok(false);
+        }
+        self.asked = Instant::now();
+        let now = ends.status()?["published"].as_u64();
+        if now != self.published {
+            (self.published, self.at) = (now, self.asked);
+        }
+        Ok(self.at.elapsed() > AFTER)
+    }
+}
+
 impl Track<'_> {
     /// Sends the load that is in the source, once.
     pub fn pass(&self, link: &Link, load: Load, rate: u32) -> Result<Pass> {
@@ -128,6 +152,7 @@ impl Track<'_> {
         let (mut complete, mut near, mut gave_up) = (None, None, false);
         let mut heard_last = false;
         let mut events = Vec::new();
+        let mut progress = Progress { published: None, at: began, asked: began };
         loop {
             for event in receiver.news()? {
                 if complete.is_none() && generation.is_some_and(|it| completes(&event, it)) {
@@ -152,7 +177,7 @@ impl Track<'_> {
                 // How many frames were sent is among the last words.
                 let is_told = heard_last || waited > LAST_WORDS.as_secs_f64();
                 let is_over = complete.is_some() || gave_up || generation.is_none();
-                if is_told && (is_over || waited > AFTER.as_secs_f64()) {
+                if is_told && (is_over || progress.stands_still(ends)?) {
                     break;
                 }
             }
