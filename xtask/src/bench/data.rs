@@ -10,6 +10,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use super::machine;
 use super::warden::{Folder, Warden};
 
 /// What one measurement copies.
@@ -114,7 +115,7 @@ impl Place {
         let memory = Path::new("/dev/shm");
         // The programs need memory too, and other programs are not to be pushed out of theirs.
         let wanted = bytes * 2 + (1 << 30);
-        let base = if room(memory) >= wanted && memory_available() >= wanted {
+        let base = if room(memory) >= wanted && machine::memory_available() >= wanted {
             memory.to_owned()
         } else {
             std::env::temp_dir()
@@ -150,7 +151,7 @@ impl Place {
         let wanted = 2 * load.space() + (1 << 30);
         let inodes =
             df(self.path(), "iavail").and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
-        room(self.path()).min(memory_available()) >= wanted && inodes > 2 * load.files()
+        room(self.path()).min(machine::memory_available()) >= wanted && inodes > 2 * load.files()
     }
 
     /// An empty folder for keys, configuration and logs, in place of the one that had the name before.
@@ -310,13 +311,6 @@ fn df(path: &Path, column: &str) -> Option<String> {
     let output = command.arg(format!("--output={column}")).arg(path).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     Some(text.lines().nth(1)?.trim().to_owned())
-}
-
-fn memory_available() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kibibytes.unwrap_or(0) * 1024
 }
 
 #[cfg(test)]

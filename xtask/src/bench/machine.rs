@@ -179,5 +179,23 @@ fn field(text: &str, name: &str) -> Option<String> {
     Some(line.trim_start().strip_prefix(':')?.trim().to_owned())
 }
 
+/// Bytes of memory that programs may have.
+pub fn memory_available() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    kibibytes.unwrap_or(0) * 1024
+}
+
+/// So much memory is ready for a run: for the copy, for both ends and for what waits between them.
+const WARM: u64 = 3 << 30;
+
+/// Writes to memory and gives it back, so that what runs next gets it again at once. Where the machine is a guest,
+/// its host may take back what is free, and the first touch of each page then costs more than what is measured.
+pub fn warm_memory() {
+    let bytes = WARM.min(memory_available() / 2);
+    std::hint::black_box(vec![1_u8; usize::try_from(bytes).unwrap_or(0)]);
+}
+
 #[cfg(test)]
 mod tests;

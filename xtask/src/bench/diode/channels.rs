@@ -18,6 +18,7 @@ use super::Track;
 use super::ends::{Ends, completes};
 use super::link::{Link, Setting};
 use crate::bench::data::Load;
+use crate::bench::machine;
 use crate::bench::peers::{silent, wait_for};
 use crate::bench::stats::percentile;
 use crate::bench::warden::Process;
@@ -145,6 +146,7 @@ impl Track<'_> {
         let mut stamp = self.end(&link, End::A, &[STAMP, INTO], &stop)?;
         let alone = now() + WARM_UP.as_nanos() as u64;
         thread::sleep(ALONE);
+        machine::warm_memory();
         let (began, since) = (Instant::now(), now());
         fs::rename(&bulk, self.place.source().join("bulk")).context("give the files away")?;
         let mut is_lost = false;

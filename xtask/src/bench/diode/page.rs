@@ -420,6 +420,8 @@ const HOW: &str = "\
 - Time is from the start of the sender's command to the moment at which the receiver says that the generation is
   complete, with each file's BLAKE3 checked and the tree compared; after that the bench compares it byte by byte.
 - Processor time is the two programs' own, as the kernel accounts it; memory is the peak that is resident.
+- Before each run 3 GiB of memory are written to and given back: where the machine is a guest, its host may take
+  free memory back, and the first touch of each page then takes longer than all that is measured.
 - Losses are what the receiver's status says: what the link lost, what its kernel dropped because the program
   was slow, and what the program dropped itself or for a slow disk.
 - Virtual devices hand large buffers over whole, as segmentation offload lets them, and nothing of one packet

@@ -11,6 +11,7 @@ use super::Track;
 use super::ends::{Ends, Running, completes};
 use super::link::Link;
 use crate::bench::data::Load;
+use crate::bench::machine;
 use crate::bench::processes::{self, Watch};
 use crate::bench::race::Measurement;
 
@@ -142,6 +143,7 @@ impl Track<'_> {
         rate: u32,
         generation: Option<u64>,
     ) -> Result<Sent> {
+        machine::warm_memory();
         let far = receiver.process.id();
         let far_before = processes::cpu_seconds(far);
         processes::forget_peak(far);

@@ -231,6 +231,7 @@ impl Track<'_> {
             _ => self.udpcast(link, &target, rate)?,
         };
         command.arg(self.place.source().join(load.name()));
+        machine::warm_memory();
         let began = Instant::now();
         let client = self.party(End::A, &mut command, "client.log")?;
         let near = parties.iter().filter(|party| party.end == End::A).count();
