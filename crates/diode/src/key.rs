@@ -1,12 +1,13 @@
 //! The key that makes a host a receiver, and the lines that are carried by hand between two hosts.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use hpke::aead::AesGcm128;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, Kem as _, OpModeR, OpModeS, Serializable as _};
 use link::{PublicKey, is_unprintable};
+use ring::digest;
 use thiserror::Error;
 
 /// The word that a line begins with.
@@ -133,13 +134,28 @@ pub enum KeyError {
 impl TrustLine {
     /// The line, without a line end. Characters that could forge a line become `_` in the name.
     pub fn to_line(&self) -> String {
-        let mut bytes = Vec::with_capacity(LINE_BYTES);
-        bytes.extend_from_slice(self.identity.as_bytes());
-        bytes.extend_from_slice(&self.receives.0);
-        bytes.extend_from_slice(&self.epoch.to_be_bytes());
+        let bytes = self.to_bytes();
         let name: String =
             self.name.trim().chars().map(|c| if is_unprintable(c) { '_' } else { c }).collect();
         format!("{LINE} {} {name}", STANDARD.encode(bytes)).trim_end().to_owned()
+    }
+
+    fn to_bytes(&self) -> [u8; LINE_BYTES] {
+        let mut bytes = [0; LINE_BYTES];
+        bytes[..32].copy_from_slice(self.identity.as_bytes());
+        bytes[32..64].copy_from_slice(&self.receives.0);
+        bytes[64..].copy_from_slice(&self.epoch.to_be_bytes());
+        bytes
+    }
+
+    /// What two people compare: `SHA256:` and the unpadded base64 of the SHA-256 of the first word, a blank, and the bytes
+    /// of both keys and the epoch. The name is no part of it.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(LINE.as_bytes());
+        hash.update(b" ");
+        hash.update(&self.to_bytes());
+        format!("SHA256:{}", STANDARD_NO_PAD.encode(hash.finish().as_ref()))
     }
 
     /// Reads such a line.
@@ -187,7 +203,18 @@ mod tests {
         let text = line.to_line();
         assert_eq!(TrustLine::parse(&text), Ok(line.clone()));
         assert_eq!(TrustLine::parse(&format!("  {text}\r\n")), Ok(line.clone()));
+        // By hand: printf 'haul-diode-1 ' and the 72 bytes, through sha256sum and base64.
+        let known = TrustLine { receives: DiodePublicKey([5; 32]), ..line.clone() };
+        assert_eq!(known.fingerprint(), "SHA256:aM8aLjxQnm5kr8ffCZ4JA1IqH90MrOK2U2Et55DGLC8");
+        for other in [
+            TrustLine { identity: PublicKey([4; 32]), ..line.clone() },
+            TrustLine { receives: DiodeKey::generate().public_key(), ..line.clone() },
+            TrustLine { epoch: 1 << 40, ..line.clone() },
+        ] {
+            assert_ne!(other.fingerprint(), line.fingerprint());
+        }
         let nameless = TrustLine { name: String::new(), ..line.clone() };
+        assert_eq!(nameless.fingerprint(), line.fingerprint());
         assert_eq!(TrustLine::parse(&nameless.to_line()), Ok(nameless));
         let forged = TrustLine { name: "a\nhaul-diode-1".to_owned(), ..line.clone() };
         assert!(!forged.to_line().contains('\n'));

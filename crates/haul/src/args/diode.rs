@@ -96,6 +96,9 @@ pub enum DiodeKeyCommand {
         /// All receivers must be told the new line.
         #[arg(long)]
         renew: bool,
+        /// Print the fingerprint of the line instead: what `key trust` must say on the other side.
+        #[arg(long)]
+        fingerprint: bool,
     },
     /// Trust the machine on the other side; a sender or receiver that runs must be started again.
     Trust {

@@ -267,7 +267,10 @@ fn whoever_is_not_trusted_is_told_what_to_do() {
     low.run(["diode", "key", "trust", line.trim()]).expect_code(2).expect_says(&["own line"]);
     let cut = &line.trim()[..60];
     high.run(["diode", "key", "trust", cut]).expect_code(2).expect_says(&["haul diode key show"]);
-    high.run(["diode", "key", "trust", line.trim()]).expect_code(0);
+    let fingerprint = low.run(["diode", "key", "show", "--fingerprint"]).expect_code(0).text();
+    let trusted = high.run(["diode", "key", "trust", line.trim()]).expect_code(0);
+    trusted.expect_says(&[fingerprint.trim()]);
+    assert!(high.run(["diode", "key", "list"]).text().starts_with(fingerprint.trim()));
     let want = high.run(["diode", "want"]).expect_code(2);
     want.expect_says(&["no receiver", "haul diode recv"]);
     low.run(["diode", "rate", "5MB"]).expect_code(2).expect_says(&["no sender", "haul diode send"]);

@@ -13,7 +13,7 @@ use crate::report::{Code, Failure};
 
 pub fn run(home: &Home, command: DiodeKeyCommand) -> Result<Code> {
     match command {
-        DiodeKeyCommand::Show { renew } => show(home, renew)?,
+        DiodeKeyCommand::Show { renew, fingerprint } => show(home, renew, fingerprint)?,
         DiodeKeyCommand::Trust { line } => trust(home, &line.join(" "))?,
         DiodeKeyCommand::List => list(home)?,
         DiodeKeyCommand::Revoke { which } => revoke(home, &which)?,
@@ -21,7 +21,7 @@ pub fn run(home: &Home, command: DiodeKeyCommand) -> Result<Code> {
     Ok(Code::Done)
 }
 
-fn show(home: &Home, renew: bool) -> Result<()> {
+fn show(home: &Home, renew: bool, fingerprint: bool) -> Result<()> {
     let identity = home.places.identity()?.public_key();
     if renew && door::ask(&home.sends()?, &json!({ "do": "status" }))?.is_some() {
         return Err(Failure::new(
@@ -35,7 +35,7 @@ fn show(home: &Home, renew: bool) -> Result<()> {
     let epoch = if renew { epochs.raise_floor(now_ms())? } else { epochs.floor() };
     let receives = receiver_key(&home.receives()?)?;
     let line = TrustLine { identity, receives, epoch, name: keys::own_comment() };
-    render::print_line(&line.to_line());
+    render::print_line(&if fingerprint { line.fingerprint() } else { line.to_line() });
     Ok(())
 }
 
@@ -57,7 +57,7 @@ fn trust(home: &Home, line: &str) -> Result<()> {
     let before = lines.len();
     lines.retain(|known| known.identity != line.identity);
     let told = if lines.len() < before { "is told anew" } else { "is trusted" };
-    let who = format!("{} ({})", named(&line), line.identity.fingerprint());
+    let who = format!("{} ({})", named(&line), line.fingerprint());
     lines.push(line);
     home.write_trusted(&lines)?;
     render::tell(&format!("{who} {told}: {}", home.shown_list()));
@@ -77,14 +77,14 @@ fn list(home: &Home) -> Result<()> {
         render::print_line("nobody yet: haul diode key trust 'LINE'");
     }
     for line in lines {
-        render::print_line(&format!("{}  {}", line.identity.fingerprint(), named(&line)));
+        render::print_line(&format!("{}  {}", line.fingerprint(), named(&line)));
     }
     Ok(())
 }
 
 fn revoke(home: &Home, which: &str) -> Result<()> {
     let lines = home.trusted()?;
-    let is_meant = |line: &&TrustLine| line.identity.fingerprint() == which || line.name == which;
+    let is_meant = |line: &&TrustLine| line.fingerprint() == which || line.name == which;
     let (gone, kept): (Vec<_>, Vec<_>) = lines.iter().partition(is_meant);
     if gone.is_empty() {
         let text =
