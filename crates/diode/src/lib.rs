@@ -19,6 +19,7 @@ mod intake;
 mod intervals;
 mod key;
 mod manifest;
+mod priority;
 mod receive;
 mod record;
 mod rehearse;

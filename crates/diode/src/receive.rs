@@ -36,6 +36,7 @@ use crate::event::{DiodeEvent, OnEvent};
 use crate::intake::Intake;
 use crate::intervals::Intervals;
 use crate::key::TrustLine;
+use crate::priority::{self, prefer};
 use crate::record::Record;
 use crate::resync::Resync;
 use journal::Journal;
@@ -256,7 +257,13 @@ impl Receiver {
             builder.spawn(body).map_err(ReceiveError::Thread)
         };
         let threads = vec![
-            spawn("diode-writer", Box::new(move || writer.run(&taken_jobs)))?,
+            spawn(
+                "diode-writer",
+                Box::new(move || {
+                    prefer(priority::WRITE);
+                    writer.run(&taken_jobs);
+                }),
+            )?,
             spawn("diode-keeper", Box::new(move || keeper::keep(&context, journal, &taken_notes)))?,
         ];
         let work = Work {
@@ -288,6 +295,7 @@ impl Receiver {
 
     /// Takes what comes until it is to stop, and sees to it that time goes by. An error if the receiver cannot go on.
     pub fn run(&mut self, incoming: &mut Incoming, stop: &AtomicBool) -> Result<(), ReceiveError> {
+        prefer(priority::WORK);
         let mut ticked: Option<Instant> = None;
         while !stop.load(Ordering::Relaxed) {
             let arrival = incoming.next(TICK / 2);

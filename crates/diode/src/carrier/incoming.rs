@@ -15,6 +15,7 @@ use super::address::Place;
 use super::ring::{Buffer, Datagrams, Held, Ring};
 use super::socket::listen;
 use super::{Address, CarrierError};
+use crate::priority::{self, prefer};
 use drops::Drops;
 use tcp::Source;
 
@@ -33,7 +34,7 @@ pub struct InOptions {
 
 impl Default for InOptions {
     fn default() -> Self {
-        Self { receive_buffer: 32 << 20, ring: 64 << 20 }
+        Self { receive_buffer: 32 << 20, ring: 128 << 20 }
     }
 }
 
@@ -72,7 +73,14 @@ impl Incoming {
                 let local = receiver.local();
                 let meter = InMeter::new(Some((options.receive_buffer, granted)), receiver.drops());
                 let (ring, figures) = (ring.clone(), meter.0.clone());
-                (meter, local, thread.spawn(move || receiver.drain(&ring, &figures)))
+                (
+                    meter,
+                    local,
+                    thread.spawn(move || {
+                        prefer(priority::DRAIN);
+                        receiver.drain(&ring, &figures);
+                    }),
+                )
             }
             Address::Tcp(_) | Address::TcpListen(_) => {
                 let (source, local) = match address {
@@ -86,7 +94,14 @@ impl Incoming {
                 };
                 let meter = InMeter::new(None, None);
                 let (ring, figures) = (ring.clone(), meter.0.clone());
-                (meter, local, thread.spawn(move || tcp::drain(source, &ring, &figures)))
+                (
+                    meter,
+                    local,
+                    thread.spawn(move || {
+                        prefer(priority::DRAIN);
+                        tcp::drain(source, &ring, &figures);
+                    }),
+                )
             }
         };
         let drain = drain.map_err(CarrierError::Thread)?;

@@ -12,6 +12,7 @@ use link::PublicKey;
 
 use super::ReceiveError;
 use crate::key::{DiodeKey, DiodePublicKey};
+use crate::priority::{self, prefer};
 use crate::session::SessionId;
 
 const FILE: &str = "session";
@@ -132,7 +133,10 @@ impl Writer {
         let (state, is_done) = (state.clone(), done.clone());
         let thread = std::thread::Builder::new()
             .name("diode-memory".to_owned())
-            .spawn(move || write_all(&state, &taken, &is_done))
+            .spawn(move || {
+                prefer(priority::WORK);
+                write_all(&state, &taken, &is_done);
+            })
             .map_err(ReceiveError::Thread)?;
         Ok(Self { orders: Some(orders), thread: Some(thread), done, asked: 0 })
     }
