@@ -15,6 +15,7 @@ use crate::carrier::{Arrival, Incoming};
 use crate::event::Refusal;
 use crate::frame::{Class, HEADER, Header};
 use crate::key::TrustLine;
+use crate::priority::{self, prefer};
 use crate::record::{Record, Records, RehearsalStep};
 use crate::rehearse::{Counts, StepReport};
 use crate::resync::{Judge, Resync};
@@ -103,6 +104,7 @@ impl RehearsalReceiver {
         stop: &AtomicBool,
         on_heard: &mut dyn FnMut(&HeardRehearsal),
     ) {
+        prefer(priority::WORK);
         let mut ticked: Option<Instant> = None;
         loop {
             let arrival = incoming.next(TICK / 2);

@@ -31,6 +31,8 @@ impl Ends {
         let busy = self.known.iter().filter(|(_, left)| *left > 0).count();
         for end in control.take_ends(MOST.saturating_sub(busy)) {
             records.push_back(end.clone());
+            // One that is asked for again is said again, and takes no room of others.
+            self.known.retain(|(known, _)| *known != end);
             self.known.push_back((end, BEATS));
             if self.known.len() > MOST
                 && let Some(said) = self.known.iter().position(|(_, left)| *left == 0)
@@ -90,6 +92,20 @@ mod tests {
         let both = said(&mut records);
         let times = |which| both.iter().filter(|said| **said == which).count();
         assert_eq!((times(1), times(2)), (BEATS as usize / 2, BEATS as usize));
+    }
+
+    #[test]
+    fn what_is_asked_for_again_and_again_holds_nothing_back() {
+        let (control, mut records) = (Control::new(1), VecDeque::new());
+        let mut ends = Ends::default();
+        for _ in 0..2 * MOST {
+            control.generation_ended(1, vec![1]);
+            ends.renew(&control, &mut records);
+            assert_eq!(said(&mut records), [1]);
+        }
+        control.generation_ended(2, vec![2]);
+        ends.renew(&control, &mut records);
+        assert_eq!((said(&mut records), ends.known.len()), (vec![2], 2));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use link::Identity;
 use crate::announce::{announce, announce_plain};
 use crate::frame::{Check, Class, HEADER, MOST_PACKETS, TAG};
 use crate::key::DiodePublicKey;
+use crate::priority::{self, prefer};
 use crate::record::{Heartbeat, Record};
 use crate::replay::WINDOW;
 use crate::send::control::Control;
@@ -45,7 +46,7 @@ const PACKETS_LEFT: u64 = 1 << 20;
 const MOST_SKIPPED: u64 = WINDOW / 2;
 
 /// A rate that falls lets the numbers go on more slowly by this factor each second, no faster: what a receiver has set
-/// aside at the higher one, a second and a half of it, is over in a few seconds then.
+/// aside at the higher one, a second and a half of it, is over in a few seconds then, up to some 100,000 packets a second.
 const SLOWER: f64 = 0.75;
 
 /// Frames before the first that counts, and after the last: links lose most at a start and at an end.
@@ -237,6 +238,8 @@ impl<L: Line> Engine<L> {
 
     /// Sends until it is told to stop. What waits in the outbox then stays there.
     pub(crate) fn run(&mut self, stop: &AtomicBool) -> Result<(), EpochError> {
+        // Channels wait for it, and what goes out late goes out in bursts, which links lose. Who reads files may wait.
+        prefer(priority::WORK);
         let mut record = Vec::new();
         let started = Record::Started { time_ms: now_ms(), version: env!("CARGO_PKG_VERSION") };
         // It fits: versions are short.

@@ -143,10 +143,10 @@ impl Track<'_> {
         let mut sender = ends.send(rate, &[&into[..], &["--every", "1h"]].concat())?;
         until(|| Ok(receiver.news()?.iter().any(|event| event["event"] == "session")))
             .with_context(|| format!("no session began: {}", sender.said()))?;
+        machine::warm_memory();
         let mut stamp = self.end(&link, End::A, &[STAMP, INTO], &stop)?;
         let alone = now() + WARM_UP.as_nanos() as u64;
         thread::sleep(ALONE);
-        machine::warm_memory();
         let (began, since) = (Instant::now(), now());
         fs::rename(&bulk, self.place.source().join("bulk")).context("give the files away")?;
         let mut is_lost = false;

@@ -20,7 +20,7 @@ const AT_MOST: Duration = Duration::from_secs(300);
 
 /// How long after the sender's end the receiver may publish nothing, before what is missing counts as lost:
 /// nothing is on its way longer, but its disk may be behind.
-const AFTER: Duration = Duration::from_secs(20);
+const AFTER: Duration = Duration::from_secs(10);
 
 /// How often it is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -151,7 +151,7 @@ impl Track<'_> {
         let began = Instant::now();
         let mut sender = ends.send(rate, &["--once"])?;
         let watch = Watch::start(sender.process.id(), Some(far), AT_MOST);
-        let (mut complete, mut near, mut gave_up) = (None, None, false);
+        let (mut complete, mut near) = (None, None);
         let mut heard_last = false;
         let mut events = Vec::new();
         let mut progress = Progress { published: None, at: began, asked: began };
@@ -160,7 +160,6 @@ impl Track<'_> {
                 if complete.is_none() && generation.is_some_and(|it| completes(&event, it)) {
                     complete = Some((began.elapsed().as_secs_f64(), event));
                 } else {
-                    gave_up |= event["event"] == "missing";
                     heard_last |= event["event"] == "sender_stopped";
                 }
             }
@@ -178,7 +177,7 @@ impl Track<'_> {
                 let waited = now - ended;
                 // How many frames were sent is among the last words.
                 let is_told = heard_last || waited > LAST_WORDS.as_secs_f64();
-                let is_over = complete.is_some() || gave_up || generation.is_none();
+                let is_over = complete.is_some() || generation.is_none();
                 if is_told && (is_over || progress.stands_still(ends)?) {
                     break;
                 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use super::Figures;
 use super::pipe::{Next, Pipe};
 use crate::carrier::{Address, Redial, TICK, tune, wait_readable, wait_writable};
+use crate::priority;
 
 /// How long bytes go out once the receiver stops.
 const AFTER_STOP: Duration = Duration::from_secs(1);
@@ -118,7 +119,12 @@ impl Writers {
             is_broken: false,
         };
         let thread = std::thread::Builder::new().name("diode-outlet".to_owned());
-        let thread = thread.spawn(move || writer.run()).ok()?;
+        let thread = thread
+            .spawn(move || {
+                priority::give_way(priority::WRITE);
+                writer.run();
+            })
+            .ok()?;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
         threads.push(thread);

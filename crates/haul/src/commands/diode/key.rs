@@ -84,7 +84,10 @@ fn list(home: &Home) -> Result<()> {
 
 fn revoke(home: &Home, which: &str) -> Result<()> {
     let lines = home.trusted()?;
-    let is_meant = |line: &&TrustLine| line.fingerprint() == which || line.name == which;
+    // Events of a receiver tell that of the key that signs.
+    let is_meant = |line: &&TrustLine| {
+        [&line.fingerprint(), &line.identity.fingerprint(), &line.name].contains(&&which.to_owned())
+    };
     let (gone, kept): (Vec<_>, Vec<_>) = lines.iter().partition(is_meant);
     if gone.is_empty() {
         let text =
