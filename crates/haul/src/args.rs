@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use link::{LaneKind, LinkChoice, Pace};
+use transfer::message::Compression;
 
 use crate::units::{self, UnitError};
 
@@ -133,6 +134,15 @@ pub struct CopyArguments {
     /// and changes while the copy runs if the other gets through or does better.
     #[arg(long, value_name = "auto|quic|tcp", default_value = "auto", value_parser = parse_link)]
     pub link: LinkChoice,
+    /// Whether what is sent is compressed: auto does it while the link is slower than the processor, and
+    /// leaves alone what does not get smaller; -z alone means always.
+    #[arg(short = 'z', visible_short_alias = 'C', long, value_name = "auto|never|always", num_args = 0..=1,
+          require_equals = true, default_value = "auto", default_missing_value = "always",
+          value_parser = parse_compression)]
+    pub compress: Compression,
+    /// Send files that differ whole, instead of what the target lacks of them.
+    #[arg(short = 'W', long)]
+    pub whole_file: bool,
     /// How hard to push: fair shares the path with others, background leaves it to them, and a rate
     /// such as 20MB, which is bytes per second, is kept whatever is lost: one above what the path has
     /// takes it from everybody else. For a pull and over TCP a rate is an upper bound, and over TCP
@@ -433,6 +443,15 @@ fn parse_link(text: &str) -> Result<LinkChoice, String> {
         "quic" => Ok(LinkChoice::Only(LaneKind::Quic)),
         "tcp" => Ok(LinkChoice::Only(LaneKind::Tcp)),
         _ => Err("say auto, quic or tcp".to_owned()),
+    }
+}
+
+fn parse_compression(text: &str) -> Result<Compression, String> {
+    match text {
+        "auto" => Ok(Compression::Auto),
+        "never" => Ok(Compression::Never),
+        "always" => Ok(Compression::Always),
+        _ => Err("say auto, never or always".to_owned()),
     }
 }
 

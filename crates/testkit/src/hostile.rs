@@ -205,7 +205,11 @@ impl Peer {
             }
             TargetMessage::Receipt(_) => return Ok(Some(End::Receipt)),
             TargetMessage::Abort { code, text } => return Ok(Some(End::Refused(code, text))),
-            TargetMessage::Credit { .. } | TargetMessage::Ready | TargetMessage::Bound(_) => {}
+            TargetMessage::Credit { .. }
+            | TargetMessage::Ready
+            | TargetMessage::Bound(_)
+            | TargetMessage::Older { .. }
+            | TargetMessage::Pieces { .. } => {}
         }
         Ok(None)
     }

@@ -218,6 +218,14 @@ impl Meter {
         LEAST_FLIGHT.saturating_add((2.0 * self.rate * rtt.as_secs_f64()) as u64)
     }
 
+    /// The share of the last lap in which one of these was waited for.
+    pub fn lap_share(&self, waits: &[Wait]) -> f64 {
+        let Some(last) = self.laps.back() else { return 0.0 };
+        let all: Duration = last.waits.iter().sum();
+        let part: Duration = waits.iter().map(|wait| last.waits[*wait as usize]).sum();
+        if all.is_zero() { 0.0 } else { part.as_secs_f64() / all.as_secs_f64() }
+    }
+
     /// Ends a lap, with the figures as they are now, and gives the verdict.
     pub fn tick(&mut self, now: Duration, figures: Figures) -> Bound {
         self.waits(now, self.wait);

@@ -48,6 +48,8 @@ pub struct Landing {
     pub allow_setid: bool,
     /// Whether owner and group are kept when the order asks for it.
     pub allow_owner: bool,
+    /// Whether the source may be told which pieces an older version of a file has, which is a part of reading it.
+    pub allow_delta: bool,
     /// Decides about each entry as it is offered.
     pub admission: std::sync::Arc<dyn Admission>,
 }

@@ -6,8 +6,14 @@
 pub mod bound;
 mod buffers;
 pub mod client;
+mod compress;
 mod cpu;
+pub mod delta;
+mod effort;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 mod lane_io;
 pub mod measure;

@@ -8,10 +8,12 @@ mod parcel;
 
 pub use entry::{ENTRY_COST, Entry, EntryKind, MAX_XATTRS, Xattr};
 pub use opening::{
-    Deletion, Existing, Listed, MAX_MEASURE_SECONDS, Measured, Opening, Order, RefuseCode,
+    Compression, Deletion, Existing, Listed, MAX_MEASURE_SECONDS, Measured, Opening, Order,
+    RefuseCode,
 };
 pub use parcel::{BundleItem, ParcelHead, ZERO_COST};
 
+use crate::delta::{EXPONENTS, Piece, longest};
 use events::{Bound, BoundKind};
 use files::Digest;
 use link::wire::{Decoder, Encoder, WireError};
@@ -115,6 +117,22 @@ pub enum TargetMessage {
     },
     /// What holds the target back, if anything does.
     Bound(Bound),
+    /// The pieces of an older file follow the next need of this one, which may be made of them.
+    Older {
+        /// The entry.
+        index: u64,
+        /// The average length of the pieces, as an exponent of two.
+        exponent: u8,
+    },
+    /// Pieces of that older file, in its order.
+    Pieces {
+        /// The entry.
+        index: u64,
+        /// The pieces.
+        list: Vec<Piece>,
+        /// These are the last ones.
+        last: bool,
+    },
 }
 
 /// One file whose content the target wants.
@@ -249,6 +267,15 @@ impl TargetMessage {
                 out.u8(37).u8(code.to_byte()).text(capped(text));
             }
             Self::Bound(bound) => encode_bound(out.u8(38), *bound),
+            Self::Older { index, exponent } => {
+                out.u8(39).varint(*index).u8(*exponent);
+            }
+            Self::Pieces { index, list, last } => {
+                out.u8(40).varint(*index).boolean(*last).varint(list.len() as u64);
+                for piece in list {
+                    out.varint(piece.len).array(&piece.mark.to_be_bytes());
+                }
+            }
         }
         out.finish()
     }
@@ -275,12 +302,38 @@ impl TargetMessage {
                 text: input.text("abort text", MAX_TEXT)?.to_owned(),
             },
             38 => Self::Bound(decode_bound(&mut input)?),
+            39 => {
+                let index = input.varint("index of an older file")?;
+                let exponent = input.u8("length of pieces")?;
+                if !EXPONENTS.contains(&exponent) {
+                    return Err(WireError::invalid("length of pieces"));
+                }
+                Self::Older { index, exponent }
+            }
+            40 => Self::Pieces {
+                index: input.varint("index of pieces")?,
+                last: input.boolean("last pieces")?,
+                list: list(&mut input, "pieces", Piece::decode)?,
+            },
             _ => return Err(WireError::invalid("target message type")),
         };
         input.finish()?;
         Ok(message)
     }
 }
+
+impl Piece {
+    fn decode(input: &mut Decoder) -> Result<Self, WireError> {
+        let len = input.varint_at_most("length of a piece", longest(*EXPONENTS.end()))?;
+        if len == 0 {
+            return Err(WireError::invalid("length of a piece"));
+        }
+        Ok(Self { len, mark: u64::from_be_bytes(input.array("mark of a piece")?) })
+    }
+}
+
+/// How many pieces fit one message.
+pub const MOST_PIECES_AT_ONCE: usize = 4000;
 
 impl Need {
     fn encode(&self, out: &mut Encoder) {

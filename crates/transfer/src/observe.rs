@@ -50,6 +50,16 @@ impl Observer {
         }
     }
 
+    /// The share of the last lap in which the link was waited for, or a rate that somebody set for it.
+    pub(crate) fn link_share(&self) -> f64 {
+        self.meter.lap_share(&[Wait::Link, Wait::Window, Wait::Limit])
+    }
+
+    /// The share of the last lap in which reading was waited for, and all that is done with what was read.
+    pub(crate) fn read_share(&self) -> f64 {
+        self.meter.lap_share(&[Wait::Read])
+    }
+
     /// What the other end says.
     pub(crate) fn told(&mut self, bound: Bound) {
         self.meter.told(bound);

@@ -19,6 +19,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::bound::{Figures, Side};
 use crate::buffers::Buffers;
 use crate::client::hex;
+use crate::compress::unpacked;
 use crate::host::{Landing, Refusal};
 use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
 use crate::message::{
@@ -42,6 +43,9 @@ const LEAST_CREDIT: u64 = 6 << 20;
 const MOST_CREDIT: u64 = 64 << 20;
 /// What is granted however small the peer's share of the memory: two parcels, or nothing would move.
 const LEAST_SHARE: u64 = 2 << 20;
+/// A link that carries more bytes per second is faster than one core of most machines cuts a file into pieces and a
+/// disk reads them.
+const FAST: f64 = 400e6;
 /// Parcels that have arrived and wait for the loop.
 const PARCELS_WAITING: usize = 4;
 
@@ -90,6 +94,10 @@ pub(crate) struct Receiver {
     /// Payload bytes per second that the source may send.
     limit: Option<u64>,
     measured: (Instant, u64),
+    /// Bytes of bodies that came over all links, and at the last measurement.
+    arrived: (u64, u64),
+    /// What the credit of this connection counts beyond these.
+    spared: u64,
 }
 
 impl Receiver {
@@ -114,6 +122,7 @@ impl Receiver {
         let window = window_of(share);
         let disk = Disk::open(landing.clone(), &order, *source.as_bytes())?;
         let options = TargetOptions::of(&order, landing.rename_top.clone(), window);
+        let options = TargetOptions { delta: options.delta && landing.allow_delta, ..options };
         let limit = limit_bytes_per_s.into_iter().chain(landing.max_rate_bytes_per_s).min();
         Ok(Self {
             limit,
@@ -139,6 +148,8 @@ impl Receiver {
             held: Vec::new(),
             credit: share.clamp(LEAST_SHARE, LEAST_CREDIT),
             measured: (Instant::now(), 0),
+            arrived: (0, 0),
+            spared: 0,
         })
     }
 
@@ -212,6 +223,7 @@ impl Receiver {
         let mut told = heard;
         let mut observer = Observer::new(Side::Target);
         self.measured = (heard, 0);
+        self.spared = 0;
         self.raise_ceiling(heard);
         loop {
             while outgoing.has_room() {
@@ -354,12 +366,16 @@ impl Receiver {
         let head = ParcelHead::decode(&head, body.len())
             .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
         self.watch.counters.bytes_sent.add(body.len() as u64);
+        let (head, raw) = head.unwrapped();
+        let (cost, came) = (head.cost(raw.unwrap_or(body.len() as u64)), body.len() as u64);
+        self.arrived.0 += came;
+        self.spared += cost.saturating_sub(came);
         let taken = self
             .machine
-            .parcel(&head, body.len() as u64)
+            .parcel(&head, raw.unwrap_or(body.len() as u64))
             .map_err(|violation| TransferError::Violation { peer: peer(), violation })?;
         match taken {
-            Taken::Do(job) => self.spawn(job, body),
+            Taken::Do(job) => self.spawn(job, body, raw),
             Taken::Hold => self.held = body,
             Taken::Drop => self.buffers.give(body),
         }
@@ -370,10 +386,10 @@ impl Receiver {
         match output {
             Output::Send(message) => control.send(message.encode()),
             Output::Do(Job::Finish { failures }) => self.finish(failures),
-            Output::Do(job) => self.spawn(job, Vec::new()),
+            Output::Do(job) => self.spawn(job, Vec::new(), None),
             Output::DoHeld(job) => {
                 let body = std::mem::take(&mut self.held);
-                self.spawn(job, body);
+                self.spawn(job, body, None);
             }
             Output::DropHeld => self.held = Vec::new(),
             Output::Ended { entry, path, outcome, linked } => {
@@ -399,13 +415,18 @@ impl Receiver {
         }
     }
 
-    fn spawn(&mut self, job: Job, body: Vec<u8>) {
+    /// Does a job on the disk, with a body that is unpacked to `raw` bytes if that is given.
+    fn spawn(&mut self, job: Job, body: Vec<u8>, raw: Option<u64>) {
         let (disk, room) = (self.disk.clone(), self.disk_room.clone());
         let buffers = self.buffers.clone();
         self.running.spawn(async move {
             // Closed when the transfer is over before its time: then nothing more is begun.
             let Ok(_permit) = room.acquire_owned().await else { return JobResult::Discarded };
             let run = move || {
+                let body = match raw {
+                    Some(raw) => unpacked(body, raw, &buffers),
+                    None => body,
+                };
                 let result = disk.run(job, &body);
                 buffers.give(body);
                 result
@@ -465,6 +486,10 @@ impl Receiver {
         // It only grows: a rate that was held back by the credit says nothing about the link.
         self.credit = self.credit.max(wanted).min(most);
         self.machine.set_window(self.credit);
+        // What is made of an older file says nothing of the link.
+        let (arrived, before) = self.arrived;
+        self.machine.set_fast((arrived - before) as f64 / elapsed.as_secs_f64() > FAST);
+        self.arrived.1 = arrived;
     }
 
     /// Lets the payload of this connection grow no faster than the limit, after one parcel that may
@@ -472,7 +497,7 @@ impl Receiver {
     fn raise_ceiling(&mut self, began: Instant) {
         if let Some(limit) = self.limit {
             let due = limit as f64 * began.elapsed().as_secs_f64();
-            self.machine.set_ceiling(CHUNK + due as u64);
+            self.machine.set_ceiling((CHUNK + self.spared).saturating_add(due as u64));
         }
     }
 

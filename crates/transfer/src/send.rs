@@ -18,6 +18,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tree::{TreeDigest, TreeDigests};
 
 use crate::bound::{Figures, Side, Wait};
+use crate::effort::Effort;
 use crate::host::SourceRoot;
 use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
 use crate::message::{Order, Outcome, SourceMessage, TargetMessage};
@@ -94,13 +95,14 @@ pub(crate) struct Sender {
     /// Bytes that the disk was asked for, and payload that lanes have carried.
     bytes_read: u64,
     bytes_carried: u64,
-    /// Payload read for this lane that the peer's transport has not acknowledged.
+    /// Payload read for this lane that the peer's transport has not acknowledged, before it was packed.
     unsent: u64,
     /// Payload read for this lane.
     sent_here: u64,
     /// Stored on earlier connections.
     stored_before: u64,
     setid: bool,
+    effort: Effort,
     /// Whether the beginning of the first file may go out unasked.
     early: bool,
     /// The target has taken the transfer on.
@@ -126,6 +128,8 @@ impl Sender {
         let setid = order.setid;
         // Otherwise content is not, or hardly ever, what the target will ask for.
         let early = !order.dry_run && !order.checksum;
+        let effort = Effort::new(order.compression);
+        reader.set_effort(effort.now());
         let tops = sources
             .iter()
             .map(|source| Top { name: source.name.clone(), is_entry: !source.path.is_root() })
@@ -158,6 +162,7 @@ impl Sender {
             sent_here: 0,
             stored_before: 0,
             setid,
+            effort,
             early,
             accepted: false,
             tree: TreeDigest::new(),
@@ -307,6 +312,7 @@ impl Sender {
                 _ = tick.tick() => {
                     self.report(lane);
                     let news = observer.tick(self.figures(), lane, &self.watch);
+                    self.reader.set_effort(self.effort.lap(observer.link_share(), observer.read_share()));
                     if let Some(bound) = news.filter(|_| self.accepted && outgoing.has_room()) {
                         outgoing.send(SourceMessage::Bound(bound).encode());
                     }
@@ -454,11 +460,13 @@ impl Sender {
         let (head, body) = payload;
         let len = body.len() as u64;
         self.bytes_sent += len;
-        self.unsent += len;
         self.watch.counters.bytes_sent.add(len);
         let order = self.order_number;
         self.order_number += 1;
-        self.sent_here += len;
+        // What the target counts, whatever of it goes over the link.
+        let raw = head.cost(len);
+        self.unsent += raw;
+        self.sent_here += raw;
         let is_last = self.is_last_stretch(lane);
         let (lane, limit) = (lane.clone(), self.limit.clone());
         parcels.spawn(async move {
@@ -470,7 +478,7 @@ impl Sender {
                 true => lane.send_parcel_redundantly(head, body, order).await,
                 false => lane.send_parcel(head, body, order).await,
             }
-            .map(|()| len)
+            .map(|()| raw)
         });
     }
 

@@ -5,6 +5,7 @@
 
 mod job;
 mod large;
+mod older;
 mod reading;
 mod settling;
 mod waits;
@@ -24,6 +25,7 @@ use crate::message::{
 };
 use crate::{Totals, Violation};
 use large::Large;
+use older::Older;
 use settling::Settling;
 
 /// Reading jobs that may run at once: enough to keep a disk and a hasher busy.
@@ -98,6 +100,8 @@ struct Live {
     /// Known once the content was read whole.
     digest: Option<Digest>,
     large: Option<Large>,
+    /// What the target says of an older version of it.
+    older: Older,
     /// A small file that goes out on this link without having been asked for.
     early: bool,
 }
@@ -294,6 +298,7 @@ impl Source {
             left: None,
             digest: None,
             large: None,
+            older: Older::None,
             early: false,
         };
         self.live.insert(index, live);
@@ -353,6 +358,8 @@ impl Source {
             }
             // The shell has read it.
             TargetMessage::Bound(_) => Ok(()),
+            TargetMessage::Older { index, exponent } => self.older_comes(index, exponent),
+            TargetMessage::Pieces { index, list, last } => self.pieces_came(index, &list, last),
             TargetMessage::Abort { code, text } => {
                 self.outputs.push_back(Output::Aborted { code, text });
                 Ok(())
@@ -394,6 +401,7 @@ impl Source {
         self.outputs.retain(|output| !matches!(output, Output::Send(_)));
         for live in self.live.values_mut() {
             live.early = false;
+            live.older = Older::None;
             if let Some(large) = &mut live.large {
                 large.rewind();
             }
@@ -465,6 +473,7 @@ impl Source {
         }
         let large = live.large.get_or_insert_with(|| Large::new(size));
         large.need(&need.ranges)?;
+        live.older.needed();
         if !self.big.contains(&need.index) {
             self.big.push_back(need.index);
         }

@@ -7,11 +7,12 @@ mod early;
 mod entries;
 mod job;
 mod offers;
+mod older;
 mod outcomes;
 mod results;
 mod waits;
 
-pub use job::{Failed, Found, Job, JobResult, Placed, Spot};
+pub use job::{Failed, Found, Job, JobResult, Opened, Placed, Spot};
 
 use std::collections::{HashMap, VecDeque};
 
@@ -52,6 +53,8 @@ pub struct TargetOptions {
     pub contents: bool,
     /// Instead of the name offered, the one entry at the top gets this one.
     pub rename_top: Option<Name>,
+    /// A file that differs is made of what is there of an older one, as far as that goes.
+    pub delta: bool,
 }
 
 impl TargetOptions {
@@ -65,6 +68,7 @@ impl TargetOptions {
             window,
             contents: order.contents,
             rename_top,
+            delta: !order.whole,
         }
     }
 }
@@ -152,6 +156,8 @@ pub struct Target {
     open: usize,
     jobs_running: usize,
     jobs: VecDeque<Job>,
+    /// Pieces of older files that are to be looked for, when there is nothing else to do.
+    signs: VecDeque<Job>,
     needs: Vec<Need>,
     ended: VecDeque<Output>,
     messages: VecDeque<TargetMessage>,
@@ -159,6 +165,10 @@ pub struct Target {
     early: bool,
     /// There was a link before.
     begun: bool,
+    /// How many links there were.
+    links: u64,
+    /// To send what differs takes less time than to look for what is the same.
+    is_fast: bool,
     held: Option<Held>,
     totals: Totals,
 }
@@ -199,11 +209,14 @@ impl Target {
             open: 0,
             jobs_running: 0,
             jobs: VecDeque::new(),
+            signs: VecDeque::new(),
             needs: Vec::new(),
             ended: VecDeque::new(),
             messages: VecDeque::new(),
             early: false,
             begun: false,
+            links: 0,
+            is_fast: false,
             held: None,
             totals: Totals::default(),
         }
@@ -253,10 +266,16 @@ impl Target {
         self.ceiling = bytes;
     }
 
+    /// Whether the link carries what differs faster than a disk tells what is the same.
+    pub fn set_fast(&mut self, is_fast: bool) {
+        self.is_fast = is_fast;
+    }
+
     /// A link is up, and the source has processed `seen` outcomes.
     pub fn link_up(&mut self, seen: u64) -> Result<(), Violation> {
         self.outcomes.seen(seen)?;
         self.ready = true;
+        self.links += 1;
         self.messages.clear();
         self.earlier += self.received - self.stored;
         (self.received, self.allowed, self.stored) = (0, 0, 0);
@@ -277,6 +296,7 @@ impl Target {
         self.ready = false;
         self.messages.clear();
         self.needs.clear();
+        self.signs.clear();
         // Its bytes are dropped with it, so no later link waits for them.
         self.received -= self.held.take().map_or(0, |held| held.len);
         self.files.values_mut().for_each(|file| file.asked = false);
@@ -335,7 +355,9 @@ impl Target {
                 self.jobs_running += 1;
                 Ok(Taken::Do(Job::WriteSmall(files)))
             }
-            ParcelHead::Chunk { index, .. } | ParcelHead::Zeros { index, .. }
+            ParcelHead::Chunk { index, .. }
+            | ParcelHead::Zeros { index, .. }
+            | ParcelHead::Patch { index, .. }
                 if *index <= self.highest && !self.files.contains_key(index) =>
             {
                 self.stored += cost;
@@ -363,6 +385,11 @@ impl Target {
                 let (index, first, count) = (*index, *first, *count);
                 Ok(Taken::Do(Job::WriteZeros { index, first, count, len: cost }))
             }
+            ParcelHead::Patch { index, chunk, hash, ops } => {
+                self.patch((*index, *chunk), *hash, ops, cost)
+            }
+            // The shell takes it apart before.
+            ParcelHead::Packed { .. } => Err(Violation("a parcel that was not unpacked")),
             ParcelHead::Early { index, hash } => {
                 if std::mem::replace(&mut self.early, true) {
                     return Err(Violation("a second early parcel"));
@@ -390,9 +417,12 @@ impl Target {
 
     fn publish_if_complete(&mut self, index: u64) {
         let Some(file) = self.files.get_mut(&index) else { return };
-        let State::Receiving { missing, writing: 0, sum: Some(digest) } = &file.state else {
+        let State::Receiving { missing, writing: 0, sum: Some(digest) } = &mut file.state else {
             return;
         };
+        if missing.is_empty() && !file.unpatched.is_empty() {
+            return self.ask_unpatched(index);
+        }
         if missing.is_empty() {
             let job = Job::Publish { placed: file.placed.clone(), digest: *digest };
             file.state = State::Publishing;
@@ -466,7 +496,8 @@ impl Target {
             }
             file.state = State::Opening;
             self.open += 1;
-            return Some(Job::Open(file.placed.clone()));
+            let delta = self.options.delta && !self.is_fast;
+            return Some(Job::Open { placed: file.placed.clone(), delta });
         }
         // Folders must be made before what lies in them: one examination at a time, in order.
         if !self.examining && !self.examine.is_empty() {
@@ -474,7 +505,7 @@ impl Target {
             let count = self.examine.len().min(512);
             return Some(Job::Examine(self.examine.drain(..count).collect()));
         }
-        self.finish_if_done()
+        self.next_sign().or_else(|| self.finish_if_done())
     }
 
     fn finish_if_done(&mut self) -> Option<Job> {

@@ -17,7 +17,7 @@ use tree::{CompareOptions, compare};
 
 use crate::client::{Connect, Connecting, JobOptions, JobReport, Way, get, list, put};
 use crate::host::{AdmitAll, Host, Landing, Refusal, SourceRoot};
-use crate::message::{Listed, Opening, Order};
+use crate::message::{Compression, Listed, Opening, Order};
 use crate::receipt::Receipt;
 use crate::serve::Server;
 use crate::session;
@@ -104,6 +104,7 @@ fn landing(root: &Dir, folder: &[u8]) -> Landing {
         max_rate_bytes_per_s: None,
         allow_setid: true,
         allow_owner: true,
+        allow_delta: true,
         admission: Arc::new(AdmitAll),
     }
 }
@@ -230,6 +231,7 @@ macro_rules! both_kinds {
     };
 }
 
+mod less;
 mod pace;
 
 both_kinds! {
@@ -384,6 +386,11 @@ fn grow_long(at: &Path) {
     }
 }
 
+/// What is sent can be counted.
+fn plain() -> Order {
+    Order { compression: Compression::Never, ..Order::default() }
+}
+
 /// 150 Mbit/s, 4 ms there and back.
 fn narrow() -> Profile {
     Profile { delay: 2_000_000, rate: Some(150e6), ..Profile::default() }
@@ -399,7 +406,7 @@ fn cuts_are_survived() {
         let counters = options.counters.clone();
         let near = scratch.dir("near");
         let sources = vec![source(&near, b"tree")];
-        let putting = put(rig.connect(), sources, Order::default(), options);
+        let putting = put(rig.connect(), sources, plain(), options);
         let cutting = async {
             // Twice, when a part has arrived, for longer than the idle timeout.
             for part in [10_000_000, 30_000_000] {
@@ -458,7 +465,7 @@ fn goes_on_over_tcp(name: &str, is_pull: bool) {
         let options = JobOptions { sink, ..options() };
         let (counters, near) = (options.counters.clone(), scratch.dir("near"));
         let is_blocked = Arc::new(AtomicBool::new(false));
-        let (connect, order) = (rig.connect_by_either(is_blocked.clone()), Order::default());
+        let (connect, order) = (rig.connect_by_either(is_blocked.clone()), plain());
         let copying = async {
             if is_pull {
                 let (landing, paths) = (landing(&near, b""), vec![b"tree".to_vec()]);

@@ -3,12 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use files::{ChunkHash, Digest, chunk_count, chunk_len};
+use transfer::delta::{self, Basis, Op, Piece};
 use transfer::message::{
     MAX_MESSAGE, MIN_WINDOW, Opening, Order, Outcome, ParcelHead, RefuseCode, SourceMessage,
     TargetMessage,
 };
 use transfer::receipt::Receipt;
-use transfer::target::{Failed, Found, Job, JobResult, Output, Taken, Target, TargetOptions};
+use transfer::target::{
+    Failed, Found, Job, JobResult, Opened, Output, Taken, Target, TargetOptions,
+};
 
 /// The first words of a peer. What is read has one form only; Hello alone may be followed by more.
 pub fn opening(data: &[u8]) {
@@ -57,6 +60,43 @@ pub fn receipt(data: &[u8]) {
         let again = receipt.json.to_string();
         let again = Receipt::verify(again.as_bytes()).expect("the layout is not signed");
         assert_eq!(again.statement, receipt.statement);
+    }
+}
+
+/// Pieces of an older file that a target makes up, and a newer one: what the parts make is always the newer one, if
+/// the older one is what its pieces say.
+pub fn patches(data: &[u8]) {
+    let Some((&[split, change], data)) = data.split_first_chunk::<2>() else { return };
+    // Long enough for several pieces, whatever the input.
+    let old: Vec<u8> = (0_usize..)
+        .map(|at| data.get(at % data.len().max(1)).copied().unwrap_or(0) ^ (at >> 9) as u8)
+        .take(120_000)
+        .collect();
+    let mut new = old.clone();
+    let at = usize::from(split) * 400;
+    new.splice(at..at, data.iter().copied());
+    new[usize::from(change) * 300] ^= 1;
+    let mut basis = Basis::new(13);
+    for piece in delta::pieces(&old, 13, true) {
+        basis.push(piece);
+    }
+    let size = new.len() as u64;
+    for start in (0..size).step_by(50_000) {
+        let part = start..size.min(start + 50_000);
+        let span = basis.span(&part, size);
+        let Some(ops) = basis.ops(&new[span.start as usize..span.end as usize], &part, size) else {
+            continue;
+        };
+        let whole = &new[part.start as usize..part.end as usize];
+        assert_eq!(ops.iter().map(Op::len).sum::<u64>(), part.end - part.start);
+        let body = delta::literals(&ops, whole);
+        let mut made = Vec::new();
+        let read = |bytes: &mut [u8], at: u64| {
+            bytes.copy_from_slice(&old[at as usize..at as usize + bytes.len()]);
+            Ok::<_, std::convert::Infallible>(())
+        };
+        assert_eq!(delta::apply(&ops, &body, &mut made, read), Ok(true));
+        assert_eq!(made, whole);
     }
 }
 
@@ -237,11 +277,13 @@ impl World {
             Job::Adopt(placed) => {
                 JobResult::Adopted { index: placed.entry.index, result: or(bad, ()) }
             }
-            Job::Open(placed) => {
+            Job::Open { placed, .. } => {
                 let index = placed.entry.index;
                 let count = chunk_count(placed.entry.size().unwrap_or(0));
                 // A file of a petabyte would need as many numbers here as its map has on disk.
-                let result = or(bad || count > 1000, vec![(0, count)]);
+                let older = (index % 2 == 1).then_some(13);
+                let opened = Opened { ranges: vec![(0, count)], older };
+                let result = or(bad || count > 1000, opened);
                 if result.is_ok() {
                     self.missing.insert(index, (0..count).collect());
                 }
@@ -259,6 +301,17 @@ impl World {
             Job::WriteChunk { index, chunk, len, .. } => {
                 self.write(index, chunk, 1);
                 JobResult::Chunks { index, first: chunk, count: 1, len, result: or(bad, ()) }
+            }
+            Job::Sign { index, from, link } => {
+                let next = (bad && from < 3).then_some(from + 1);
+                JobResult::Signed { index, link, pieces: vec![Piece { len: 9, mark: from }], next }
+            }
+            Job::Patch { index, chunk, len, .. } if bad => {
+                JobResult::Unpatched { index, chunk, len }
+            }
+            Job::Patch { index, chunk, len, .. } => {
+                self.write(index, chunk, 1);
+                JobResult::Chunks { index, first: chunk, count: 1, len, result: Ok(()) }
             }
             Job::WriteZeros { index, first, count, len } => {
                 self.write(index, first, count);

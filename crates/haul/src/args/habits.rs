@@ -3,12 +3,11 @@
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// An option, and what a user of it is told.
-const KNOWN: [(&[&str], &str); 9] = [
+const KNOWN: [(&[&str], &str); 8] = [
     (
         &["-a", "--archive"],
         "leave it out: folders, times, permissions and links are always kept; --owner, --xattrs and --setid keep more",
     ),
-    (&["-z", "-C", "--compress"], "leave it out: haul does not compress"),
     (
         &["-P"],
         "leave it out: what has arrived is always kept, and progress is always shown; a port stands behind the host, as in \

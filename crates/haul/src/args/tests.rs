@@ -1,4 +1,5 @@
 use clap::{CommandFactory, Parser};
+use transfer::message::Compression;
 use tree::Rule;
 
 use super::*;
@@ -35,8 +36,6 @@ fn what_others_have_is_answered_with_what_there_is_here() {
         ("cp -a a host:b", "times, permissions and links are always kept"),
         ("cp -rav a host:b", "times, permissions and links are always kept"),
         ("cp -avz a host:b", "times, permissions and links are always kept"),
-        ("cp -z a host:b", "haul does not compress"),
-        ("cp -rC a host:b", "haul does not compress"),
         ("cp -P 22 a host:b", "HOST:4285:PATH"),
         ("cp --bwlimit=1000 a host:b", "--limit 1000KiB"),
         ("cp --bwlimit 1000 a host:b", "--limit 1000KiB"),
@@ -75,6 +74,11 @@ fn options_are_read_as_scp_users_type_them() {
         "the next word is a source"
     );
     assert_eq!(copy("--delete-extra=all a b").unwrap().delete_extra, Some(DeletionChoice::All));
+    let compression = |words: &str| copy(words).unwrap().compress;
+    assert_eq!(compression("a b"), Compression::Auto);
+    assert_eq!([compression("-rz a b"), compression("-C a b")], [Compression::Always; 2]);
+    assert_eq!(compression("--compress=never a b"), Compression::Never);
+    assert!(copy("-W a b").unwrap().whole_file && !copy("a b").unwrap().whole_file);
     assert_eq!(copy("--limit 10MB a b").unwrap().limit, Some(10_000_000));
     assert_eq!(copy("- host:x -r").unwrap().words, ["-", "host:x"]);
     assert_eq!(copy("host:x -").unwrap().words, ["host:x", "-"]);

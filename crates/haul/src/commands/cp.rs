@@ -193,6 +193,8 @@ impl Copy {
                 Some(DeletionChoice::Guarded) => Deletion::Guarded,
                 Some(DeletionChoice::All) => Deletion::All,
             },
+            compression: a.compress,
+            whole: a.whole_file,
             rules: a.rules.0.clone(),
         }
     }

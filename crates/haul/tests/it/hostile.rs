@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use haul::files::{CHUNK, ChunkHash, Digest, hash_chunk};
 use haul::link::{Identity, LaneKind};
+use haul::transfer::delta::Op;
 use haul::transfer::message::{
-    ENTRY_COST, Entry, EntryKind, MAX_WINDOW, Opening, Order, Outcome, ParcelHead, RefuseCode,
-    SourceMessage,
+    BundleItem, ENTRY_COST, Entry, EntryKind, MAX_WINDOW, Opening, Order, Outcome, ParcelHead,
+    RefuseCode, SourceMessage,
 };
 use testkit::hostile::{End, Heard, Peer, Step, bundle, bundle_of, entry, file, offer};
 use testkit::tree::entries;
@@ -147,6 +148,22 @@ fn chunk(index: u64, number: u64, len: usize) -> Step {
     Step::Parcel(ParcelHead::Chunk { index, chunk: number, hash }, data)
 }
 
+/// Of chunk 0 of file 1.
+fn patch(ops: &[Op], body: &[u8]) -> Step {
+    let (hash, ops) = (no_hash(), ops.to_vec());
+    Step::Parcel(ParcelHead::Patch { index: 1, chunk: 0, hash, ops }, body.to_vec())
+}
+
+/// File 1 in one packed bundle, that is said to become so long.
+fn packed(raw: u64, body: &[u8]) -> Step {
+    packed_as(raw, no_hash(), body)
+}
+
+fn packed_as(raw: u64, hash: ChunkHash, body: &[u8]) -> Step {
+    let bundle = ParcelHead::Bundle(vec![BundleItem { index: 1, len: raw, hash }]);
+    Step::Parcel(ParcelHead::Packed { raw, head: Box::new(bundle) }, body.to_vec())
+}
+
 fn no_hash() -> ChunkHash {
     ChunkHash::from_bytes([9; 32])
 }
@@ -265,6 +282,51 @@ fn data_that_is_not_what_was_asked_for() {
                 "zeros at the end of all numbers",
                 vec![big(), need.clone(), zeros(u64::MAX - 1, 1)],
                 Breach("not missing"),
+            ),
+            case(
+                "a patch of a file that is not there",
+                vec![big(), need.clone(), patch(&[Op::Copy { offset: 0, len: CHUNK }], b"")],
+                Breach("not there"),
+            ),
+            case(
+                "a patch that is too short",
+                vec![big(), need.clone(), patch(&[Op::Literal { len: 5 }], b"hello")],
+                Breach(""),
+            ),
+            case(
+                "a patch whose parts are not there",
+                vec![big(), need.clone(), patch(&[Op::Literal { len: 6 }], b"hello")],
+                Breach("cannot be read"),
+            ),
+            case(
+                "a packed body that is none",
+                vec![small(), need.clone(), packed(5, b"none"), Step::AwaitOutcome(1)],
+                Fails(1, Some(RefuseCode::Corrupt)),
+            ),
+            case(
+                "a packed body that is none, with the hash of nothing",
+                vec![
+                    small(),
+                    need.clone(),
+                    packed_as(5, hash_chunk(0, 0, b""), b"none"),
+                    Step::AwaitOutcome(1),
+                ],
+                Fails(1, Some(RefuseCode::Corrupt)),
+            ),
+            case(
+                "a packed body of another length",
+                vec![small(), need.clone(), packed(6, b"none")],
+                Breach("another length"),
+            ),
+            case(
+                "a packed body that does not become larger",
+                vec![small(), need.clone(), packed(5, b"hello")],
+                Breach("cannot be read"),
+            ),
+            case(
+                "a packed body of more than a chunk",
+                vec![small(), need.clone(), packed(CHUNK + 1, b"hello")],
+                Breach("cannot be read"),
             ),
             case(
                 "a sum that is wrong, twice",

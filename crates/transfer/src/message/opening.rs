@@ -171,6 +171,10 @@ pub struct Order {
     pub existing: Existing,
     /// Whether what the source does not have is removed.
     pub deletion: Deletion,
+    /// Whether the source compresses what it sends.
+    pub compression: Compression,
+    /// A file that differs is sent whole, whatever the target has of it.
+    pub whole: bool,
     /// What is left out of the walk and protected from deletion.
     pub rules: Vec<Rule>,
 }
@@ -199,6 +203,18 @@ pub enum Deletion {
     Guarded,
     /// Extras are removed, however many.
     All,
+}
+
+/// Whether a source compresses what it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    /// While the link is what everything waits for, and what gives way.
+    #[default]
+    Auto,
+    /// Nothing.
+    Never,
+    /// All that gives way, from the first byte on.
+    Always,
 }
 
 /// Why something is refused or failed.
@@ -463,6 +479,7 @@ impl Order {
     fn encode(&self, out: &mut Encoder) {
         let bits = self.flags().iter().rev().fold(0u8, |bits, flag| bits << 1 | u8::from(*flag));
         out.bytes(&self.target).u8(bits).u8(self.existing as u8).u8(self.deletion as u8);
+        out.u8(self.compression as u8).boolean(self.whole);
         out.varint(self.rules.len() as u64);
         for rule in &self.rules {
             out.boolean(rule.verdict == Verdict::Include).bytes(&rule.pattern);
@@ -486,6 +503,13 @@ impl Order {
             2 => Deletion::All,
             _ => return Err(WireError::invalid("deletion")),
         };
+        let compression = match input.u8("compression")? {
+            0 => Compression::Auto,
+            1 => Compression::Never,
+            2 => Compression::Always,
+            _ => return Err(WireError::invalid("compression")),
+        };
+        let whole = input.boolean("whole files")?;
         let mut rules = Vec::new();
         for _ in 0..input.varint_at_most("filter rules", MAX_RULES)? {
             let include = input.boolean("filter rule's kind")?;
@@ -506,6 +530,8 @@ impl Order {
             setid: flag(7),
             existing,
             deletion,
+            compression,
+            whole,
             rules,
         })
     }

@@ -1,5 +1,6 @@
 //! Every message there and back, its bytes as they stand for good, and what becomes of damaged ones.
 
+use crate::delta::{MOST_OPS, Op, Piece};
 use files::{ChunkHash, Name, Timestamp};
 use link::Pace;
 use link::wire::WireError;
@@ -42,6 +43,8 @@ fn order() -> Order {
         setid: true,
         existing: Existing::Rename,
         deletion: Deletion::Guarded,
+        compression: Compression::Always,
+        whole: true,
         rules: vec![Rule::exclude("*.tmp"), Rule::include("/a")],
         ..Order::default()
     }
@@ -132,6 +135,15 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
         ("Receipt", TargetMessage::Receipt(b"{}".to_vec())),
         ("Ready", TargetMessage::Ready),
         ("Abort", TargetMessage::Abort { code: RefuseCode::Disk, text: text() }),
+        ("Older", TargetMessage::Older { index: 300, exponent: 13 }),
+        (
+            "Pieces",
+            TargetMessage::Pieces {
+                index: 300,
+                list: vec![Piece { len: 8000, mark: 0x0102_0304_0506_0708 }],
+                last: true,
+            },
+        ),
         ("TargetBound", TargetMessage::Bound(Bound::new(BoundKind::TargetDisk, Bound::MOST))),
     ];
     for (name, message) in from_target {
@@ -144,6 +156,24 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
         ("Bundle", 9, ParcelHead::Bundle(items)),
         ("Chunk", 1, ParcelHead::Chunk { index: 3, chunk: 4, hash }),
         ("Zeros", 0, ParcelHead::Zeros { index: 3, first: 5, count: 1024 }),
+        (
+            "Patch",
+            5,
+            ParcelHead::Patch {
+                index: 3,
+                chunk: 4,
+                hash,
+                ops: vec![Op::Copy { offset: 300, len: 200 }, Op::Literal { len: 5 }],
+            },
+        ),
+        (
+            "Packed",
+            7,
+            ParcelHead::Packed {
+                raw: 8,
+                head: Box::new(ParcelHead::Chunk { index: 3, chunk: 4, hash }),
+            },
+        ),
     ];
     for (name, body, head) in heads {
         all.push((name, head.encode(), Reader::Parcel(body)));
@@ -355,6 +385,33 @@ fn a_head_and_its_body_agree() {
     check(zeros(0, 0), 0, false);
     check(zeros(u64::MAX, 1), 0, false);
     check(zeros(0, MAX_ZERO_CHUNKS + 1), 0, false);
+    let packed = |raw, head| ParcelHead::Packed { raw, head: Box::new(head) };
+    check(packed(7, bundle(&[3, 0, 4])), 6, true);
+    check(packed(8, bundle(&[3, 0, 4])), 6, false);
+    check(packed(7, bundle(&[3, 0, 4])), 7, false);
+    check(packed(7, bundle(&[3, 0, 4])), 0, false);
+    check(packed(1 << 20, chunk()), 1, true);
+    check(packed((1 << 20) + 1, chunk()), 1, false);
+    check(packed(10, zeros(0, 1)), 1, false);
+    check(packed(10, ParcelHead::Early { index: 1, hash }), 1, false);
+    check(packed(10, packed(10, chunk())), 1, false);
+    let patch = |ops: &[Op]| ParcelHead::Patch { index: 1, chunk: 0, hash, ops: ops.to_vec() };
+    let copy = |offset, len| Op::Copy { offset, len };
+    let literal = |len| Op::Literal { len };
+    check(patch(&[copy(7, 100), literal(5), copy(0, 1)]), 5, true);
+    check(patch(&[copy(7, 100)]), 0, true);
+    check(patch(&[copy(7, 100)]), 1, false);
+    check(patch(&[literal(5), literal(6)]), 10, false);
+    check(patch(&[literal(5), literal(6)]), 12, false);
+    check(patch(&[]), 0, false);
+    check(patch(&[copy(0, 0)]), 0, false);
+    check(patch(&[copy(0, 1 << 20)]), 0, true);
+    check(patch(&[copy(0, 1 << 20), literal(1)]), 1, false);
+    check(patch(&[copy(MAX_FILE_SIZE + 1, 1)]), 0, false);
+    check(patch(&[copy(0, 1); MOST_OPS]), 0, true);
+    check(patch(&[copy(0, 1); MOST_OPS + 1]), 0, false);
+    check(packed(9, patch(&[literal(9)])), 4, true);
+    check(packed(9, patch(&[literal(8)])), 4, false);
 }
 
 #[test]

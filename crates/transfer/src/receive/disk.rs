@@ -2,6 +2,7 @@
 //! decides nothing but how; every path goes through a folder handle and single names.
 
 mod extras;
+mod older;
 mod place;
 
 use std::collections::{HashMap, HashSet};
@@ -15,8 +16,9 @@ use files::{
 
 use crate::host::{Admission, Landing, Refusal};
 use crate::message::{Entry, EntryKind, Existing, Order, RefuseCode};
-use crate::target::{Failed, Found, Job, JobResult, Placed, Spot};
+use crate::target::{Failed, Found, Job, JobResult, Opened, Placed, Spot};
 use extras::Extras;
+use older::Older;
 
 /// Folders kept open.
 const OPEN_FOLDERS: usize = 64;
@@ -65,6 +67,8 @@ pub(crate) struct Disk {
     fresh: Mutex<HashSet<RelPath>>,
     staging: Staging,
     partials: Mutex<HashMap<u64, Shared>>,
+    /// Older files of which those are made, by entry.
+    older: Mutex<HashMap<u64, Arc<Older>>>,
     extras: Mutex<Extras>,
     /// How files looked that were hashed for a comparison, by entry.
     hashed: Mutex<HashMap<u64, Attributes>>,
@@ -100,6 +104,7 @@ impl Disk {
             base,
             staging,
             partials: Mutex::default(),
+            older: Mutex::default(),
             extras: Mutex::default(),
             hashed: Mutex::default(),
         })
@@ -124,9 +129,24 @@ impl Disk {
                 let result = self.adopt(&placed).map_err(|e| failed(&e));
                 JobResult::Adopted { index: placed.entry.index, result }
             }
-            Job::Open(placed) => {
-                let result = self.open_checked(&placed);
+            Job::Open { placed, delta } => {
+                let result = self.open_checked(&placed).map(|ranges| {
+                    let older = if delta { self.find_older(&placed) } else { None };
+                    Opened { ranges, older }
+                });
                 JobResult::Opened { index: placed.entry.index, result }
+            }
+            Job::Sign { index, from, link } => {
+                let (pieces, next) = self.sign(index, from);
+                JobResult::Signed { index, link, pieces, next }
+            }
+            Job::Patch { index, chunk, hash, ops, len, sparse } => {
+                match self.patch((index, chunk), &hash, (&ops, body), sparse) {
+                    Some(result) => {
+                        JobResult::Chunks { index, first: chunk, count: 1, len, result }
+                    }
+                    None => JobResult::Unpatched { index, chunk, len },
+                }
             }
             Job::WriteSmall(files) => {
                 let (mut rest, mut nearest) = (body, Nearest::default());
@@ -151,6 +171,7 @@ impl Disk {
                 JobResult::Published { index: placed.entry.index, result }
             }
             Job::Discard { index, remove } => {
+                self.older().remove(&index);
                 let shared = self.partials().remove(&index);
                 if let (Some(shared), true) = (shared, remove) {
                     let taken = shared.write().unwrap_or_else(PoisonError::into_inner).take();
@@ -290,7 +311,10 @@ impl Disk {
         hash: &files::ChunkHash,
         nearest: &mut Nearest,
     ) -> Result<Digest, Failed> {
-        if hash_chunk(data.len() as u64, 0, data) != *hash {
+        // What could not be unpacked is empty, and so may be a file that nobody has offered.
+        if Some(data.len() as u64) != placed.entry.size()
+            || hash_chunk(data.len() as u64, 0, data) != *hash
+        {
             let text = "what arrived does not have the hash that came with it".to_owned();
             return Err(Failed { code: RefuseCode::Corrupt, text });
         }
@@ -373,6 +397,7 @@ impl Disk {
 
     fn publish(&self, placed: &Placed, digest: Digest) -> Result<Option<Digest>, FilesError> {
         let index = placed.entry.index;
+        self.older().remove(&index);
         let shared = self.partials().remove(&index);
         let taken =
             shared.and_then(|shared| shared.write().unwrap_or_else(PoisonError::into_inner).take());

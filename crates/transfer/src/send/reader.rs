@@ -12,6 +12,8 @@ use files::{
 };
 
 use crate::buffers::Buffers;
+use crate::compress::Packer;
+use crate::delta::{self, Basis};
 use crate::message::{BundleItem, ParcelHead, ZERO_COST};
 use crate::source::{Failure, Job, JobResult, ReadItem};
 
@@ -24,6 +26,8 @@ pub(crate) struct Reader {
     roots: Mutex<Vec<Option<Dir>>>,
     open: Mutex<HashMap<u64, Arc<File>>>,
     buffers: Arc<Buffers>,
+    /// Makes payload smaller when the link is what everything waits for.
+    packer: Packer,
 }
 
 /// The folder of the file before: most files of a bundle share it.
@@ -39,7 +43,13 @@ impl Reader {
             roots: Mutex::new(vec![None; sources]),
             open: Mutex::default(),
             buffers: Arc::default(),
+            packer: Packer::default(),
         }
+    }
+
+    /// How hard payload is compressed from now on: see [`Packer::set_effort`].
+    pub(crate) fn set_effort(&self, effort: usize) {
+        self.packer.set_effort(effort);
     }
 
     /// The folder that paths of this source are relative to.
@@ -63,8 +73,15 @@ impl Reader {
     /// Does a job.
     pub(crate) fn read(&self, job: &Job) -> (JobResult, Option<Payload>) {
         match job {
-            Job::Bundle { items, epoch } => self.bundle(items, *epoch),
-            Job::Chunk { read, chunk, send, epoch } => self.one_chunk(read, *chunk, *send, *epoch),
+            Job::Bundle { items, epoch } => self.packed(self.bundle(items, *epoch)),
+            Job::Chunk { read, chunk, send, older, epoch } => {
+                let (result, payload) = self.one_chunk(read, *chunk, *send, *epoch);
+                let payload = payload.map(|payload| match older {
+                    Some(older) => self.patch(read, older, payload),
+                    None => payload,
+                });
+                self.packed((result, payload))
+            }
             Job::Early { read, epoch } => {
                 let (result, payload) = match read.attributes.size <= CHUNK {
                     true => self.bundle(std::slice::from_ref(read), *epoch),
@@ -88,6 +105,34 @@ impl Reader {
                 Err(failure) => self.failed(read, failure, 0, *epoch),
             },
         }
+    }
+
+    /// A chunk as a patch of what the target has, if that is shorter. Whether the file is still what it was is looked
+    /// at in the end, as for all chunks.
+    fn patch(&self, item: &ReadItem, older: &Basis, payload: Payload) -> Payload {
+        let (ParcelHead::Chunk { index, chunk, hash }, body) = &payload else { return payload };
+        let size = item.attributes.size;
+        let start = chunk * CHUNK;
+        let part = start..start + body.len() as u64;
+        let span = older.span(&part, size);
+        let mut bytes = vec![0; (span.end - span.start) as usize];
+        let at = |place: u64| (place - span.start) as usize;
+        let read = self.opened(item).is_ok_and(|file| {
+            bytes[at(part.start)..at(part.end)].copy_from_slice(body);
+            let (before, rest) = bytes.split_at_mut(at(part.start));
+            let behind = &mut rest[body.len()..];
+            file.read_exact_at(before, span.start).is_ok()
+                && file.read_exact_at(behind, part.end).is_ok()
+        });
+        let ops = if read { older.ops(&bytes, &part, size) } else { None };
+        let Some(ops) = ops else { return payload };
+        let body = Bytes::from(delta::literals(&ops, body));
+        (ParcelHead::Patch { index: *index, chunk: *chunk, hash: *hash, ops }, body)
+    }
+
+    fn packed(&self, done: (JobResult, Option<Payload>)) -> (JobResult, Option<Payload>) {
+        let (result, payload) = done;
+        (result, payload.map(|(head, body)| self.packer.pack(head, body, &self.buffers)))
     }
 
     /// How a file looks now.

@@ -1,9 +1,12 @@
 //! What a source's shell is asked to read, and what comes back. Descriptions only: the bytes that were
 //! read stay in the shell and go from there to the link.
 
+use std::sync::Arc;
+
 use files::{Attributes, CHUNK, ChunkHash, Digest, chunk_len};
 
 use super::Place;
+use crate::delta::Basis;
 
 /// A file to be read, and how it looked when it was offered.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,6 +44,8 @@ pub enum Job {
         chunk: u64,
         /// Whether the target needs it.
         send: bool,
+        /// What the target has of an older version of the file.
+        older: Option<Arc<Basis>>,
         /// See the type.
         epoch: u64,
     },

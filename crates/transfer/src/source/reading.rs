@@ -67,21 +67,29 @@ impl Source {
     }
 
     fn next_chunk(&mut self) -> Option<Job> {
-        while let Some(index) = self.big.front().copied() {
+        let mut at = 0;
+        while let Some(index) = self.big.get(at).copied() {
             let Some(live) = self.live.get_mut(&index) else {
-                self.big.pop_front();
+                self.big.remove(at);
                 continue;
             };
+            if live.older.is_coming() {
+                // Others need not wait for its pieces.
+                at += 1;
+                continue;
+            }
+            let older = live.older.known();
             let large = live.large.as_mut()?;
             let read = ReadItem::of(index, live.found.place.clone(), &live.found.attributes);
             if let Some((chunk, len, send)) = large.next(self.allowed.saturating_sub(self.used)) {
                 self.used += if send { len } else { 0 };
-                return Some(Job::Chunk { read, chunk, send, epoch: self.epoch });
+                let older = older.filter(|_| send);
+                return Some(Job::Chunk { read, chunk, send, older, epoch: self.epoch });
             }
             if !large.all_asked() {
                 return None; // It waits for credit, and the files behind it wait with it.
             }
-            self.big.pop_front();
+            self.big.remove(at);
             if large.is_read() {
                 return Some(Job::Close { read, epoch: self.epoch });
             }

@@ -13,7 +13,9 @@ impl Source {
         if self.held || unsent > flight {
             return Wait::Link;
         }
-        let wanted = !self.small.is_empty() || !self.big.is_empty() || !self.compare.is_empty();
+        let is_readable = |index: &u64| self.live.get(index).is_none_or(|it| !it.older.is_coming());
+        let wanted =
+            !self.small.is_empty() || !self.compare.is_empty() || self.big.iter().any(is_readable);
         let on_its_way = self.used.saturating_sub(self.stored);
         if wanted && self.jobs < MAX_JOBS {
             // More could be read, so it is the credit that is used up: by what is on the wire, or by

@@ -89,6 +89,10 @@ pub(super) struct File {
     pub(super) repeats: u8,
     /// The source was told on this link what is needed of it.
     pub(super) asked: bool,
+    /// There is an older file, whose pieces are so long on average, as an exponent of two.
+    pub(super) older: Option<u8>,
+    /// Chunks that could not be made of it.
+    pub(super) unpatched: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -119,7 +123,17 @@ impl File {
     pub(super) fn new(placed: Placed) -> Self {
         let cost = placed.entry.cost(0);
         let state = State::Examining;
-        Self { placed, cost, state, withdrawn: false, compared: None, repeats: 0, asked: false }
+        Self {
+            placed,
+            cost,
+            state,
+            withdrawn: false,
+            compared: None,
+            repeats: 0,
+            asked: false,
+            older: None,
+            unpatched: Vec::new(),
+        }
     }
 
     /// The size, if the file travels whole.
@@ -137,6 +151,7 @@ impl File {
             }
             State::Receiving { missing, sum, .. } => {
                 *sum = None;
+                self.unpatched.drain(..).for_each(|chunk| missing.put(chunk));
                 Some(Need { index, have: None, ranges: missing.ranges() })
             }
             _ => None,
@@ -153,6 +168,25 @@ impl Missing {
     /// From first and count, rising.
     pub(super) fn new(ranges: &[(u64, u64)]) -> Self {
         Self(ranges.iter().map(|(first, count)| (*first, first + count)).collect())
+    }
+
+    /// One chunk more is missing.
+    pub(super) fn put(&mut self, chunk: u64) {
+        let place = self.0.partition_point(|(first, _)| *first <= chunk);
+        let end_before = place.checked_sub(1).map(|before| self.0[before].1);
+        if end_before.is_some_and(|end| end > chunk) {
+            return;
+        }
+        let joins = self.0.get(place).is_some_and(|(first, _)| *first == chunk + 1);
+        match (end_before == Some(chunk), joins) {
+            (true, true) => {
+                let behind = self.0.remove(place).map_or(chunk + 1, |(_, end)| end);
+                self.0[place - 1].1 = behind;
+            }
+            (true, false) => self.0[place - 1].1 = chunk + 1,
+            (false, true) => self.0[place].0 = chunk,
+            (false, false) => self.0.insert(place, (chunk, chunk + 1)),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -189,5 +223,28 @@ impl Missing {
             self.0 = joined;
         }
         self.0.iter().map(|(first, end)| (*first, end - first)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_that_are_missing_again_join_their_neighbours() {
+        let mut missing = Missing::new(&[(2, 2), (6, 1)]);
+        for (chunk, ranges) in [
+            (9, vec![(2, 2), (6, 1), (9, 1)]),
+            (5, vec![(2, 2), (5, 2), (9, 1)]),
+            (4, vec![(2, 5), (9, 1)]),
+            (3, vec![(2, 5), (9, 1)]),
+            (0, vec![(0, 1), (2, 5), (9, 1)]),
+            (7, vec![(0, 1), (2, 6), (9, 1)]),
+            (8, vec![(0, 1), (2, 8)]),
+            (1, vec![(0, 10)]),
+        ] {
+            missing.put(chunk);
+            assert_eq!(missing.ranges(), ranges, "with chunk {chunk}");
+        }
     }
 }

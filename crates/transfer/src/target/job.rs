@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use files::{ChunkHash, Digest, Name, RelPath};
 
+use crate::delta::{Op, Piece};
 use crate::message::{Entry, RefuseCode};
 
 /// Where an entry goes: a name in a folder below the target folder.
@@ -47,7 +48,36 @@ pub enum Job {
     /// The file that stands there has the source's content: give it the entry's mode and time.
     Adopt(Placed),
     /// Open or resume the staged form of a large file.
-    Open(Placed),
+    Open {
+        /// The entry.
+        placed: Placed,
+        /// Look for an older file that it may be made of.
+        delta: bool,
+    },
+    /// Cut the older file into pieces, from this byte on.
+    Sign {
+        /// The entry.
+        index: u64,
+        /// Where a piece begins.
+        from: u64,
+        /// For which link.
+        link: u64,
+    },
+    /// Make one chunk of an open large file, of the older one and of what came.
+    Patch {
+        /// The entry.
+        index: u64,
+        /// Which chunk.
+        chunk: u64,
+        /// Its hash.
+        hash: ChunkHash,
+        /// What makes it.
+        ops: Vec<Op>,
+        /// Its length.
+        len: u64,
+        /// Whether blocks of zeros stay holes.
+        sparse: bool,
+    },
     /// Write small files, each whole, and publish them. Lengths and hashes come from the parcel.
     WriteSmall(Vec<(Placed, u64, ChunkHash)>),
     /// Write one chunk of an open large file.
@@ -137,6 +167,15 @@ pub enum Found {
     Failed(Failed),
 }
 
+/// A large file that can be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The chunks that are missing, as first and count.
+    pub ranges: Vec<(u64, u64)>,
+    /// There is an older file, whose pieces are so long on average, as an exponent of two.
+    pub older: Option<u8>,
+}
+
 /// Why something on the disk failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
@@ -171,8 +210,28 @@ pub enum JobResult {
     Opened {
         /// The entry.
         index: u64,
-        /// The missing ranges, or why it cannot be staged.
-        result: Result<Vec<(u64, u64)>, Failed>,
+        /// What is missing, or why it cannot be staged.
+        result: Result<Opened, Failed>,
+    },
+    /// Pieces of an older file.
+    Signed {
+        /// The entry.
+        index: u64,
+        /// As in the job.
+        link: u64,
+        /// The pieces.
+        pieces: Vec<Piece>,
+        /// Where it goes on, if it does.
+        next: Option<u64>,
+    },
+    /// What a chunk was made of is not what was meant.
+    Unpatched {
+        /// The entry.
+        index: u64,
+        /// Which chunk.
+        chunk: u64,
+        /// Its length.
+        len: u64,
     },
     /// Small files were written.
     Small(Vec<(u64, u64, Result<Digest, Failed>)>),

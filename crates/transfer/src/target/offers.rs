@@ -131,7 +131,7 @@ impl Target {
         if !file.asked
             && let Some(need) = file.need_again()
         {
-            self.ask(need);
+            self.ask_content(need);
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use files::{CHUNK, Digest, chunk_count};
 
 use super::entries::{Missing, State};
 use super::{
-    Failed, Found, Job, JobResult, MAX_REPEATS, MAX_SHARED, MAX_SHARED_BYTES, Output, Target,
+    Failed, Found, Job, JobResult, MAX_REPEATS, MAX_SHARED, MAX_SHARED_BYTES, Opened, Output,
+    Target,
 };
 use crate::message::{EntryKind, Existing, Need, Outcome, RefuseCode};
 
@@ -34,6 +35,13 @@ impl Target {
             JobResult::Chunks { index, len, result, .. } => {
                 self.count_stored(len);
                 self.chunks_written(index, result);
+            }
+            JobResult::Signed { index, link, pieces, next } => {
+                self.signed(index, link, &pieces, next);
+            }
+            JobResult::Unpatched { index, chunk, len } => {
+                self.count_stored(len);
+                self.unpatched(index, chunk);
             }
             JobResult::Published { index, result } => self.published(index, result),
             JobResult::Linked { index, result } => match result {
@@ -182,7 +190,7 @@ impl Target {
         self.want_content(index);
     }
 
-    fn opened(&mut self, index: u64, result: Result<Vec<(u64, u64)>, Failed>) {
+    fn opened(&mut self, index: u64, result: Result<Opened, Failed>) {
         let Some(file) = self.files.get_mut(&index) else { return };
         match result {
             Ok(_) if file.withdrawn => {
@@ -190,11 +198,12 @@ impl Target {
                 self.close_large();
                 self.end_entry(index, Outcome::Withdrawn);
             }
-            Ok(ranges) => {
+            Ok(Opened { ranges, older }) => {
                 let mut missing = Missing::new(&ranges);
                 let ranges = missing.ranges();
                 file.state = State::Receiving { missing, writing: 0, sum: None };
-                self.ask(Need { index, have: None, ranges });
+                file.older = older;
+                self.ask_content(Need { index, have: None, ranges });
             }
             Err(failed) => {
                 self.close_large();
@@ -230,6 +239,7 @@ impl Target {
             Ok(None) if file.repeats < MAX_REPEATS && !file.withdrawn => {
                 file.repeats += 1;
                 let ranges = vec![(0, chunk_count(size))];
+                file.older = None;
                 file.state =
                     State::Receiving { missing: Missing::new(&ranges), writing: 0, sum: None };
                 self.ask(Need { index, have: None, ranges });

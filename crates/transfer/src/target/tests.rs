@@ -140,7 +140,7 @@ fn an_early_parcel_of_a_wrong_length_fails_its_file() {
         examined(&mut target, &Found::Nothing);
         if size > 5 {
             drain(&mut target);
-            let result = Ok(vec![(0, 3)]);
+            let result = Ok(Opened { ranges: vec![(0, 3)], older: None });
             target.job_done(JobResult::Opened { index: 1, result });
         }
         target.parcel(&ParcelHead::Early { index: 1, hash }, 7).unwrap();

@@ -9,6 +9,7 @@ use haul::events::{Counters, Sink};
 use haul::files::{Digest, Dir, RelPath, hash_chunk};
 use haul::link::{DialOptions, Identity, LinkError, Pace, Target, close_code, dial};
 use haul::transfer::client::{Connect, JobOptions, get, put};
+use haul::transfer::delta::Piece;
 use haul::transfer::host::{AdmitAll, Landing, SourceRoot};
 use haul::transfer::message::{
     BundleItem, Entry, Need, Opening, Order, Outcome, ParcelHead, RefuseCode, SourceMessage,
@@ -79,6 +80,7 @@ fn landing(folder: &Path) -> Landing {
         max_rate_bytes_per_s: None,
         allow_setid: true,
         allow_owner: true,
+        allow_delta: true,
         admission: Arc::new(AdmitAll),
     }
 }
@@ -106,6 +108,8 @@ fn a_target_that_asks_and_answers_what_it_must_not() {
         TargetMessage::Need(vec![Need { index, have: None, ranges }])
     };
     let outcomes = |first, list: Vec<(u64, Outcome)>| TargetMessage::Outcomes { first, list };
+    let pieces =
+        |index| TargetMessage::Pieces { index, list: vec![Piece { len: 5, mark: 1 }], last: true };
     let failed = || Outcome::Failed { code: RefuseCode::Disk, text: "\u{1b}[2J".to_owned() };
     let credit = |allowed, stored| TargetMessage::Credit { allowed, stored };
     let wrong = Digest::from_bytes([1; 32]);
@@ -133,6 +137,13 @@ fn a_target_that_asks_and_answers_what_it_must_not() {
             "a receipt that is none",
             vec![outcomes(0, vec![(1, failed())]), TargetMessage::Receipt(vec![255; 9])],
             "receipt",
+        ),
+        ("pieces of nothing", vec![pieces(7)], "unknown entry"),
+        ("pieces that were not announced", vec![pieces(1)], "not announced"),
+        (
+            "an older version of a small file",
+            vec![TargetMessage::Older { index: 1, exponent: 13 }],
+            "no large file",
         ),
         (
             "given up",

@@ -50,6 +50,7 @@ impl Plan {
             window,
             credit: (2 + rng.below(8)) << 20,
             options: TargetOptions {
+                delta: rng.percent(70),
                 existing: existing[rng.below(4) as usize],
                 checksum: rng.percent(30),
                 dry_run: rng.percent(5),

@@ -11,6 +11,7 @@ use files::{
 
 use super::super::{Failure, Found, Job, JobResult, Place, ReadItem, Walked};
 use super::pair::Plan;
+use crate::delta::{Op, Piece};
 use crate::message::{BundleItem, EntryKind, ParcelHead, RefuseCode, Xattr, ZERO_COST};
 use crate::target;
 
@@ -208,7 +209,8 @@ impl SourceDisk {
             Job::Early { read, epoch } => {
                 let (result, parcel) = match read.attributes.size <= CHUNK {
                     true => self.bundle(rng, &[read], epoch),
-                    false => self.read(rng, Job::Chunk { read, chunk: 0, send: true, epoch }),
+                    false => self
+                        .read(rng, Job::Chunk { read, chunk: 0, send: true, older: None, epoch }),
                 };
                 let early = |(head, body)| match head {
                     ParcelHead::Bundle(items) => {
@@ -222,7 +224,7 @@ impl SourceDisk {
                 };
                 (result, parcel.map(early))
             }
-            Job::Chunk { read, chunk, send, epoch } => {
+            Job::Chunk { read, chunk, send, older, epoch } => {
                 let len = chunk_len(read.attributes.size, chunk).unwrap() as u64;
                 // A file is looked at when it is opened, so any of its chunks may be the one that fails.
                 if rng.percent(5)
@@ -235,6 +237,12 @@ impl SourceDisk {
                 let hash = hash_of(now.ctime.seconds as u64, read.attributes.size, chunk);
                 let parcel = match *hash.as_bytes() == [0; 32] && len >= ZERO_COST {
                     true => (ParcelHead::Zeros { index, first: chunk, count: 1 }, 0),
+                    false if older.is_some() && rng.percent(70) => {
+                        let known = 1 + rng.below(len);
+                        let mut ops = vec![Op::Copy { offset: rng.below(9), len: known }];
+                        ops.extend((known < len).then_some(Op::Literal { len: len - known }));
+                        (ParcelHead::Patch { index, chunk, hash, ops }, len - known)
+                    }
                     false => (ParcelHead::Chunk { index, chunk, hash }, len),
                 };
                 let unsent = if send { len - parcel.0.cost(parcel.1) } else { 0 };
@@ -317,8 +325,25 @@ impl TargetDisk {
             Job::Adopt(placed) => {
                 JobResult::Adopted { index: placed.entry.index, result: self.luck(rng, ()) }
             }
-            Job::Open(placed) => {
-                JobResult::Opened { index: placed.entry.index, result: self.open(rng, &placed) }
+            Job::Open { placed, delta } => {
+                let older = (delta && rng.percent(50)).then_some(13);
+                let result = self.open(rng, &placed);
+                let result = result.map(|ranges| target::Opened { ranges, older });
+                JobResult::Opened { index: placed.entry.index, result }
+            }
+            Job::Sign { index, from, link } => {
+                let piece = Piece { len: 1 + rng.below(9000), mark: rng.below(1000) };
+                let count = rng.below(3) * rng.below(5000);
+                let next = (from < 5 && rng.percent(50)).then_some(from + 1);
+                let pieces = vec![piece; count as usize];
+                JobResult::Signed { index, link, pieces, next }
+            }
+            Job::Patch { index, chunk, len, .. } if rng.percent(20) => {
+                JobResult::Unpatched { index, chunk, len }
+            }
+            Job::Patch { index, chunk, hash, len, .. } => {
+                let result = self.write(rng, index, chunk, hash);
+                JobResult::Chunks { index, first: chunk, count: 1, len, result }
             }
             Job::WriteSmall(list) => {
                 let written = list.into_iter().map(|(placed, len, hash)| {
