@@ -7,7 +7,7 @@ use rustix::process::{getpriority_process, setpriority_process};
 /// Takes what comes from the kernel: it does little, and what comes meanwhile is lost for good.
 pub(crate) const DRAIN: i32 = -15;
 
-/// Works on what came, or sends what is due.
+/// Works on what came. A sender is not preferred: where both run on one machine, it would only send what cannot be taken.
 pub(crate) const WORK: i32 = -10;
 
 /// Writes what was worked on.

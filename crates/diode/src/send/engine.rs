@@ -12,7 +12,6 @@ use link::Identity;
 use crate::announce::{announce, announce_plain};
 use crate::frame::{Check, Class, HEADER, MOST_PACKETS, TAG};
 use crate::key::DiodePublicKey;
-use crate::priority::{self, prefer};
 use crate::record::{Heartbeat, Record};
 use crate::replay::WINDOW;
 use crate::send::control::Control;
@@ -238,8 +237,6 @@ impl<L: Line> Engine<L> {
 
     /// Sends until it is told to stop. What waits in the outbox then stays there.
     pub(crate) fn run(&mut self, stop: &AtomicBool) -> Result<(), EpochError> {
-        // Channels wait for it, and what goes out late goes out in bursts, which links lose. Who reads files may wait.
-        prefer(priority::WORK);
         let mut record = Vec::new();
         let started = Record::Started { time_ms: now_ms(), version: env!("CARGO_PKG_VERSION") };
         // It fits: versions are short.
