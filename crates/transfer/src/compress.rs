@@ -176,29 +176,11 @@ mod tests {
 
     use super::*;
     use crate::message::BundleItem;
+    use crate::rig::{noise, text};
 
     fn head(len: usize) -> ParcelHead {
         let hash = hash_chunk(1, 0, b"x");
         ParcelHead::Bundle(vec![BundleItem { index: 1, len: len as u64, hash }])
-    }
-
-    /// Bytes that no program makes smaller.
-    fn noise(len: usize) -> Vec<u8> {
-        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 32) as u8
-        };
-        (0..len).map(|_| next()).collect()
-    }
-
-    fn text(len: usize) -> Vec<u8> {
-        (0..)
-            .flat_map(|line: u32| format!("line {} says {}\n", line % 97, line * 7).into_bytes())
-            .take(len)
-            .collect()
     }
 
     #[test]
@@ -229,7 +211,7 @@ mod tests {
         let packer = Packer::default();
         packer.set_effort(2);
         for len in [10, LEAST - 1, 1000, 100_000, CHUNK as usize] {
-            let body = Bytes::from(noise(len));
+            let body = Bytes::from(noise(1, len));
             let (head, packed) = packer.pack(head(len), body.clone(), &buffers);
             assert!(matches!(head, ParcelHead::Bundle(_)), "{len} bytes");
             assert_eq!(packed, body);
@@ -249,6 +231,6 @@ mod tests {
         for end in 0..packed.len() / 100 {
             assert_eq!(unpacked(packed[..end * 100].to_vec(), 100_000, &buffers), b"");
         }
-        assert_eq!(unpacked(noise(500), 5000, &buffers), b"");
+        assert_eq!(unpacked(noise(1, 500), 5000, &buffers), b"");
     }
 }

@@ -262,17 +262,7 @@ mod tests {
     use std::convert::Infallible;
 
     use super::*;
-
-    fn noise(seed: u64, len: usize) -> Vec<u8> {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut next = || {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 32) as u8
-        };
-        (0..len).map(|_| next()).collect()
-    }
+    use crate::rig::noise;
 
     fn basis(old: &[u8]) -> Basis {
         let exponent = exponent_for(old.len() as u64);

@@ -22,6 +22,8 @@ mod observe;
 pub mod receipt;
 mod receive;
 mod record;
+#[cfg(test)]
+mod rig;
 mod send;
 pub mod serve;
 mod session;

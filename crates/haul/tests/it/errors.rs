@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use testkit::daemon::{Daemon, Ended, Machine, Running, behind, serve_words};
-use testkit::tree::{Growth, Random, Scratch, differences, entries, is_root, write};
+use testkit::tree::{Growth, Random, Scratch, differences, entries, is_root, set_time, write};
 
 use crate::pair::{Pair, copy_words, data, machine};
 
@@ -116,6 +116,29 @@ fn a_key_may_do_only_what_its_line_says() {
         }
         assert_eq!(pair.served("new").exists(), push.is_none(), "{name}");
         assert_eq!(pair.local("here").exists(), pull.is_none(), "{name}");
+    }
+}
+
+/// Pieces of an older version tell what is in it.
+#[test]
+fn a_key_that_may_only_write_is_told_nothing_of_what_is_there() {
+    let size = 3_000_000;
+    for (name, options, is_whole) in
+        [("key-pieces", &[][..], false), ("key-no-pieces", &["--write-only"][..], true)]
+    {
+        let pair = Pair::with(name, options);
+        let mut bytes = Random::new(5).bytes(size);
+        write(&pair.served("file"), &bytes);
+        // The clock of files is coarse: else both may be of the same moment.
+        set_time(&pair.served("file"), 1_500_000_000, 0);
+        bytes[2_000_000] ^= 1;
+        write(&pair.local("file"), &bytes);
+        let words = ["--json".into(), pair.local("file").into_os_string(), pair.at("data/file")];
+        let told = pair.copy(&words).expect_code(0).text();
+        let last: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+        let sent = last["bytes_sent"].as_u64().unwrap();
+        assert_eq!(sent >= size as u64, is_whole, "{name}: {sent} bytes");
+        assert_eq!(fs::read(pair.served("file")).unwrap(), bytes);
     }
 }
 

@@ -1,25 +1,7 @@
 //! What need not be sent: what becomes smaller, and what the target has of an older version.
 
 use super::*;
-
-/// Bytes that nothing makes smaller.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..len).map(|_| next()).collect()
-}
-
-fn text(len: usize) -> Vec<u8> {
-    (0_u32..)
-        .flat_map(|line| format!("line {line} says {}\n", line * 7).into_bytes())
-        .take(len)
-        .collect()
-}
+use crate::rig::{noise, text};
 
 /// Puts the tree once more, and says how many bytes that took.
 async fn put_again(rig: &Rig, scratch: &Scratch, order: Order) -> u64 {
