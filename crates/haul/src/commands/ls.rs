@@ -60,10 +60,13 @@ pub(super) fn place(word: &OsStr) -> Result<(Target, Vec<u8>), Failure> {
         Failure::new(Code::Usage, format!("'{shown}' is no HOST or HOST:PATH: {why}"))
     };
     match Address::parse(word) {
-        Ok(Address::Far { host, path }) => match Target::parse(&word.to_string_lossy()) {
-            Ok(with_port) if !path.is_empty() => Ok((with_port, Vec::new())),
-            _ => Ok((host, path)),
-        },
+        Ok(Address::Far { host, path }) => {
+            match (Target::parse(&word.to_string_lossy()), host.daemon) {
+                (Ok(with_port), _) if !path.is_empty() => Ok((with_port, Vec::new())),
+                (_, Some(daemon)) => Ok((daemon, path)),
+                (_, None) => Err(wrong("only a copy goes over ssh".to_owned())),
+            }
+        }
         Ok(Address::Pipe) => Err(wrong("it is standard input".to_owned())),
         Ok(Address::Local(path)) => {
             let text = path.to_string_lossy().into_owned();

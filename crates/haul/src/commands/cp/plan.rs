@@ -6,9 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use files::Name;
-use link::Target;
 
-use crate::address::{Address, bare};
+use crate::address::{Address, Host};
 use crate::exports::typed_name;
 use crate::landing::Wish;
 use crate::report::{Code, Failure};
@@ -21,7 +20,7 @@ pub enum Plan {
         /// What.
         given: Given,
         /// To whom.
-        host: Target,
+        host: Host,
         /// Where to, as typed.
         path: Vec<u8>,
         /// What is said about the target.
@@ -30,7 +29,7 @@ pub enum Plan {
     /// From another machine to here.
     Pull {
         /// From whom.
-        host: Target,
+        host: Host,
         /// What, as typed.
         paths: Vec<Vec<u8>>,
         /// Where to.
@@ -83,7 +82,7 @@ pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
     };
     let target = parse(target)?;
     let sources = sources.iter().map(|word| parse(word)).collect::<Result<Vec<_>, _>>()?;
-    let hosts: Vec<Option<&Target>> = sources.iter().map(Address::host).collect();
+    let hosts: Vec<Option<&Host>> = sources.iter().map(Address::host).collect();
     let first = hosts.first().copied().flatten();
     if hosts.iter().any(|host| *host != first) {
         return Err(usage("all sources of one command must be on one machine")
@@ -91,9 +90,7 @@ pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
     }
     match (first.cloned(), target) {
         (Some(from), Address::Far { host: to, .. }) => Err(usage(format!(
-            "copying between two other machines, {} and {}, is not possible yet",
-            bare(&from),
-            bare(&to)
+            "copying between two other machines, {from} and {to}, is not possible yet"
         ))
         .hint("run haul cp on one of the two, or copy by way of this machine")),
         (Some(host), target) => pull(host, sources, target),
@@ -111,7 +108,7 @@ pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
     }
 }
 
-fn pull(host: Target, sources: Vec<Address>, target: Address) -> Result<Plan, Failure> {
+fn pull(host: Host, sources: Vec<Address>, target: Address) -> Result<Plan, Failure> {
     let paths: Vec<Vec<u8>> = sources
         .into_iter()
         .filter_map(|source| match source {

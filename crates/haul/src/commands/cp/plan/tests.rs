@@ -7,7 +7,8 @@ fn planned(words: &str) -> Result<Plan, String> {
 
 #[test]
 fn words_become_jobs() {
-    let host = || Target::new("host", 4285).unwrap();
+    let Ok(Address::Far { host, .. }) = Address::parse("host:".as_ref()) else { panic!() };
+    let host = || host.clone();
     let wish = |into_folder, contents| Wish { into_folder, contents };
     let paths = |words: &str| Given::Paths(words.split(' ').map(PathBuf::from).collect());
     let push =
@@ -54,5 +55,5 @@ fn what_cannot_be_done_is_refused_before_anything_is_sent() {
     check("- host:", "must say the name");
     check("- host:c/", "must say the name");
     check("a -", "needs no haul");
-    check("me@host:a b", "no user names");
+    check("haul://me@host/a b", "no user names");
 }

@@ -43,9 +43,3 @@ fn the_link_is_told_as_it_was_used() {
     let pulled = LinkSnapshot { gives_way: true, remembered_rate: 11_300_000, ..link };
     check(pulled, Here::Target, plain);
 }
-
-#[test]
-fn receipts_are_named_by_time_and_transfer() {
-    assert_eq!(receipt_name("0123abcd4567", 0), "1970-01-01T000000Z-0123abcd.json");
-    assert_eq!(receipt_name("../..", u64::MAX), format!("{}-.json", u64::MAX));
-}

@@ -1,0 +1,192 @@
+//! One job: it is shown while it runs, and told and noted down when it has ended.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use events::{BoundKind, Event};
+use link::{LinkChoice, Pace};
+use transfer::TransferError;
+use transfer::client::{JobOptions, JobReport, LaneEnded};
+use transfer::receipt::Receipt;
+
+use super::Copy;
+use super::words::{link_words, summary};
+use crate::bounds::{self, Here};
+use crate::contact;
+use crate::render::{self, Render, RenderOptions, Style, json};
+use crate::report::{self, Code, Failure};
+use crate::state::{self, own_name};
+
+/// How long a link may be down where the user gave no time.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
+/// Where receipts are kept.
+const RECEIPTS: &str = "receipts";
+
+impl Copy {
+    /// Shows the job while it runs, and tells how it ended.
+    pub(super) async fn run_job<F>(
+        &self,
+        here: Here,
+        hushed: Vec<String>,
+        lane_ended: Option<LaneEnded>,
+        start: impl FnOnce(JobOptions) -> F,
+    ) -> Result<Code>
+    where
+        F: Future<Output = Result<JobReport, TransferError>>,
+    {
+        let a = &self.arguments;
+        let style = Style::choose(a.json, a.quiet);
+        if style == Style::Json {
+            let shown = |word: &std::ffi::OsString| files::escape_path(Path::new(word)).to_string();
+            let mut sources: Vec<String> = a.words.iter().map(shown).collect();
+            let target = sources.pop().unwrap_or_default();
+            render::print_line(&json::started(&sources, &target));
+        }
+        let began = Instant::now();
+        let shown = RenderOptions { style, verbose: a.verbose, dry_run: a.dry_run, here, hushed };
+        let render = Render::start(shown, self.counters.clone());
+        let disk_failed = Arc::new(OnceLock::new());
+        let noted = disk_failed.clone();
+        let options = JobOptions {
+            give_up_after: a.give_up_after.unwrap_or(GIVE_UP_AFTER),
+            limit_bytes_per_s: a.limit,
+            pace: a.pace,
+            may_move: a.link == LinkChoice::Auto && a.pace == Pace::Fair,
+            lane_ended,
+            sink: render.sink().and(move |event| {
+                if let Event::FileFailed { reason, .. } = event
+                    && let Some(hint) = report::disk_hint(reason)
+                {
+                    // The first one is told; the disk that is full once stays so.
+                    let _ = noted.set(hint);
+                }
+            }),
+            counters: self.counters.clone(),
+        };
+        let ended = tokio::select! {
+            ended = start(options) => Some(ended),
+            () = self.interrupt.wait() => None,
+        };
+        // What was drawn goes before anything else is written.
+        drop(render);
+        let report = match ended {
+            Some(Err(TransferError::Cancelled)) | None => return Err(self.interrupted().await),
+            Some(Err(error)) => return Err(contact::with_our_line(error.into(), &self.identity)),
+            Some(Ok(report)) => report,
+        };
+        let receipt = self.keep_receipt(report.receipt.as_deref())?;
+        let elapsed = began.elapsed();
+        if a.verbose && matches!(style, Style::Bar | Style::Lines) {
+            self.tell_link(here, &report, elapsed);
+        }
+        self.conclude(style, &report, elapsed, receipt);
+        let by_disk = report.totals.failed_by_disk > 0;
+        if report.totals.failed > 0 && (by_disk || disk_failed.get().is_some()) {
+            let otherwise = "make room or mend the disk, then run the same command again";
+            let hint = disk_failed.get().copied().unwrap_or(otherwise);
+            render::tell(&format!("hint: {hint}"));
+            return Ok(Code::Disk);
+        }
+        Ok(if report.totals.failed > 0 { Code::Partial } else { Code::Done })
+    }
+
+    async fn interrupted(&self) -> anyhow::Error {
+        // The link's farewell leaves with the next turn of the runtime.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Failure::new(Code::Interrupted, "interrupted; what has arrived is kept")
+            .hint("the same command goes on where this one stopped")
+            .into()
+    }
+
+    /// Writes the receipt where it is kept and where the user wants it; gives the place to tell.
+    fn keep_receipt(&self, receipt: Option<&[u8]>) -> Result<Option<String>> {
+        let Some(bytes) = receipt else { return Ok(None) };
+        let kept = self.file_receipt(bytes);
+        if let Some(path) = &self.arguments.receipt {
+            state::write_named(path, bytes).context("the copy is done, but not its receipt")?;
+            return Ok(Some(files::escape_path(path).to_string()));
+        }
+        match kept {
+            Ok(place) => Ok(Some(place)),
+            Err(error) => {
+                // The copy is done all the same, and the target machine can be asked again.
+                render::tell(&format!("warning: the receipt could not be kept: {error:#}"));
+                Ok(None)
+            }
+        }
+    }
+
+    fn file_receipt(&self, bytes: &[u8]) -> Result<String> {
+        let statement = Receipt::verify(bytes).context("the receipt cannot be read")?.statement;
+        let name = receipt_name(&statement.transfer, statement.ended);
+        self.places.state(RECEIPTS)?.write_private(&own_name(&name), bytes)?;
+        let path = self.places.state_path(RECEIPTS).join(name);
+        Ok(files::escape_path(&path).to_string())
+    }
+
+    /// What the link did, and what held the copy back.
+    fn tell_link(&self, here: Here, report: &JobReport, elapsed: Duration) {
+        let link = self.counters.snapshot().link;
+        render::tell(&link_words(&link, here, report.bytes_sent, elapsed));
+        let times = self.counters.bound.times();
+        let Some(shares) = bounds::shares(&times, here) else { return };
+        render::tell(&format!("bound by: {shares}"));
+        let longest = times.iter().find(|(kind, _)| *kind != BoundKind::Unknown);
+        let last = longest.map(|(kind, _)| self.counters.bound.last(*kind));
+        if let Some(advice) = last.and_then(|bound| bounds::advice(bound, here)) {
+            render::tell(&advice);
+        }
+    }
+
+    fn conclude(
+        &self,
+        style: Style,
+        report: &JobReport,
+        elapsed: Duration,
+        receipt: Option<String>,
+    ) {
+        let t = &report.totals;
+        match style {
+            Style::Quiet => {}
+            Style::Json => {
+                let end = json::Finished {
+                    files: t.copied,
+                    bytes: t.bytes_copied,
+                    bytes_sent: report.bytes_sent,
+                    skipped: t.unchanged + t.skipped,
+                    failed: t.failed,
+                    elapsed,
+                    receipt,
+                };
+                render::print_line(&json::finished(&end));
+            }
+            Style::Bar | Style::Lines => {
+                render::tell(&summary(t, self.arguments.dry_run, elapsed, receipt.as_deref()));
+            }
+        }
+    }
+}
+
+/// `2027-01-31T120000Z-0123abcd.json`.
+fn receipt_name(transfer: &str, ended: u64) -> String {
+    let moment = i64::try_from(ended).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
+    let date = moment.map_or_else(
+        || format!("{ended}"),
+        |moment| moment.strftime("%Y-%m-%dT%H%M%SZ").to_string(),
+    );
+    let id: String = transfer.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+    format!("{date}-{id}.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipts_are_named_by_time_and_transfer() {
+        assert_eq!(receipt_name("0123abcd4567", 0), "1970-01-01T000000Z-0123abcd.json");
+        assert_eq!(receipt_name("../..", u64::MAX), format!("{}-.json", u64::MAX));
+    }
+}
