@@ -31,6 +31,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("link_key_line", targets::link::key_line),
     ("link_known_hosts", targets::link::known_hosts),
     ("link_repair_symbols", link::fuzzing::repair_symbols),
+    ("link_pipe_frames", link::fuzzing::pipe_frames),
+    ("link_pipe_greetings", link::fuzzing::pipe_greetings),
     ("link_tcp_frames", link::fuzzing::tcp_frames),
     ("link_tcp_records", link::fuzzing::tcp_records),
     ("link_wire", targets::link::wire),

@@ -115,6 +115,8 @@ pub struct LinkFigures {
     pub connections: Count,
     /// 1 if the lane is TCP.
     pub is_tcp: Count,
+    /// 1 if the lane goes through the pipe of another program.
+    pub is_pipe: Count,
     /// 1 if what is sent leaves the path to others.
     pub gives_way: Count,
     /// The rate of an earlier lane that this one began with, in bytes per second; 0 if there was none.
@@ -130,6 +132,7 @@ impl LinkFigures {
             congestion_window: self.congestion_window.get(),
             connections: self.connections.get(),
             is_tcp: self.is_tcp.get() == 1,
+            is_pipe: self.is_pipe.get() == 1,
             gives_way: self.gives_way.get() == 1,
             remembered_rate: self.remembered_rate.get(),
         }
@@ -175,6 +178,7 @@ pub struct LinkSnapshot {
     pub congestion_window: u64,
     pub connections: u64,
     pub is_tcp: bool,
+    pub is_pipe: bool,
     pub gives_way: bool,
     pub remembered_rate: u64,
 }

@@ -236,7 +236,7 @@ pub fn unanswered_hint(error: &LinkError, choice: LinkChoice) -> Option<String> 
         LinkChoice::Only(LaneKind::Quic) => {
             ("UDP", "\nWhere that is blocked, --link auto finds another way")
         }
-        LinkChoice::Only(LaneKind::Tcp) => {
+        LinkChoice::Only(LaneKind::Tcp | LaneKind::Pipe) => {
             ("TCP", "\nWhere that is blocked, --link auto finds another way")
         }
     };

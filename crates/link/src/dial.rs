@@ -15,6 +15,7 @@ use crate::error::close_code;
 use crate::lane::{LaneKind, Path, QuicLane, Welcome, wildcard};
 use crate::listen::peer_key;
 use crate::memory::{Account, LARGEST_SHARE, MOST_PARCELS};
+use crate::pipe::Carrier;
 use crate::{
     Identity, Lane, LinkError, PeerName, PublicKey, Target, TransportOptions, Warning, socket, tls,
 };
@@ -35,6 +36,12 @@ pub trait HostCheck: Send + Sync {
     /// Accepts or refuses the key. It must not block: to ask the user, refuse with
     /// [`HostRefused::Unknown`], ask, and dial again.
     fn check(&self, host: &str, port: u16, key: &PublicKey) -> Result<(), HostRefused>;
+
+    /// Whom an accepted key stands for: its holder is known by that one in all but the handshake. A one-time
+    /// key, which an identity has signed, stands for it.
+    fn stands_for(&self, key: &PublicKey) -> PublicKey {
+        *key
+    }
 }
 
 /// Why a host's key is not accepted. The key itself is in the error's peer name.
@@ -92,6 +99,10 @@ pub struct DialOptions {
     pub receive_window: u64,
     /// The transport's settings.
     pub transport: TransportOptions,
+    /// The pipe that what is dialed leads through, if it does. For TCP only.
+    pub carrier: Option<Carrier>,
+    /// What errors call the host, instead of what is dialed.
+    pub name: Option<PeerName>,
 }
 
 impl Default for DialOptions {
@@ -103,6 +114,8 @@ impl Default for DialOptions {
             again_after: Duration::from_millis(250),
             receive_window: LARGEST_SHARE,
             transport: TransportOptions::default(),
+            carrier: None,
+            name: None,
         }
     }
 }
@@ -115,13 +128,13 @@ pub async fn dial(
     options: &DialOptions,
 ) -> Result<Lane, LinkError> {
     let deadline = Instant::now() + options.deadline;
-    let peer = PeerName::new(target);
+    let peer = options.name.clone().unwrap_or_else(|| PeerName::new(target));
     let late = || LinkError::NoAnswer { peer: peer.clone(), after: options.deadline };
     let addresses = timeout_at(deadline, resolve(target, &peer)).await.map_err(|_| late())??;
     let host = Host { target, peer, check, deadline };
     match options.kind {
         LaneKind::Quic => dial_quic(host, &addresses, identity, options).await,
-        LaneKind::Tcp => tcp::dial(host, &addresses, identity, options).await,
+        LaneKind::Tcp | LaneKind::Pipe => tcp::dial(host, &addresses, identity, options).await,
     }
 }
 
@@ -140,10 +153,9 @@ impl Host<'_> {
             let detail = "it showed no key".to_owned();
             return Err(LinkError::Incompatible { peer: self.peer.clone(), detail });
         };
-        let peer = self.peer.with_key(key);
         match self.check.check(&self.target.host, self.target.port, &key) {
-            Ok(()) => Ok((peer, key)),
-            Err(refused) => Err(LinkError::HostKey { peer, refused }),
+            Ok(()) => Ok((self.peer.with_key(self.check.stands_for(&key)), key)),
+            Err(refused) => Err(LinkError::HostKey { peer: self.peer.with_key(key), refused }),
         }
     }
 }
@@ -185,7 +197,8 @@ fn quic_lane(host: &Host<'_>, reached: Reached, options: &DialOptions) -> Result
         socket_buffer_bytes,
         welcome,
     );
-    Ok(Lane::new(Path::Quic(quic), peer, key, None, account, warnings))
+    let known_as = host.check.stands_for(&key);
+    Ok(Lane::new(Path::Quic(quic), peer, known_as, None, account, warnings))
 }
 
 fn client_config(identity: &Identity) -> Result<ClientConfig, LinkError> {

@@ -13,6 +13,16 @@ pub fn tcp_records(data: &[u8]) {
     crate::lane::tcp::fuzz_records(data);
 }
 
+/// The frames behind the greetings of a pipe, as the listener's end reads them.
+pub fn pipe_frames(data: &[u8]) {
+    crate::pipe::frame::fuzzing::read(data);
+}
+
+/// The greetings of both ends of a pipe.
+pub fn pipe_greetings(data: &[u8]) {
+    crate::pipe::fuzz_greetings(data);
+}
+
 /// A parcel over QUIC with repair symbols, of which pieces come in any order and not all. The input begins
 /// with eight bytes that are mixed into its lengths, and two for its size; then each piece is three bytes:
 /// where in the parcel, and how long.

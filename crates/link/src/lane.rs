@@ -36,6 +36,19 @@ pub enum LaneKind {
     Quic,
     /// One or more TCP connections with TLS.
     Tcp,
+    /// The same through the pipe of another program.
+    Pipe,
+}
+
+impl LaneKind {
+    /// What it is called in a sentence.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Quic => "QUIC",
+            Self::Tcp => "TCP",
+            Self::Pipe => "a pipe",
+        }
+    }
 }
 
 impl std::fmt::Display for LaneKind {
@@ -43,6 +56,7 @@ impl std::fmt::Display for LaneKind {
         f.write_str(match self {
             Self::Quic => "quic",
             Self::Tcp => "tcp",
+            Self::Pipe => "pipe",
         })
     }
 }
@@ -86,7 +100,8 @@ pub struct LaneStats {
     pub lost_packets: u64,
     /// Bytes in those.
     pub lost_bytes: u64,
-    /// Bytes in UDP packets sent, headers of QUIC included; or bytes sent over TCP.
+    /// Bytes in UDP packets sent, headers of QUIC included; or bytes sent over TCP. What the kernel says of
+    /// packets says nothing of a pipe: there are none.
     pub sent_bytes: u64,
     /// Bytes in UDP packets received, headers of QUIC included; or bytes received over TCP.
     pub received_bytes: u64,
@@ -145,11 +160,11 @@ impl Lane {
     pub fn kind(&self) -> LaneKind {
         match &self.inner.path {
             Path::Quic(_) => LaneKind::Quic,
-            Path::Tcp(_) => LaneKind::Tcp,
+            Path::Tcp(tcp) => tcp.kind(),
         }
     }
 
-    /// The key that the peer has proven to hold.
+    /// The key that the peer has proven to hold, or the one that this stands for.
     pub fn peer(&self) -> &PublicKey {
         &self.inner.peer
     }

@@ -25,6 +25,7 @@ mod lane;
 mod listen;
 mod manners;
 mod memory;
+pub mod pipe;
 mod public_key;
 mod race;
 mod rate;

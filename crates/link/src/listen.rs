@@ -19,6 +19,7 @@ use crate::lane::tcp::stream;
 use crate::lane::{Path, QuicLane, canonical};
 use crate::manners::Manners;
 use crate::memory::{Account, MemoryBudget, SMALLEST_SHARE, parcels_of};
+use crate::pipe::Carrier;
 use crate::rate::control_of;
 use crate::{
     Congestion, Denied, Identity, Lane, LinkError, Pace, PathMemory, PeerName, Permissions,
@@ -50,6 +51,11 @@ const SETTLE_EVERY: Duration = Duration::from_secs(1);
 pub trait Gatekeeper: Send + Sync {
     /// What the peer may do, or why it is turned away. It must not block.
     fn admit(&self, peer: &PublicKey, remote: SocketAddr) -> Result<Permissions, Denied>;
+
+    /// Whom an admitted key stands for: see [`crate::HostCheck::stands_for`].
+    fn stands_for(&self, peer: &PublicKey) -> PublicKey {
+        *peer
+    }
 }
 
 /// How a listener guards itself.
@@ -71,6 +77,8 @@ pub struct ListenOptions {
     pub handshake_deadline: Duration,
     /// The transport's settings.
     pub transport: TransportOptions,
+    /// The pipe that some of the peers come through, if there is one.
+    pub carrier: Option<Carrier>,
 }
 
 impl Default for ListenOptions {
@@ -83,6 +91,7 @@ impl Default for ListenOptions {
             validate_above: 64,
             handshake_deadline: Duration::from_secs(5),
             transport: TransportOptions::default(),
+            carrier: None,
         }
     }
 }
@@ -139,7 +148,8 @@ impl Listener {
         });
         let (going, gone) = watch::channel(None);
         // It ends by `going` and takes its leave then.
-        tokio::spawn(tcp::keep(door.clone(), accepting, tls, options.transport, gone));
+        let settings = (options.transport, options.carrier);
+        tokio::spawn(tcp::keep(door.clone(), accepting, tls, settings, gone));
         let doorman = tokio::spawn(door.keep(endpoint.clone()));
         Ok(Self { endpoint, local, ready: Mutex::new(ready), doorman, going, warnings })
     }
@@ -271,10 +281,12 @@ impl Door {
         let account = Account::new(SMALLEST_SHARE);
         let _place = self.budget.join(Arc::new(connection.clone()), account.clone());
         let remote = canonical(connection.remote_address());
-        let name = PeerName::new(remote).with_key(peer);
+        let known_as = self.gatekeeper.stands_for(&peer);
+        let name = PeerName::new(remote).with_key(known_as);
         let quic =
             QuicLane::admitted(connection.clone(), name.clone(), account.clone(), manners.clone());
-        let lane = Lane::new(Path::Quic(quic), name, peer, Some(permissions), account, Vec::new());
+        let path = Path::Quic(quic);
+        let lane = Lane::new(path, name, known_as, Some(permissions), account, Vec::new());
         tokio::select! {
             sent = self.lanes.send(lane) => if sent.is_err() {
                 return;

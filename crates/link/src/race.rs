@@ -160,7 +160,7 @@ fn settle<L>(
 fn patience(first: LaneKind, near: bool, rtt: Duration, since_start: Duration) -> Duration {
     match (first, near) {
         (LaneKind::Quic, true) => NEAR_PATIENCE.max(rtt * 4),
-        (LaneKind::Quic, false) | (LaneKind::Tcp, true) => Duration::ZERO,
+        (LaneKind::Quic, false) | (LaneKind::Tcp, true) | (LaneKind::Pipe, _) => Duration::ZERO,
         (LaneKind::Tcp, false) => {
             (rtt * 3).max(LEAST_PATIENCE).min(BLOCKED_AFTER.saturating_sub(since_start))
         }

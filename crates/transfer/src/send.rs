@@ -178,7 +178,7 @@ impl Sender {
 
     /// The limit on a new lane: turns that were given away on the last are nobody's any more.
     fn limit_on(&self, kind: LaneKind) -> Option<Arc<Limit>> {
-        let of_kind = self.limits.1.filter(|_| kind == LaneKind::Tcp);
+        let of_kind = self.limits.1.filter(|_| kind != LaneKind::Quic);
         let rate = self.limits.0.into_iter().chain(of_kind).min()?;
         Some(Arc::new(Limit::new(rate)))
     }
@@ -561,6 +561,7 @@ pub(crate) fn report_link(counters: &Counters, lane: &Lane) {
     counters.link.congestion_window.set(stats.congestion_window);
     counters.link.connections.set(stats.connections.into());
     counters.link.is_tcp.set(u64::from(stats.kind == LaneKind::Tcp));
+    counters.link.is_pipe.set(u64::from(stats.kind == LaneKind::Pipe));
     counters.link.gives_way.set(u64::from(stats.pace == Some(Pace::Background)));
     counters.link.remembered_rate.set(stats.remembered_rate);
 }

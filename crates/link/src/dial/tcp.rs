@@ -118,8 +118,9 @@ pub(super) async fn dial(
         opening.shutdown().await;
         drop(over);
     });
-    let tcp = TcpLane::new(session, address, Some(trip), ended);
-    Ok(Lane::new(Path::Tcp(tcp), peer, key, None, account, Vec::new()))
+    let tcp = TcpLane::new(session, address, Some(trip), ended).through(options.carrier.clone());
+    let known_as = host.check.stands_for(&key);
+    Ok(Lane::new(Path::Tcp(tcp), peer, known_as, None, account, Vec::new()))
 }
 
 /// Tells a host that its key is not accepted.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{LaneKind, LaneStats};
 use crate::error::close_code;
+use crate::pipe::Carrier;
 use crate::{LinkError, Pace};
 
 #[cfg(target_os = "linux")]
@@ -60,6 +61,8 @@ pub(crate) struct TcpLane {
     trip: Option<Duration>,
     /// Closed once the session's tasks have ended.
     over: watch::Receiver<()>,
+    /// The pipe that the connections go through, if they do.
+    carrier: Option<Carrier>,
 }
 
 impl Drop for TcpLane {
@@ -76,7 +79,20 @@ impl TcpLane {
         trip: Option<Duration>,
         over: watch::Receiver<()>,
     ) -> Self {
-        Self { session, remote, trip, over }
+        Self { session, remote, trip, over, carrier: None }
+    }
+
+    /// The same through a pipe, if there is one.
+    pub(crate) fn through(mut self, carrier: Option<Carrier>) -> Self {
+        self.carrier = carrier;
+        self
+    }
+
+    pub(super) fn kind(&self) -> LaneKind {
+        match self.carrier {
+            Some(_) => LaneKind::Pipe,
+            None => LaneKind::Tcp,
+        }
     }
 
     pub(super) fn remote_address(&self) -> SocketAddr {
@@ -90,9 +106,20 @@ impl TcpLane {
             Some(trip) if time.is_zero() => trip,
             _ => time,
         };
-        let (rtt, min_rtt) = (known(figures.rtt), known(figures.min_rtt));
+        let (mut rtt, mut min_rtt) = (known(figures.rtt), known(figures.min_rtt));
+        let mut figures = figures;
+        if let Some(carrier) = &self.carrier {
+            // The kernel sees the loopback only.
+            (rtt, min_rtt) = carrier.trip().map_or((rtt, min_rtt), |trip| (trip, trip));
+            figures = info::Figures {
+                sent_bytes: figures.sent_bytes,
+                received_bytes: figures.received_bytes,
+                acknowledged_bytes: figures.acknowledged_bytes,
+                ..info::Figures::default()
+            };
+        }
         LaneStats {
-            kind: LaneKind::Tcp,
+            kind: self.kind(),
             rtt,
             min_rtt,
             sent_packets: figures.sent_packets,

@@ -21,6 +21,7 @@ use crate::lane::tcp::session::{Joining, Pulse, Session};
 use crate::lane::tcp::{first_connections, stream};
 use crate::lane::{Path, TcpLane, canonical};
 use crate::memory::{Account, SMALLEST_SHARE};
+use crate::pipe::Carrier;
 use crate::{Identity, Lane, LinkError, PeerName, PublicKey, TransportOptions, tls};
 
 /// How long a data connection waits for the control connection of its lane, which it may overtake.
@@ -49,6 +50,7 @@ struct TcpDoor {
     door: Arc<Door>,
     tls: Arc<ServerConfig>,
     transport: TransportOptions,
+    carrier: Option<Carrier>,
     lanes: Lanes,
 }
 
@@ -58,10 +60,10 @@ pub(super) async fn keep(
     door: Arc<Door>,
     listener: TcpListener,
     tls: Arc<ServerConfig>,
-    transport: TransportOptions,
+    (transport, carrier): (TransportOptions, Option<Carrier>),
     mut gone: watch::Receiver<Option<String>>,
 ) {
-    let here = Arc::new(TcpDoor { door, tls, transport, lanes: Lanes::default() });
+    let here = Arc::new(TcpDoor { door, tls, transport, carrier, lanes: Lanes::default() });
     let mut visits = JoinSet::new();
     let reason = loop {
         tokio::select! {
@@ -138,7 +140,8 @@ impl TcpDoor {
         if !slot.connect() {
             return turn_away(secured, close_code::BUSY, "no more connections are taken").await;
         }
-        let name = PeerName::new(remote).with_key(key);
+        let known_as = self.door.gatekeeper.stands_for(&key);
+        let name = PeerName::new(remote).with_key(known_as);
         let pulse = Pulse::of(&self.transport);
         let account = Account::new(SMALLEST_SHARE);
         let (session, joining) = Session::new(name.clone(), false, pulse, account.clone());
@@ -149,8 +152,10 @@ impl TcpDoor {
         };
         let _place = self.door.budget.join(session.clone(), account.clone());
         let (_over, ended) = watch::channel(());
-        let path = Path::Tcp(TcpLane::new(session.clone(), remote, None, ended));
-        let ready = Lane::new(path, name, key, Some(permissions), account, Vec::new());
+        let carrier = self.carrier.clone().filter(|carrier| carrier.carries(remote));
+        let path = TcpLane::new(session.clone(), remote, None, ended).through(carrier);
+        let path = Path::Tcp(path);
+        let ready = Lane::new(path, name, known_as, Some(permissions), account, Vec::new());
         let first = first_connections(&secured);
         let running = session.run(secured, joining, first, None);
         let announcing = async {

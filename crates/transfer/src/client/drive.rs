@@ -283,16 +283,8 @@ impl Judged {
 /// Why a lane was left, for the user.
 fn words(why: Why, left: &Lane) -> String {
     match why {
-        Why::Silence => format!("{} is silent over {}", left.peer_name(), name(left.kind())),
-        Why::Trial(kind) => format!("{} may do better than {}", name(kind), name(left.kind())),
-    }
-}
-
-/// How a kind of lane is called.
-pub(super) fn name(kind: LaneKind) -> &'static str {
-    match kind {
-        LaneKind::Quic => "QUIC",
-        LaneKind::Tcp => "TCP",
+        Why::Silence => format!("{} is silent over {}", left.peer_name(), left.kind().title()),
+        Why::Trial(kind) => format!("{} may do better than {}", kind.title(), left.kind().title()),
     }
 }
 
@@ -319,7 +311,7 @@ fn tell_up(sink: &Sink, lane: &Lane) {
     sink.emit(&Event::LinkUp {
         peer: lane.peer().fingerprint(),
         address: lane.remote_address(),
-        kind: name(lane.kind()),
+        kind: lane.kind().title(),
     });
     for warning in lane.warnings() {
         sink.emit(&Event::Warning { text: warning.to_string() });

@@ -60,6 +60,8 @@ impl Mover {
         let other = match second.kind {
             LaneKind::Quic => LaneKind::Tcp,
             LaneKind::Tcp => LaneKind::Quic,
+            // It is the last resort, and nothing else got through.
+            LaneKind::Pipe => return None,
         };
         match &mut self.state {
             State::Settled => None,
@@ -108,6 +110,7 @@ fn speaks_for_other(second: &Second) -> bool {
     match second.kind {
         LaneKind::Tcp => !near && second.loss >= LOSSY,
         LaneKind::Quic => near && second.loss < LOSSY && second.goodput > FAST,
+        LaneKind::Pipe => false,
     }
 }
 

@@ -12,7 +12,11 @@ use crate::units;
 pub(super) fn link_words(link: &LinkSnapshot, here: Here, sent: u64, elapsed: Duration) -> String {
     let mut text = format!(
         "link: {}, {}",
-        if link.is_tcp { "TCP" } else { "QUIC" },
+        match (link.is_tcp, link.is_pipe) {
+            (_, true) => "a pipe",
+            (true, false) => "TCP",
+            (false, false) => "QUIC",
+        },
         units::count(link.connections, "connection"),
     );
     // How the other end sends is not known here.

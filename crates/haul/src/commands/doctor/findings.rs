@@ -119,15 +119,8 @@ fn socket(text: &str) -> Finding {
     if commands.is_empty() { finding } else { finding.advise(commands.trim()) }
 }
 
-fn kind_word(kind: LaneKind) -> &'static str {
-    match kind {
-        LaneKind::Quic => "QUIC",
-        LaneKind::Tcp => "TCP",
-    }
-}
-
 fn lane(lane: &LaneFacts) -> Finding {
-    let topic = kind_word(lane.kind);
+    let topic = lane.kind.title();
     match &lane.reached {
         Ok(reached) => Finding::new(
             topic,
@@ -161,7 +154,7 @@ fn direction(seen: &Direction) -> Finding {
         "{} over {} ({}, packets of {} bytes); loss {}; round trip {} ms idle, {} ms under load; \
          CPU {} here, {} there",
         units::rate(seen.rate()),
-        kind_word(seen.kind),
+        seen.kind.title(),
         units::count(seen.connections.into(), "connection"),
         seen.mtu,
         bounds::percent(seen.loss()),
@@ -342,7 +335,7 @@ pub fn json(facts: &Facts) -> String {
 }
 
 fn lane_json(lane: &LaneFacts) -> Value {
-    let kind = kind_word(lane.kind).to_lowercase();
+    let kind = lane.kind.title().to_lowercase();
     match &lane.reached {
         Ok(reached) => json!({
             "kind": kind,
@@ -362,7 +355,7 @@ fn direction_json(seen: &Result<Direction, String>) -> Value {
     };
     let sender = seen.sender();
     json!({
-        "kind": kind_word(seen.kind).to_lowercase(),
+        "kind": seen.kind.title().to_lowercase(),
         "connections": seen.connections,
         "mtu": seen.mtu,
         "bytes_per_second": seen.rate() as u64,

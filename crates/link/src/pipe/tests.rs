@@ -1,0 +1,324 @@
+use std::net::Ipv4Addr;
+
+use bytes::Bytes;
+use tokio::io::{BufReader, duplex, split};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::frame::{HEAD_BYTES, Head, MOST_CONNECTIONS, WINDOW};
+use super::*;
+use crate::rig::{Expect, PATIENCE, Random, dial_options, target};
+use crate::{
+    Denied, DialOptions, Gatekeeper, HostCheck, HostRefused, LaneKind, ListenOptions, Listener,
+    Permissions,
+};
+
+async fn within<T>(work: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, work).await.expect("it takes too long")
+}
+
+#[tokio::test]
+async fn two_ends_get_to_know_each_other_behind_what_a_shell_prints() {
+    let (near, far) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+    let (here, there) = duplex(4096);
+    let (near_key, far_key) = (near.public_key(), far.public_key());
+    let listener = tokio::spawn(async move {
+        let (mut read, mut write) = split(there);
+        write.write_all(b"Welcome to haulp haulpip!\n").await.unwrap();
+        let guest = await_greeting(&mut read, &mut write, &far).await.unwrap();
+        assert_eq!((guest.ports, guest.keys.peer), (Some((7, 9)), near_key));
+        assert_eq!(guest.job, [3; 16]);
+        guest.serve(&mut write, 8, Some("::1".parse().unwrap())).await.unwrap();
+        write.write_all(b"behind").await.unwrap();
+        guest.keys
+    });
+    let (read, mut write) = split(here);
+    let mut read = BufReader::new(read);
+    let served = within(greet(&mut read, &mut write, &near, [3; 16], Some((7, 9)))).await.unwrap();
+    assert_eq!((served.port, served.address), (8, Some("::1".parse().unwrap())));
+    let keys = listener.await.unwrap();
+    assert_eq!(served.keys.peer, far_key);
+    assert_eq!(served.keys.peer_one_time, keys.one_time.public_key());
+    assert_eq!(served.keys.one_time.public_key(), keys.peer_one_time);
+    assert_ne!(served.keys.peer_one_time, far_key);
+    let mut rest = [0; 6];
+    read.read_exact(&mut rest).await.unwrap();
+    assert_eq!(&rest, b"behind");
+}
+
+/// How a dialer takes what comes out of its pipe.
+async fn greeted_by(bytes: &[u8]) -> PipeError {
+    let identity = Identity::generate().unwrap();
+    let mut nowhere = tokio::io::sink();
+    within(greet(&mut &*bytes, &mut nowhere, &identity, [0; 16], None)).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn what_is_no_greeting_is_told_as_what_it_is() {
+    let error = greeted_by(b"sh: haul: not found\n").await;
+    assert!(matches!(&error, PipeError::Ended { noise } if noise == "sh: haul: not found"));
+    let error = greeted_by(&vec![b'x'; 100_000]).await;
+    assert!(matches!(&error, PipeError::NotHaul { noise } if noise.len() <= 300), "{error}");
+    let error = greeted_by(b"haulpipe\xff\xff").await;
+    assert!(matches!(error, PipeError::Unreadable(_)), "{error}");
+    let error = greeted_by(b"haulpipe\x00\x05").await;
+    assert!(matches!(error, PipeError::Io(_)), "cut short: {error}");
+    let mut refusal = Vec::new();
+    refuse(&mut refusal, "no home\u{1b}[31m").await.unwrap();
+    let error = greeted_by(&refusal).await;
+    assert!(matches!(&error, PipeError::Refused { reason } if reason == "no home_[31m"), "{error}");
+}
+
+#[tokio::test]
+async fn a_listener_says_that_it_speaks_another_version() {
+    let identity = Identity::generate().unwrap();
+    let mut answer = Vec::new();
+    let greeting = [MAGIC.as_slice(), &[0, 2, 7, 9]].concat();
+    let error = await_greeting(&mut greeting.as_slice(), &mut answer, &identity).await.unwrap_err();
+    assert!(matches!(error, PipeError::Version));
+    assert!(matches!(greeted_by(&answer).await, PipeError::Refused { .. }));
+    let noise = [b"x", MAGIC.as_slice()].concat();
+    let error = await_greeting(&mut noise.as_slice(), &mut answer, &identity).await.unwrap_err();
+    assert!(matches!(error, PipeError::NotHaul { .. }), "a dialer prints nothing before");
+}
+
+/// A tunnel over a pipe in memory, to a listener of whatever is sent.
+async fn tunnel() -> (Tunnel, Tunnel, TcpListener) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (here, there) = duplex(64 * 1024);
+    let (read, write) = split(there);
+    let far = Tunnel::leave(read, write, listener.local_addr().unwrap(), Carrier::new());
+    let (read, write) = split(here);
+    (Tunnel::enter(read, write).await.unwrap(), far, listener)
+}
+
+/// What one end sends arrives at the other, whole and in order, on many connections at once, of which one
+/// is not read for as long as the others run.
+#[tokio::test]
+async fn connections_do_not_hold_each_other_up() {
+    const LENGTH: usize = 3 * WINDOW / 2;
+    let (near, _far, listener) = tunnel().await;
+    let mut stuck = TcpStream::connect(near.address()).await.unwrap();
+    let (mut unread, _) = within(listener.accept()).await.unwrap();
+    let filling = tokio::spawn(async move {
+        stuck.write_all(&Random(99).bytes(4 * WINDOW)).await.unwrap();
+        stuck.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        stuck.read_to_end(&mut answer).await.unwrap();
+        answer
+    });
+    let mut running = JoinSet::new();
+    for seed in 0..4 {
+        let address = near.address();
+        running.spawn(async move {
+            let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
+            write.write_all(&[seed as u8]).await.unwrap();
+            let sending = tokio::spawn(async move {
+                write.write_all(&Random(seed).bytes(LENGTH)).await.unwrap();
+                write.shutdown().await.unwrap();
+            });
+            let mut got = Vec::new();
+            read.read_to_end(&mut got).await.unwrap();
+            sending.await.unwrap();
+            assert!(got == Random(seed + 10).bytes(LENGTH), "{seed}: {} bytes", got.len());
+        });
+        let (socket, _) = within(listener.accept()).await.unwrap();
+        running.spawn(async move {
+            let (mut read, mut write) = socket.into_split();
+            let seed = u64::from(read.read_u8().await.unwrap());
+            let sending = tokio::spawn(async move {
+                write.write_all(&Random(seed + 10).bytes(LENGTH)).await.unwrap();
+                write.shutdown().await.unwrap();
+            });
+            let mut got = Vec::new();
+            read.read_to_end(&mut got).await.unwrap();
+            sending.await.unwrap();
+            assert!(got == Random(seed).bytes(LENGTH), "{seed}: {} bytes", got.len());
+        });
+    }
+    within(async { while running.join_next().await.is_some_and(|done| done.is_ok()) {} }).await;
+    assert!(running.is_empty(), "one has failed");
+    assert!(!filling.is_finished(), "nobody has read it");
+    let mut got = Vec::new();
+    within(unread.read_to_end(&mut got)).await.unwrap();
+    assert!(got == Random(99).bytes(4 * WINDOW));
+    unread.write_all(b"thanks").await.unwrap();
+    drop(unread);
+    assert_eq!(within(filling).await.unwrap(), b"thanks");
+    assert!(near.carrier().trip().is_some(), "no round trip was measured");
+}
+
+#[tokio::test]
+async fn a_pipe_that_breaks_ends_its_connections() {
+    let (near, far, listener) = tunnel().await;
+    let mut socket = TcpStream::connect(near.address()).await.unwrap();
+    let (mut peer, _) = within(listener.accept()).await.unwrap();
+    drop(far);
+    assert!(matches!(within(near.closed()).await, TunnelEnd::Lost(_)));
+    assert!(!near.is_open());
+    let mut nothing = [0; 1];
+    assert!(!matches!(within(socket.read(&mut nothing)).await, Ok(1..)));
+    assert!(!matches!(within(peer.read(&mut nothing)).await, Ok(1..)));
+    let (near, far, _listener) = tunnel().await;
+    near.bye().await;
+    assert_eq!(within(far.closed()).await, TunnelEnd::Bye);
+}
+
+#[tokio::test]
+async fn what_nobody_listens_for_is_reset() {
+    let (near, far, listener) = tunnel().await;
+    drop(listener);
+    let mut socket = TcpStream::connect(near.address()).await.unwrap();
+    assert!(!matches!(within(socket.read(&mut [0; 1])).await, Ok(1..)));
+    assert!(near.is_open() && far.is_open());
+}
+
+/// How the listener's end takes the frames of a peer that says what it likes.
+async fn taken(bytes: &[u8]) -> TunnelEnd {
+    let (mut here, there) = duplex(1024);
+    let (read, write) = split(there);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let far = Tunnel::leave(read, write, listener.local_addr().unwrap(), Carrier::new());
+    let bytes = bytes.to_vec();
+    let writing = async {
+        let _ = here.write_all(&bytes).await;
+        // Nothing is read, and nothing more comes.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = writing => unreachable!(),
+        end = within(far.closed()) => end,
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_lies_is_left() {
+    let frames = |heads: &[Head]| heads.iter().flat_map(|head| head.encode()).collect::<Vec<u8>>();
+    let open = Head::Open { connection: 0 };
+    let too_much = [
+        frames(&[open]),
+        // The kernel takes some of it, which is then allowed again.
+        (0..8 * WINDOW / frame::MOST_DATA).fold(Vec::new(), |mut all, _| {
+            all.extend(Head::Data { connection: 0, length: frame::MOST_DATA }.encode());
+            all.resize(all.len() + frame::MOST_DATA, 0);
+            all
+        }),
+    ]
+    .concat();
+    let cases = [
+        vec![9; HEAD_BYTES],
+        frames(&[Head::End { connection: 0 }]),
+        frames(&[open, open]),
+        frames(&[open, Head::Credit { connection: 0, bytes: 1 }]),
+        frames(&vec![Head::Ping { number: 1 }; 3000]),
+        frames(&(0..3000).map(|connection| Head::Open { connection }).collect::<Vec<_>>()),
+        too_much,
+    ];
+    for (number, case) in cases.iter().enumerate() {
+        let end = taken(case).await;
+        assert!(matches!(end, TunnelEnd::Violation(_)), "case {number}: {end:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_more_connections_than_there_are_places() {
+    let (near, _far, listener) = tunnel().await;
+    let mut open = Vec::new();
+    for _ in 0..MOST_CONNECTIONS {
+        let socket = TcpStream::connect(near.address()).await.unwrap();
+        open.push((socket, within(listener.accept()).await.unwrap()));
+    }
+    let mut more = TcpStream::connect(near.address()).await.unwrap();
+    assert!(!matches!(within(more.read(&mut [0; 1])).await, Ok(1..)));
+    drop(open.pop());
+    // A place is free as soon as both ends know of it.
+    within(async {
+        loop {
+            let mut more = TcpStream::connect(near.address()).await.unwrap();
+            more.write_all(b"x").await.unwrap();
+            tokio::select! {
+                accepted = listener.accept() => break accepted.map(drop).unwrap(),
+                _ended = async { more.read(&mut [0; 1]).await } => {}
+            }
+        }
+    })
+    .await;
+}
+
+/// Admits one key, and knows another by it.
+struct Known(PublicKey, PublicKey);
+
+impl Gatekeeper for Known {
+    fn admit(&self, peer: &PublicKey, _remote: SocketAddr) -> Result<Permissions, Denied> {
+        match *peer == self.0 {
+            true => Ok(Permissions::unrestricted()),
+            false => Err(Denied::new("not the key of this pipe")),
+        }
+    }
+
+    fn stands_for(&self, _peer: &PublicKey) -> PublicKey {
+        self.1
+    }
+}
+
+impl HostCheck for Known {
+    fn check(&self, _host: &str, _port: u16, key: &PublicKey) -> Result<(), HostRefused> {
+        match *key == self.0 {
+            true => Ok(()),
+            false => Err(HostRefused::Changed { expected: vec![self.0] }),
+        }
+    }
+
+    fn stands_for(&self, _key: &PublicKey) -> PublicKey {
+        self.1
+    }
+}
+
+#[tokio::test]
+async fn a_lane_goes_through_and_is_known_by_its_identities() {
+    let [near, far, near_once, far_once] = [(); 4].map(|()| Identity::generate().unwrap());
+    let carrier = Carrier::new();
+    let options = ListenOptions { carrier: Some(carrier.clone()), ..ListenOptions::default() };
+    let gatekeeper = Arc::new(Known(near_once.public_key(), near.public_key()));
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let listener = Listener::bind(any, &far_once, gatekeeper, options).unwrap();
+    let (here, there) = duplex(64 * 1024);
+    let (read, write) = split(there);
+    let _far = Tunnel::leave(read, write, listener.local_addr(), carrier);
+    let (read, write) = split(here);
+    let tunnel = Tunnel::enter(read, write).await.unwrap();
+    let options = DialOptions {
+        kind: LaneKind::Tcp,
+        carrier: Some(tunnel.carrier().clone()),
+        name: Some(crate::PeerName::new("me@there")),
+        ..dial_options()
+    };
+    let check = Known(far_once.public_key(), far.public_key());
+    let address = target(tunnel.address());
+    let lane = within(crate::dial(&address, &near_once, &check, &options)).await.unwrap();
+    within(lane.welcomed()).await.unwrap();
+    let served = within(listener.accept()).await.unwrap();
+    for (lane, peer) in [(&lane, &far), (&served, &near)] {
+        assert_eq!((lane.kind(), *lane.peer()), (LaneKind::Pipe, peer.public_key()));
+        assert_eq!(lane.peer_name().key(), Some(lane.peer()));
+    }
+    assert_eq!(lane.peer_name().address(), "me@there");
+    let body = Random(5).bytes(3_000_000);
+    let sending = lane.send_parcel(Bytes::from_static(b"head"), body.clone().into(), 0);
+    let receiving = async {
+        let parcel = served.accept_parcel().await.unwrap();
+        parcel.read(16, 4_000_000).await.unwrap()
+    };
+    let (sent, (head, got)) = within(async { tokio::join!(sending, receiving) }).await;
+    sent.unwrap();
+    assert!(head == *b"head" && got == body);
+    // Who comes by another way has another kind of lane, and other keys are not let in.
+    let direct = DialOptions { carrier: None, ..options.clone() };
+    let there = target(listener.local_addr());
+    let lane = within(crate::dial(&there, &near_once, &check, &direct)).await.unwrap();
+    assert_eq!(lane.kind(), LaneKind::Tcp);
+    let stranger = within(crate::dial(&address, &near, &check, &options)).await.unwrap();
+    assert!(within(stranger.welcomed()).await.is_err(), "the identity itself is not admitted");
+    let wrong = Expect(far.public_key());
+    assert!(within(crate::dial(&address, &near_once, &wrong, &options)).await.is_err());
+}

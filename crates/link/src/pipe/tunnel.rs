@@ -1,0 +1,474 @@
+//! Joins two loopbacks through a pipe. One task writes to the pipe and one reads from it; each connection has
+//! one that reads its socket and one that writes to it. Who reads the pipe never waits for anybody: what it
+//! takes in is bounded by the credit that was given.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, interval, timeout};
+
+use super::Carrier;
+use super::frame::{HEAD_BYTES, Head, MOST_DATA, Meaning, Table, Violation, WINDOW};
+
+/// How often an end gives a sign of life.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// How long an end may be silent.
+const SILENCE: Duration = Duration::from_secs(30);
+/// Frames that wait for the pipe, each of at most 64 KiB.
+const WAITING: usize = 4;
+/// Answers to the peer's frames that wait for the pipe. More only an end gets that does not read them.
+const URGENT: usize = 1024;
+/// How much is passed on before the peer hears of it.
+const CREDIT_STEP: usize = WINDOW / 8;
+
+/// One end of a pipe that carries connections. Dropping it ends them.
+#[derive(Debug)]
+pub struct Tunnel {
+    address: SocketAddr,
+    carrier: Carrier,
+    shared: Arc<Shared>,
+    over: watch::Receiver<Option<TunnelEnd>>,
+    running: JoinHandle<()>,
+}
+
+/// How a tunnel ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelEnd {
+    /// The other end has said that the job is over.
+    Bye,
+    /// The pipe ended, or an end of it was silent for too long.
+    Lost(String),
+    /// The other end broke the rules.
+    Violation(&'static str),
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+impl Tunnel {
+    /// The dialer's end: what connects to [`Tunnel::address`] comes out at the listener.
+    pub async fn enter(
+        read: impl AsyncRead + Send + Unpin + 'static,
+        write: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        Ok(Self::start(read, write, address, Carrier::new(), Some(listener)))
+    }
+
+    /// The listener's end: connections come to `listener`, a port of the loopback, and `carrier` tells it
+    /// which they are.
+    pub fn leave(
+        read: impl AsyncRead + Send + Unpin + 'static,
+        write: impl AsyncWrite + Send + Unpin + 'static,
+        listener: SocketAddr,
+        carrier: Carrier,
+    ) -> Self {
+        Self::start(read, write, listener, carrier, None)
+    }
+
+    fn start(
+        read: impl AsyncRead + Send + Unpin + 'static,
+        write: impl AsyncWrite + Send + Unpin + 'static,
+        address: SocketAddr,
+        carrier: Carrier,
+        listener: Option<TcpListener>,
+    ) -> Self {
+        let (out, waiting) = mpsc::channel(WAITING);
+        let (urgent, answers) = mpsc::channel(URGENT);
+        let shared = Arc::new(Shared {
+            table: Mutex::new(Table::new(listener.is_some())),
+            connections: Mutex::default(),
+            out,
+            urgent,
+            carrier: carrier.clone(),
+            pinged: Mutex::default(),
+        });
+        let (ended, over) = watch::channel(None);
+        let ours = shared.clone();
+        let running = tokio::spawn(async move {
+            let (arrivals, mut arrived) = mpsc::channel(1);
+            let mut tasks = JoinSet::new();
+            let end = {
+                let mut writing = std::pin::pin!(write_all(write, waiting, answers));
+                let mut reading = std::pin::pin!(read_all(read, ours.clone(), arrivals));
+                let mut beat = interval(PING_EVERY);
+                loop {
+                    tokio::select! {
+                        end = &mut reading => break end,
+                        failed = &mut writing => {
+                            // Why is mostly said in what can still be read.
+                            if let Ok(end) = timeout(Duration::from_secs(1), &mut reading).await {
+                                break end;
+                            }
+                            let closed = |()| "it was closed".to_owned();
+                            break TunnelEnd::Lost(failed.map_or_else(|e| e.to_string(), closed));
+                        }
+                        _ = beat.tick() => ours.ping(),
+                        accepted = accept(&listener) => match accepted {
+                            Ok(socket) => ours.clone().begin(socket, &mut tasks).await,
+                            // No descriptor is left for it: whoever dials tries again.
+                            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                        },
+                        Some(number) = arrived.recv() => {
+                            tasks.spawn(ours.clone().come_out(number, address));
+                        }
+                        Some(_) = tasks.join_next() => {}
+                    }
+                }
+            };
+            ended.send_replace(Some(end));
+            tasks.shutdown().await;
+        });
+        Self { address, carrier, shared, over, running }
+    }
+
+    /// Where to connect to on this machine, at the dialer's end.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the lanes through it are told by.
+    pub fn carrier(&self) -> &Carrier {
+        &self.carrier
+    }
+
+    /// Whether it still carries.
+    pub fn is_open(&self) -> bool {
+        self.over.borrow().is_none()
+    }
+
+    /// Waits until it has ended, and says how.
+    pub async fn closed(&self) -> TunnelEnd {
+        let mut over = self.over.clone();
+        let ended = over.wait_for(Option::is_some).await;
+        let ended = ended.ok().and_then(|end| end.clone());
+        ended.unwrap_or_else(|| TunnelEnd::Lost("it was given up here".to_owned()))
+    }
+
+    /// Tells the other end that the job is over. What it does then is to end.
+    pub async fn bye(&self) {
+        // If the pipe is gone there is nobody to tell.
+        let _ = self.shared.out.send((Head::Bye, Vec::new())).await;
+    }
+}
+
+type Frame = (Head, Vec<u8>);
+
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    connections: Mutex<HashMap<u32, Connection>>,
+    out: mpsc::Sender<Frame>,
+    urgent: mpsc::Sender<Frame>,
+    carrier: Carrier,
+    /// The last ping, until its pong comes.
+    pinged: Mutex<(u32, Option<Instant>)>,
+}
+
+/// What the reader of the pipe knows of a connection.
+#[derive(Debug)]
+struct Connection {
+    /// What has come for it; none is its end. Bounded by the credit that was given.
+    data: mpsc::UnboundedSender<Option<Vec<u8>>>,
+    credited: Arc<Notify>,
+    inbox: Option<mpsc::UnboundedReceiver<Option<Vec<u8>>>>,
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn accept(listener: &Option<TcpListener>) -> io::Result<TcpStream> {
+    match listener {
+        Some(listener) => Ok(listener.accept().await?.0),
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes frames until the pipe fails or nobody has any more.
+async fn write_all(
+    mut pipe: impl AsyncWrite + Unpin,
+    mut waiting: mpsc::Receiver<Frame>,
+    mut answers: mpsc::Receiver<Frame>,
+) -> io::Result<()> {
+    loop {
+        let next = tokio::select! {
+            biased;
+            Some(frame) = answers.recv() => Some(frame),
+            frame = waiting.recv() => frame,
+        };
+        let Some((head, data)) = next else { return pipe.shutdown().await };
+        pipe.write_all(&head.encode()).await?;
+        pipe.write_all(&data).await?;
+        if waiting.is_empty() && answers.is_empty() {
+            pipe.flush().await?;
+        }
+        if head == Head::Bye {
+            return pipe.shutdown().await;
+        }
+    }
+}
+
+/// Reads frames until the pipe ends; connections that are to be made go to `arrivals`.
+async fn read_all(
+    mut pipe: impl AsyncRead + Unpin,
+    shared: Arc<Shared>,
+    arrivals: mpsc::Sender<u32>,
+) -> TunnelEnd {
+    loop {
+        let frame = match timeout(SILENCE, read_frame(&mut pipe)).await {
+            Ok(Ok(frame)) => frame,
+            Ok(Err(ReadError::Violation(Violation(text)))) => return TunnelEnd::Violation(text),
+            Ok(Err(ReadError::Io(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return TunnelEnd::Lost("it was closed".to_owned());
+            }
+            Ok(Err(ReadError::Io(error))) => return TunnelEnd::Lost(error.to_string()),
+            Err(_) => {
+                return TunnelEnd::Lost(format!("nothing came for {} s", SILENCE.as_secs()));
+            }
+        };
+        match shared.take(frame) {
+            Ok(None) => {}
+            Ok(Some(Came::Connection(number))) => {
+                // It is taken at once, or the tunnel is over.
+                if arrivals.send(number).await.is_err() {
+                    return TunnelEnd::Lost("it was given up here".to_owned());
+                }
+            }
+            Ok(Some(Came::Bye)) => return TunnelEnd::Bye,
+            Err(Violation(text)) => return TunnelEnd::Violation(text),
+        }
+    }
+}
+
+enum ReadError {
+    Io(io::Error),
+    Violation(Violation),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+async fn read_frame(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Frame, ReadError> {
+    let mut head = [0; HEAD_BYTES];
+    pipe.read_exact(&mut head).await?;
+    let head = Head::decode(&head).map_err(ReadError::Violation)?;
+    let mut data = Vec::new();
+    if let Head::Data { length, .. } = head {
+        data = vec![0; length];
+        pipe.read_exact(&mut data).await?;
+    }
+    Ok((head, data))
+}
+
+/// What the reader cannot see to itself.
+enum Came {
+    Connection(u32),
+    Bye,
+}
+
+impl Shared {
+    fn take(&self, (head, data): Frame) -> Result<Option<Came>, Violation> {
+        let meaning = lock(&self.table).take(head)?;
+        match (meaning, head) {
+            (Meaning::Opened, Head::Open { connection }) => {
+                self.list(connection);
+                return Ok(Some(Came::Connection(connection)));
+            }
+            (Meaning::NoPlace, Head::Open { connection }) => {
+                self.answer(Head::Reset { connection })?;
+            }
+            (Meaning::Data, Head::Data { connection, .. }) => self.hand(connection, Some(data)),
+            (Meaning::Ended, Head::End { connection }) => self.hand(connection, None),
+            (Meaning::Credited, Head::Credit { connection, .. }) => {
+                if let Some(of) = lock(&self.connections).get(&connection) {
+                    of.credited.notify_one();
+                }
+            }
+            (Meaning::Over, Head::Reset { connection }) => self.forget(connection),
+            (_, Head::Ping { number }) => self.answer(Head::Pong { number })?,
+            (_, Head::Pong { number }) => {
+                let mut pinged = lock(&self.pinged);
+                if pinged.0 == number
+                    && let Some(since) = pinged.1.take()
+                {
+                    self.carrier.note_trip(since.elapsed());
+                }
+            }
+            (_, Head::Bye) => return Ok(Some(Came::Bye)),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn answer(&self, head: Head) -> Result<(), Violation> {
+        let sent = self.urgent.try_send((head, Vec::new()));
+        sent.map_err(|_| Violation("it does not read what it is answered"))
+    }
+
+    fn ping(&self) {
+        let number = {
+            let mut pinged = lock(&self.pinged);
+            *pinged = (pinged.0.wrapping_add(1), Some(Instant::now()));
+            pinged.0
+        };
+        // A pipe that is as full as that will be seen to be dead by its silence.
+        let _ = self.urgent.try_send((Head::Ping { number }, Vec::new()));
+    }
+
+    fn list(&self, number: u32) -> Arc<Notify> {
+        let (data, inbox) = mpsc::unbounded_channel();
+        let credited = Arc::new(Notify::new());
+        let fresh = Connection { data, credited: credited.clone(), inbox: Some(inbox) };
+        lock(&self.connections).insert(number, fresh);
+        credited
+    }
+
+    fn hand(&self, number: u32, data: Option<Vec<u8>>) {
+        if let Some(of) = lock(&self.connections).get(&number) {
+            // A connection that has just ended needs no more.
+            let _ = of.data.send(data);
+        }
+    }
+
+    /// The connection is over: whoever waits for it finds out.
+    fn forget(&self, number: u32) {
+        if let Some(of) = lock(&self.connections).remove(&number) {
+            of.credited.notify_one();
+        }
+    }
+
+    /// A connection that was made to this end's loopback goes into the pipe.
+    async fn begin(self: Arc<Self>, socket: TcpStream, tasks: &mut JoinSet<()>) {
+        let Some(number) = lock(&self.table).open() else { return };
+        self.list(number);
+        tasks.spawn(async move {
+            if self.out.send((Head::Open { connection: number }, Vec::new())).await.is_ok() {
+                self.join(number, socket).await;
+            }
+        });
+    }
+
+    /// A connection comes out of the pipe, to the listener.
+    async fn come_out(self: Arc<Self>, number: u32, listener: SocketAddr) {
+        let connecting = async {
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            // Before the listener can see it.
+            let port = socket.local_addr()?.port();
+            self.carrier.note_port(port, true);
+            io::Result::Ok((socket.connect(listener).await, port))
+        };
+        match connecting.await {
+            Ok((connected, port)) => {
+                match connected {
+                    Ok(socket) => self.join(number, socket).await,
+                    Err(_) => self.reset(number).await,
+                }
+                self.carrier.note_port(port, false);
+            }
+            Err(_) => self.reset(number).await,
+        }
+    }
+
+    async fn reset(&self, number: u32) {
+        self.forget(number);
+        if lock(&self.table).close(number) {
+            let _ = self.out.send((Head::Reset { connection: number }, Vec::new())).await;
+        }
+    }
+
+    /// Passes bytes on both ways until both have ended.
+    async fn join(&self, number: u32, socket: TcpStream) {
+        // What waits is sent together anyway.
+        let _ = socket.set_nodelay(true);
+        let (from, to) = socket.into_split();
+        let (inbox, credited) = match lock(&self.connections).get_mut(&number) {
+            Some(of) => (of.inbox.take(), of.credited.clone()),
+            None => return,
+        };
+        let Some(inbox) = inbox else { return };
+        let inward = self.send_what_comes(number, from, credited);
+        let outward = self.pass_on(number, inbox, to);
+        let ended = tokio::try_join!(inward, outward);
+        match ended {
+            Ok(_) => self.forget(number),
+            Err(_) => self.reset(number).await,
+        }
+    }
+
+    /// From the socket into the pipe.
+    async fn send_what_comes(
+        &self,
+        number: u32,
+        mut from: OwnedReadHalf,
+        credited: Arc<Notify>,
+    ) -> io::Result<()> {
+        let over = || io::Error::from(io::ErrorKind::ConnectionReset);
+        loop {
+            let credit = lock(&self.table).spend(number, MOST_DATA).ok_or_else(over)?;
+            if credit == 0 {
+                credited.notified().await;
+                continue;
+            }
+            let mut data = vec![0; credit];
+            let read = from.read(&mut data).await?;
+            data.truncate(read);
+            if read < credit {
+                lock(&self.table).refund(number, credit - read);
+            }
+            let head = match read {
+                0 => Head::End { connection: number },
+                length => Head::Data { connection: number, length },
+            };
+            if read == 0 && !lock(&self.table).end(number) {
+                return Err(over());
+            }
+            self.out.send((head, data)).await.map_err(|_| over())?;
+            if read == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// From the pipe to the socket.
+    async fn pass_on(
+        &self,
+        number: u32,
+        mut inbox: mpsc::UnboundedReceiver<Option<Vec<u8>>>,
+        mut to: OwnedWriteHalf,
+    ) -> io::Result<()> {
+        let over = || io::Error::from(io::ErrorKind::ConnectionReset);
+        let mut passed = 0;
+        loop {
+            // The sender goes when the other end resets the connection.
+            match inbox.recv().await.ok_or_else(over)? {
+                Some(data) => {
+                    to.write_all(&data).await?;
+                    passed += data.len();
+                }
+                None => return to.shutdown().await,
+            }
+            if passed >= CREDIT_STEP && lock(&self.table).passed_on(number, passed) {
+                let credit = Head::Credit { connection: number, bytes: passed };
+                passed = 0;
+                self.out.send((credit, Vec::new())).await.map_err(|_| over())?;
+            }
+        }
+    }
+}
