@@ -8,10 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use events::Sink;
+use link::pipe::Carrier;
 use link::{
     Denied, Gatekeeper, Identity, Lane, LinkError, ListenOptions, Listener, Permissions, Warning,
     close_code,
 };
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use transfer::host::Host;
 use transfer::serve::Server;
@@ -33,6 +35,8 @@ pub struct DaemonOptions {
     pub host: Arc<dyn Host>,
     /// Told what happens.
     pub sink: Sink,
+    /// The pipe that peers may come through, if there is one.
+    pub carrier: Option<Carrier>,
 }
 
 /// A daemon that listens.
@@ -41,6 +45,7 @@ pub struct Daemon {
     server: Arc<Server>,
     keys: Option<Arc<LiveKeys>>,
     log: Log,
+    guests: watch::Sender<usize>,
 }
 
 impl Daemon {
@@ -68,9 +73,11 @@ impl Daemon {
         keys: Option<Arc<LiveKeys>>,
         log: Log,
     ) -> Result<Self, LinkError> {
-        let DaemonOptions { listen, identity, host, sink } = options;
-        let listener = Listener::bind(listen, &identity, gatekeeper, ListenOptions::default())?;
-        Ok(Self { listener, server: Server::new(host, sink), keys, log })
+        let DaemonOptions { listen, identity, host, sink, carrier } = options;
+        let options = ListenOptions { carrier, ..ListenOptions::default() };
+        let listener = Listener::bind(listen, &identity, gatekeeper, options)?;
+        let (guests, _) = watch::channel(0);
+        Ok(Self { listener, server: Server::new(host, sink), keys, log, guests })
     }
 
     /// Where it listens.
@@ -81,6 +88,11 @@ impl Daemon {
     /// What the operator should know about the socket.
     pub fn warnings(&self) -> &[Warning] {
         self.listener.warnings()
+    }
+
+    /// How many lanes are being served.
+    pub(crate) fn guests(&self) -> watch::Receiver<usize> {
+        self.guests.subscribe()
     }
 
     /// Serves until `stop` is done; then peers are told, and what has arrived is kept.
@@ -100,6 +112,10 @@ impl Daemon {
                 },
                 () = &mut stop => break,
             }
+            self.guests.send_if_modified(|count| {
+                let now = guests.lanes.len();
+                std::mem::replace(count, now) != now
+            });
         }
         self.listener.close("the daemon is being stopped", FAREWELL).await;
         // Whoever is still at the disk may finish what it holds; the link is gone for all of them.

@@ -10,15 +10,13 @@ use link::{Identity, Lane, Permissions};
 use transfer::host::{Admission, AdmitAll, Host, Landing, Refusal, SourceRoot};
 use transfer::message::{Deletion, Entry, Listed, Order, RefuseCode};
 
+use crate::listing;
 use crate::landing::{self, Wish, from_disk, invalid, refusal};
 use crate::trust::Log;
 
 mod spec;
 
 pub use spec::ExportSpec;
-
-/// The most entries that one listing shows; what lies beyond is counted as too much to list.
-const MAX_LISTED: usize = 1_000_000;
 
 /// Paths that one line of the log names.
 const MOST_LOGGED: usize = 4;
@@ -328,7 +326,10 @@ impl Host for Exports {
         if !leads_to(allowed, &found.full()) {
             check_covered(allowed, &found.full(), &shown)?;
         }
-        list_at(&found, allowed).map_err(|error| from_disk(&error, &shown))
+        let (export, path) = (found.export, &found.path);
+        let own = path.file_name().unwrap_or_else(|| export.name.clone());
+        let is_visible = |path: &RelPath| leads_to(allowed, &full_path(export, path));
+        listing::list(&export.dir, path, own, is_visible).map_err(|error| from_disk(&error, &shown))
     }
 
     fn identity(&self) -> Arc<Identity> {
@@ -395,48 +396,6 @@ fn listed_export(export: &Export) -> Listed {
     let mode = if export.mode == Mode::Ro { mode & !0o222 } else { mode };
     let mtime = attributes.map_or(Timestamp::default(), |found| found.mtime);
     Listed { kind: b'e', name: export.name.clone(), size: 0, mode, mtime }
-}
-
-/// What is in a folder, or the one line of what is none.
-fn list_at(found: &Found<'_>, allowed: &Permissions) -> Result<Vec<Listed>, files::FilesError> {
-    let dir = &found.export.dir;
-    let attributes = dir.attributes_of(&found.path)?;
-    if attributes.kind != Kind::Directory {
-        let name = found.path.file_name().unwrap_or_else(|| found.export.name.clone());
-        return Ok(vec![listed(name, &attributes)]);
-    }
-    let folder = dir.open_dir(&found.path, Follow::Never)?;
-    let mut lines = Vec::new();
-    for entry in folder.entries()? {
-        // A name that is none cannot be asked for either.
-        let Ok(name) = entry?.name() else { continue };
-        let Ok(path) = found.path.join(&name) else { continue };
-        if is_reserved(&name) || !leads_to(allowed, &full_path(found.export, &path)) {
-            continue;
-        }
-        match folder.attributes_of(&RelPath::from(&name)) {
-            Ok(attributes) => lines.push(listed(name, &attributes)),
-            // It went away while the folder was read.
-            Err(error) if error.is_not_found() => {}
-            Err(error) => return Err(error),
-        }
-        if lines.len() >= MAX_LISTED {
-            break;
-        }
-    }
-    lines.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(lines)
-}
-
-fn listed(name: Name, attributes: &files::Attributes) -> Listed {
-    let kind = match attributes.kind {
-        Kind::Directory => b'd',
-        Kind::File => b'f',
-        Kind::Symlink => b'l',
-        Kind::Other => b'o',
-    };
-    let files::Attributes { size, mode, mtime, .. } = *attributes;
-    Listed { kind, name, size, mode: mode & 0o7777, mtime }
 }
 
 /// The last name of a path as typed; none where it ends in nothing, `.` or `/.`.

@@ -141,6 +141,7 @@ impl Copy {
             identity: self.identity.clone(),
             host,
             sink: events::Sink::default(),
+            carrier: None,
         };
         let ours = self.identity.public_key();
         let daemon = Daemon::bind(options, Arc::new(OneKey(ours)))?;

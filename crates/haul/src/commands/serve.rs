@@ -39,6 +39,7 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
             identity: identity.clone(),
             host: host.clone(),
             sink: sink(log.clone()),
+            carrier: None,
         };
         let daemon = Daemon::bind_live(options, keys.clone(), log.clone())?;
         log(&format!("listening on {}", daemon.local_addr()));

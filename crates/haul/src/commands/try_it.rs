@@ -142,6 +142,7 @@ impl Trial<'_> {
             identity: host.clone(),
             host: Arc::new(Exports::new(vec![export], host.clone())),
             sink: events::Sink::default(),
+            carrier: None,
         };
         let daemon = Daemon::bind(options, Arc::new(OneKey(guest.public_key())))?;
         let hushed = daemon.warnings().iter().map(|warning| warning.text.clone()).collect();
