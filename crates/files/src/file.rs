@@ -244,7 +244,8 @@ impl File {
         self.file.write_all_at(data, offset).map_err(|error| self.error(Action::Write, error))
     }
 
-    pub(crate) fn set_len(&self, len: u64) -> Result<()> {
+    /// Makes it this long.
+    pub fn set_len(&self, len: u64) -> Result<()> {
         self.file.set_len(len).map_err(|error| self.error(Action::Write, error))
     }
 
@@ -272,7 +273,7 @@ impl File {
 
     /// Takes the file's lock without waiting; `false` if somebody else, also in this process, holds it.
     /// The lock goes when the last copy of the descriptor is closed.
-    pub(crate) fn try_lock(&self) -> Result<bool> {
+    pub fn try_lock(&self) -> Result<bool> {
         match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(Errno::WOULDBLOCK) => Ok(false),

@@ -61,6 +61,9 @@ pub enum Command {
     Receipt(ReceiptCommand),
     Diode(DiodeArguments),
     Try(TryArguments),
+    /// What ssh starts at the other end of a copy to or from a login. It talks to haul, not to people.
+    #[command(hide = true)]
+    OverSsh,
 }
 
 impl Arguments {
@@ -131,9 +134,21 @@ pub struct CopyArguments {
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
     pub limit: Option<u64>,
     /// Which kind of link: auto tries both, takes TCP where the host is near and QUIC where it is far,
-    /// and changes while the copy runs if the other gets through or does better.
-    #[arg(long, value_name = "auto|quic|tcp", default_value = "auto", value_parser = parse_link)]
+    /// and changes while the copy runs if the other gets through or does better. To a login, what does
+    /// not get through goes through ssh itself, and with ssh all of it does.
+    #[arg(long, value_name = "auto|quic|tcp|ssh", default_value = "auto",
+          value_parser = parse_link_or_ssh)]
     pub link: LinkChoice,
+    /// The ssh that leads to a login, with options if need be, such as 'ssh -J gate'. [default: HAUL_SSH
+    /// in the environment, or ssh]
+    #[arg(short = 'e', long, value_name = "COMMAND")]
+    pub ssh: Option<String>,
+    /// Where haul is at a login, if its shell does not find it.
+    #[arg(long, value_name = "PATH")]
+    pub far_haul: Option<String>,
+    /// Listen at a login on one of these UDP and TCP ports, which a firewall lets through.
+    #[arg(long, value_name = "FIRST-LAST", value_parser = parse_ports)]
+    pub far_ports: Option<(u16, u16)>,
     /// Whether what is sent is compressed: auto does it while the link is slower than the processor, and
     /// leaves alone what does not get smaller; -z alone means always.
     #[arg(short = 'z', visible_short_alias = 'C', long, value_name = "auto|never|always", num_args = 0..=1,
@@ -191,7 +206,8 @@ Copy files and folders, to another machine or from it.
 
 SOURCE and TARGET are paths of this machine, or
 
-  HOST:PATH                 a path on another machine
+  HOST:PATH                 a path on another machine, where haul serve runs or ssh leads
+  USER@HOST:PATH            the same over ssh; haul need only be installed there
   HOST:PORT:PATH            the same, at another port than 4285
   [ADDRESS]:PATH            an IPv6 address stands in brackets
   haul://HOST[:PORT]/PATH
@@ -292,6 +308,12 @@ pub struct ListArguments {
     /// One JSON object per line.
     #[arg(long)]
     pub json: bool,
+    /// The ssh that leads to a login. [default: HAUL_SSH in the environment, or ssh]
+    #[arg(short = 'e', long, value_name = "COMMAND")]
+    pub ssh: Option<String>,
+    /// Where haul is at a login, if its shell does not find it.
+    #[arg(long, value_name = "PATH")]
+    pub far_haul: Option<String>,
     /// Trust a host that is not known yet without asking.
     #[arg(long)]
     pub accept_new: bool,
@@ -443,6 +465,22 @@ fn parse_link(text: &str) -> Result<LinkChoice, String> {
         "quic" => Ok(LinkChoice::Only(LaneKind::Quic)),
         "tcp" => Ok(LinkChoice::Only(LaneKind::Tcp)),
         _ => Err("say auto, quic or tcp".to_owned()),
+    }
+}
+
+/// Through ssh alone there is nothing but logins to be reached.
+fn parse_link_or_ssh(text: &str) -> Result<LinkChoice, String> {
+    match text {
+        "ssh" => Ok(LinkChoice::Only(LaneKind::Pipe)),
+        _ => parse_link(text).map_err(|_| "say auto, quic, tcp or ssh".to_owned()),
+    }
+}
+
+fn parse_ports(text: &str) -> Result<(u16, u16), String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    match (first.parse(), last.parse()) {
+        (Ok(first), Ok(last)) if 0 < first && first <= last => Ok((first, last)),
+        _ => Err("say two ports such as 60000-60010, or one".to_owned()),
     }
 }
 

@@ -25,6 +25,7 @@ pub fn run(arguments: Arguments) -> Result<Code> {
         Command::Receipt(receipt) => receipt::run(receipt),
         Command::Diode(arguments) => diode::run(arguments),
         Command::Try(trial) => try_it::run(&trial),
+        Command::OverSsh => crate::over_ssh::far::run(),
     }
 }
 
@@ -44,7 +45,7 @@ fn raise_file_limit() {
 
 /// Runs a future on one thread, where QUIC is fastest; the disk has threads of its own. What those are
 /// still at when the future is done is not waited for long.
-fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T>>) -> Result<T> {
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

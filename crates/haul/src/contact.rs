@@ -33,6 +33,8 @@ pub struct ContactOptions {
     pub accept_new: bool,
     /// How long a host that does not answer is tried.
     pub patience: Duration,
+    /// How long one try may take, where that is less than usual.
+    pub deadline: Option<Duration>,
     /// How the links are made.
     pub links: Links,
 }
@@ -47,12 +49,13 @@ pub struct Links {
 }
 
 impl Links {
-    fn dial_options(&self) -> DialOptions {
+    /// How lanes are dialed.
+    pub fn dial_options(&self) -> DialOptions {
         DialOptions { transport: self.transport.clone(), ..DialOptions::default() }
     }
 
     /// The kinds of lane that may be used when this one is asked for.
-    fn choice_for(&self, way: Way) -> LinkChoice {
+    pub fn choice_for(&self, way: Way) -> LinkChoice {
         match (self.choice, way) {
             (LinkChoice::Auto, Way::Only(kind)) => LinkChoice::Only(kind),
             (choice, _) => choice,
@@ -80,17 +83,17 @@ impl Contact {
         self.lane.warnings().iter().map(|warning| warning.text.clone()).collect()
     }
 
-    /// Takes leave, so that the host need not wait to find out.
-    pub async fn part(self) {
-        self.lane.close(link::close_code::DONE, "done");
-        self.lane.drained(FAREWELL).await;
-    }
-
     /// What a job connects by: first the lane that is there already, then new ones.
     pub fn into_connect(self) -> Connect {
         let Self { target, identity, check, links, lane } = self;
         connect_by(target, identity, check, links, Some(lane))
     }
+}
+
+/// Takes leave on a lane that is needed no more, so that the host need not wait to find out.
+pub async fn part(lane: &Lane) {
+    lane.close(link::close_code::DONE, "done");
+    lane.drained(FAREWELL).await;
 }
 
 /// Dials this target each time it is asked, but gives `first` away before.
@@ -129,7 +132,8 @@ pub async fn reach(
     loop {
         let known = KnownHosts::parse(&places.read_list(KNOWN_HOSTS)?);
         let check = Arc::new(KnownHostCheck(known));
-        let dial_options = options.links.dial_options();
+        let mut dial_options = options.links.dial_options();
+        dial_options.deadline = options.deadline.unwrap_or(dial_options.deadline);
         let choice = options.links.choice;
         let dialling = link::reach(target, &identity, &*check, &dial_options, choice);
         let dialled = tokio::select! {

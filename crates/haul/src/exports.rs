@@ -5,13 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use files::{Dir, Follow, Kind, Name, RelPath, Timestamp, is_reserved};
+use files::{Dir, Kind, Name, RelPath, Timestamp, is_reserved};
 use link::{Identity, Lane, Permissions};
 use transfer::host::{Admission, AdmitAll, Host, Landing, Refusal, SourceRoot};
 use transfer::message::{Deletion, Entry, Listed, Order, RefuseCode};
 
-use crate::listing;
 use crate::landing::{self, Wish, from_disk, invalid, refusal};
+use crate::listing;
 use crate::trust::Log;
 
 mod spec;
@@ -326,10 +326,7 @@ impl Host for Exports {
         if !leads_to(allowed, &found.full()) {
             check_covered(allowed, &found.full(), &shown)?;
         }
-        let (export, path) = (found.export, &found.path);
-        let own = path.file_name().unwrap_or_else(|| export.name.clone());
-        let is_visible = |path: &RelPath| leads_to(allowed, &full_path(export, path));
-        listing::list(&export.dir, path, own, is_visible).map_err(|error| from_disk(&error, &shown))
+        list_at(&found, allowed).map_err(|error| from_disk(&error, &shown))
     }
 
     fn identity(&self) -> Arc<Identity> {
@@ -396,6 +393,13 @@ fn listed_export(export: &Export) -> Listed {
     let mode = if export.mode == Mode::Ro { mode & !0o222 } else { mode };
     let mtime = attributes.map_or(Timestamp::default(), |found| found.mtime);
     Listed { kind: b'e', name: export.name.clone(), size: 0, mode, mtime }
+}
+
+/// What a peer may see of a folder, or the one line of what is none.
+fn list_at(found: &Found<'_>, allowed: &Permissions) -> Result<Vec<Listed>, files::FilesError> {
+    let (export, path) = (found.export, &found.path);
+    let own = path.file_name().unwrap_or_else(|| export.name.clone());
+    listing::list(&export.dir, path, own, |path| leads_to(allowed, &full_path(export, path)))
 }
 
 /// The last name of a path as typed; none where it ends in nothing, `.` or `/.`.

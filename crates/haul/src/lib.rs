@@ -34,6 +34,7 @@ mod listing;
 mod local;
 mod over_ssh;
 mod paths;
+mod reach;
 mod render;
 mod report;
 mod spool;

@@ -5,7 +5,7 @@
 pub mod far;
 mod login;
 pub mod near;
-mod ssh;
+pub mod ssh;
 mod turn;
 
 /// The command that ssh starts at the other end.

@@ -57,6 +57,11 @@ impl KnownHosts {
         self.lines.iter().filter_map(matching).collect()
     }
 
+    /// Whether there is a key of this host.
+    pub fn knows(&self, target: &Target) -> bool {
+        !self.keys(target).is_empty()
+    }
+
     /// Adds a line; keys that the host has already stay. Gives false if the line was there.
     pub fn add(&mut self, target: &Target, key: &PublicKey, comment: &str) -> bool {
         if self.keys(target).contains(key) {

@@ -14,6 +14,7 @@ use transfer::client;
 use transfer::host::SourceRoot;
 use transfer::message::{Deletion, Existing, Order};
 
+use crate::address::Host;
 use crate::args::{CopyArguments, DeletionChoice, ExistingChoice};
 use crate::bounds::Here;
 use crate::contact::{self, Links};
@@ -21,6 +22,7 @@ use crate::daemon::{Daemon, DaemonOptions};
 use crate::interrupt::Interrupt;
 use crate::landing::Wish;
 use crate::local::{self, OneLanding};
+use crate::reach::{Around, Reached, Reacher, Wishes};
 use crate::render;
 use crate::report::{Code, Failure};
 use crate::spool::{self, Scratch};
@@ -29,11 +31,9 @@ use crate::trust::{OneKey, Pinned};
 
 mod job;
 mod plan;
-mod reach;
 mod words;
 
 use plan::{Given, Plan, Taken};
-use reach::Reached;
 
 /// Where pipes are spooled.
 const SPOOL: &str = "spool";
@@ -72,19 +72,19 @@ impl Copy {
             Plan::Push { given: Given::Paths(paths), host, path, wish } => {
                 let sources = sources(&paths)?;
                 let order = self.order(path, wish);
-                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
-                self.run_job(Here::Source, hushed, lane_ended, |options| {
+                let Reached { connect, around } = self.reach(&host).await?;
+                self.run_job(Here::Source, around, |options| {
                     client::put(connect, sources, order, options)
                 })
                 .await
             }
             Plan::Push { given: Given::Pipe(name), host, path, wish } => {
-                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
+                let Reached { connect, around } = self.reach(&host).await?;
                 let scratch = self.scratch()?;
                 self.spool(&scratch).await?;
                 let source = piped(&scratch, name);
                 let order = self.order(path, wish);
-                self.run_job(Here::Source, hushed, lane_ended, |options| {
+                self.run_job(Here::Source, around, |options| {
                     client::put(connect, vec![source], order, options)
                 })
                 .await
@@ -92,21 +92,21 @@ impl Copy {
             Plan::Pull { host, paths, taken: Taken::Path(target), wish } => {
                 let landing = local::landing(&target, wish)?;
                 let order = self.order(Vec::new(), wish);
-                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
+                let Reached { connect, around } = self.reach(&host).await?;
                 let identity = self.identity.clone();
-                self.run_job(Here::Target, hushed, lane_ended, |options| {
+                self.run_job(Here::Target, around, |options| {
                     client::get(connect, paths, landing, order, identity, options)
                 })
                 .await
             }
             Plan::Pull { host, paths, taken: Taken::Pipe, wish } => {
-                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
+                let Reached { connect, around } = self.reach(&host).await?;
                 let scratch = self.scratch()?;
                 let landing = local::landing_in(scratch.dir(), own_name(PIPED), "standard output");
                 let order = self.order(Vec::new(), wish);
                 let identity = self.identity.clone();
                 let code = self
-                    .run_job(Here::Target, hushed, lane_ended, |options| {
+                    .run_job(Here::Target, around, |options| {
                         client::get(connect, paths, landing, order, identity, options)
                     })
                     .await?;
@@ -146,6 +146,7 @@ impl Copy {
         let ours = self.identity.public_key();
         let daemon = Daemon::bind(options, Arc::new(OneKey(ours)))?;
         let hushed = daemon.warnings().iter().map(|warning| warning.text.clone()).collect();
+        let around = Around { hushed, ..Around::default() };
         let address = daemon.local_addr();
         let host = Target::new(&address.ip().to_string(), address.port())?;
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -158,13 +159,29 @@ impl Copy {
             contact::connect_by(host, self.identity.clone(), check, Links::default(), None);
         let order = self.order(Vec::new(), wish);
         let result = self
-            .run_job(Here::Both, hushed, None, |options| {
-                client::put(connect, sources, order, options)
-            })
+            .run_job(Here::Both, around, |options| client::put(connect, sources, order, options))
             .await;
         drop(stop);
         let _ = serving.await;
         result
+    }
+
+    /// The first contact, before anything is read from the disk.
+    async fn reach(&self, host: &Host) -> Result<Reached> {
+        let a = &self.arguments;
+        let wishes = Wishes {
+            link: a.link,
+            pace: a.pace,
+            accept_new: a.accept_new,
+            patience: a.give_up_after,
+            ssh: a.ssh.clone(),
+            far_haul: a.far_haul.clone(),
+            far_ports: a.far_ports,
+            words: a.words.clone(),
+            quiet: a.quiet,
+        };
+        let (identity, places, interrupt) = (self.identity.clone(), &self.places, &self.interrupt);
+        Reacher { identity, places, interrupt, wishes }.reach(host).await
     }
 
     fn order(&self, target: Vec<u8>, wish: Wish) -> Order {

@@ -32,6 +32,13 @@ const KINDS: [LaneKind; 2] = [LaneKind::Quic, LaneKind::Tcp];
 /// Carries the command out.
 pub fn run(arguments: DoctorArguments) -> Result<Code> {
     let (host, path) = super::ls::place(&arguments.place)?;
+    let host = host.daemon.ok_or_else(|| {
+        report::Failure::new(
+            Code::Usage,
+            "only the way to a daemon is measured, not that to a login",
+        )
+        .hint("name the HOST of a `haul serve`")
+    })?;
     let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
     let interrupt = Interrupt::listen()?;
@@ -43,8 +50,12 @@ pub fn run(arguments: DoctorArguments) -> Result<Code> {
         told.tell(&facts);
         let choice = arguments.link;
         let links = Links { choice, ..Links::default() };
-        let options =
-            ContactOptions { accept_new: arguments.accept_new, patience: PATIENCE, links };
+        let options = ContactOptions {
+            accept_new: arguments.accept_new,
+            patience: PATIENCE,
+            deadline: None,
+            links,
+        };
         let reaching =
             contact::reach(&host, identity, &places, &options, &interrupt, &render::tell);
         let contact = reaching.await?;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use link::Target;
-use transfer::client;
+use transfer::client::{self, Way};
 
-use crate::address::Address;
+use crate::address::{Address, Host};
 use crate::args::ListArguments;
-use crate::contact::{self, ContactOptions, FIRST_CONTACT, Links};
+use crate::contact;
 use crate::interrupt::Interrupt;
+use crate::reach::{Reached, Reacher, Wishes};
 use crate::render::{self, json, table};
 use crate::report::{Code, Failure};
 use crate::state::Places;
@@ -22,21 +23,27 @@ pub fn run(arguments: &ListArguments) -> Result<Code> {
     let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
     let interrupt = Interrupt::listen()?;
-    let options = ContactOptions {
+    let (word, ours) = (arguments.place.clone(), identity.clone());
+    let wishes = Wishes {
         accept_new: arguments.accept_new,
-        patience: FIRST_CONTACT,
-        links: Links::default(),
+        ssh: arguments.ssh.clone(),
+        far_haul: arguments.far_haul.clone(),
+        words: vec![word],
+        ..Wishes::default()
     };
-    let ours = identity.clone();
+    let (places, interrupt) = (&places, &interrupt);
     let entries = super::block_on(async {
-        let reaching =
-            contact::reach(&host, identity, &places, &options, &interrupt, &render::tell);
-        let contact = reaching.await?;
+        let Reached { connect, around } =
+            Reacher { identity, places, interrupt, wishes }.reach(&host).await?;
+        let lane = connect(Way::Any).await?;
         let listed = tokio::select! {
-            listed = client::list(contact.lane(), &path) => listed,
+            listed = client::list(&lane, &path) => listed,
             () = interrupt.wait() => Err(transfer::TransferError::Cancelled),
         };
-        contact.part().await;
+        contact::part(&lane).await;
+        if let Some(login) = around.login {
+            login.part().await;
+        }
         listed.map_err(|error| contact::with_our_line(error.into(), &ours))
     })?;
     let text = if arguments.json {
@@ -52,30 +59,28 @@ pub fn run(arguments: &ListArguments) -> Result<Code> {
     Ok(Code::Done)
 }
 
-/// `HOST` alone asks for the exports, and so does `HOST:`; a folder is asked for by its path. Without a
-/// path behind it a number is a port, because a host may stand alone here.
-pub(super) fn place(word: &OsStr) -> Result<(Target, Vec<u8>), Failure> {
+/// `HOST` alone asks for the exports, or for the login folder, and so does `HOST:`; a folder is asked for by
+/// its path. Without a path behind it a number is a port, because a host may stand alone here.
+pub(super) fn place(word: &OsStr) -> Result<(Host, Vec<u8>), Failure> {
     let wrong = |why: String| {
         let shown = files::escape(word.as_bytes());
         Failure::new(Code::Usage, format!("'{shown}' is no HOST or HOST:PATH: {why}"))
     };
+    // A bare host, or a bare address in brackets, has no colon behind it.
+    let alone = || {
+        let with_colon = [word.as_bytes(), b":"].concat();
+        match Address::parse(OsStr::from_bytes(&with_colon)) {
+            Ok(Address::Far { host, path }) if path.is_empty() => Some((host, path)),
+            _ => Target::parse(&word.to_string_lossy())
+                .ok()
+                .map(|target| (Host { daemon: Some(target), login: None }, Vec::new())),
+        }
+    };
     match Address::parse(word) {
-        Ok(Address::Far { host, path }) => {
-            match (Target::parse(&word.to_string_lossy()), host.daemon) {
-                (Ok(with_port), _) if !path.is_empty() => Ok((with_port, Vec::new())),
-                (_, Some(daemon)) => Ok((daemon, path)),
-                (_, None) => Err(wrong("only a copy goes over ssh".to_owned())),
-            }
-        }
+        Ok(Address::Far { host, path }) if path.is_empty() => Ok((host, path)),
+        Ok(Address::Far { host, path }) => Ok(alone().unwrap_or((host, path))),
         Ok(Address::Pipe) => Err(wrong("it is standard input".to_owned())),
-        Ok(Address::Local(path)) => {
-            let text = path.to_string_lossy().into_owned();
-            Ok((Target::parse(&text).map_err(|error| wrong(error.to_string()))?, Vec::new()))
-        }
-        // A bare address in brackets has no colon behind it.
-        Err(error) => {
-            let text = word.to_string_lossy();
-            Ok((Target::parse(&text).map_err(|_| wrong(error.to_string()))?, Vec::new()))
-        }
+        Ok(Address::Local(_)) => alone().ok_or_else(|| wrong("no host is called so".to_owned())),
+        Err(error) => alone().ok_or_else(|| wrong(error.to_string())),
     }
 }

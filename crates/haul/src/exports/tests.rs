@@ -1,5 +1,7 @@
 use link::Permissions;
 
+use files::Follow;
+
 use super::*;
 use crate::spool::Scratch;
 use crate::state::own_name;

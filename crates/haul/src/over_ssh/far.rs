@@ -61,13 +61,14 @@ async fn serve(interrupt: Interrupt) -> Result<()> {
     guest.serve(&mut write, port, reached_at()).await.context("cannot answer")?;
     let tunnel = Tunnel::leave(read, write, (Ipv4Addr::LOCALHOST, port).into(), carrier);
     let guests = daemon.guests();
-    daemon.run(async {
-        tokio::select! {
-            () = over(&tunnel, guests) => {}
-            () = interrupt.wait() => {}
-        }
-    })
-    .await;
+    daemon
+        .run(async {
+            tokio::select! {
+                () = over(&tunnel, guests) => {}
+                () = interrupt.wait() => {}
+            }
+        })
+        .await;
     Ok(())
 }
 
@@ -93,10 +94,8 @@ async fn over(tunnel: &Tunnel, mut guests: watch::Receiver<usize>) {
 fn bind(guest: &Guest, identity: &Arc<Identity>, carrier: &Carrier) -> Result<Daemon> {
     let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/"), PathBuf::from);
     let login = Arc::new(Login { home, identity: identity.clone() });
-    let gatekeeper = Arc::new(OneGuest {
-        one_time: guest.keys.peer_one_time,
-        identity: guest.keys.peer,
-    });
+    let gatekeeper =
+        Arc::new(OneGuest { one_time: guest.keys.peer_one_time, identity: guest.keys.peer });
     let bind = |address: IpAddr, port| {
         let options = DaemonOptions {
             listen: SocketAddr::new(address, port),
@@ -141,7 +140,9 @@ impl Gatekeeper for OneGuest {
     fn admit(&self, peer: &PublicKey, _remote: SocketAddr) -> Result<Permissions, Denied> {
         match *peer == self.one_time {
             true => Ok(Permissions::unrestricted()),
-            false => Err(Denied::new("this process serves the one who has started it, and only that one")),
+            false => Err(Denied::new(
+                "this process serves the one who has started it, and only that one",
+            )),
         }
     }
 

@@ -102,17 +102,17 @@ mod tests {
     #[test]
     fn paths_begin_at_the_login_folder() {
         let identity = Arc::new(Identity::generate().unwrap());
-        let login = Login { home: "/home/me".into(), identity };
+        let login = Login { home: "/there/me".into(), identity };
         let check = |typed: &str, expected: &str| {
             assert_eq!(login.path(typed.as_bytes()).unwrap(), Path::new(expected), "{typed}");
         };
-        check("", "/home/me");
-        check("~", "/home/me");
-        check("~/a", "/home/me/a");
-        check("a/b", "/home/me/a/b");
-        check("./~x", "/home/me/./~x");
+        check("", "/there/me");
+        check("~", "/there/me");
+        check("~/a", "/there/me/a");
+        check("a/b", "/there/me/a/b");
+        check("./~x", "/there/me/./~x");
         check("/srv/a", "/srv/a");
-        check("a/.", "/home/me/a/.");
+        check("a/.", "/there/me/a/.");
         assert!(login.path(b"~root/a").unwrap_err().text.contains("./~root/a"));
         assert!(login.path(b"a\0b").is_err());
     }

@@ -2,7 +2,7 @@
 //! replaced when it is needed; a job whose lanes go by another way does not need it.
 
 use std::process::Stdio;
-use std::sync::{Arc, Mutex as Shelf, PoisonError};
+use std::sync::{self, Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,7 +11,7 @@ use link::{
     DialOptions, HostCheck, HostRefused, Identity, Lane, LaneKind, LinkChoice, LinkError, PeerName,
     PublicKey, Target,
 };
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::Mutex;
 use tokio::task::{JoinHandle, JoinSet};
@@ -128,13 +128,11 @@ impl SshContact {
         })
     }
 
-    /// The lane of the first contact, for a request that needs no other.
-    pub async fn first_lane(&self) -> Result<Lane> {
-        let first = self.state.lock().await.first.take();
-        match first {
-            Some(lane) => Ok(lane),
-            None => Ok(self.connect_by(Way::Any).await?),
-        }
+    /// What the socket of its first lane lacks; every further one will lack the same.
+    pub async fn warnings(&self) -> Vec<String> {
+        let state = self.state.lock().await;
+        let warnings = state.first.iter().flat_map(|lane| lane.warnings());
+        warnings.map(|warning| warning.text.clone()).collect()
     }
 
     /// Tells the other end that nobody will come back.
@@ -203,7 +201,7 @@ impl SshContact {
         let (mut write, read) =
             (child.stdin.take().ok_or_else(missing)?, child.stdout.take().ok_or_else(missing)?);
         let mut read = BufReader::with_capacity(256 * 1024, read);
-        let said: Arc<Shelf<Vec<String>>> = Arc::default();
+        let said: Arc<sync::Mutex<Vec<String>>> = Arc::default();
         let errors = child.stderr.take().ok_or_else(missing)?;
         let errors = tokio::spawn(overhear(errors, said.clone(), self.say.clone()));
         let asking = self.configured_host();
@@ -224,7 +222,7 @@ impl SshContact {
         error: PipeError,
         mut child: Child,
         errors: JoinHandle<()>,
-        said: &Shelf<Vec<String>>,
+        said: &sync::Mutex<Vec<String>>,
     ) -> anyhow::Error {
         let name = self.login.destination();
         match &error {
@@ -310,11 +308,15 @@ impl SshContact {
             if state.direct.replace(false) != Some(false) {
                 (self.say)(&format!(
                     "neither UDP nor TCP port {} of {} can be reached: the copy goes through ssh",
-                    pipe.served.port, self.login.destination()
+                    pipe.served.port,
+                    self.login.destination()
                 ));
             }
         }
-        let target = Target { host: pipe.tunnel.address().ip().to_string(), port: pipe.tunnel.address().port() };
+        let target = Target {
+            host: pipe.tunnel.address().ip().to_string(),
+            port: pipe.tunnel.address().port(),
+        };
         let options = DialOptions {
             kind: LaneKind::Tcp,
             carrier: Some(pipe.tunnel.carrier().clone()),
@@ -358,21 +360,23 @@ impl SshContact {
 }
 
 /// Passes on what ssh says, and keeps the last of it.
-async fn overhear(errors: ChildStderr, said: Arc<Shelf<Vec<String>>>, say: Say) {
-    /// A line that does not end is cut.
-    const MOST: usize = 1000;
+async fn overhear(errors: ChildStderr, said: Arc<sync::Mutex<Vec<String>>>, say: Say) {
+    /// A longer line is cut.
+    const MOST: u64 = 1000;
     let mut lines = BufReader::new(errors);
     let mut line = Vec::new();
     loop {
         line.clear();
-        match lines.read_until(b'\n', &mut line).await {
+        match (&mut lines).take(MOST).read_until(b'\n', &mut line).await {
             Ok(1..) => {}
             _ => return,
         }
-        line.truncate(MOST);
         let text = files::escape(line.trim_ascii()).to_string();
         if text.is_empty() {
             continue;
+        }
+        if !ssh::is_for_us(&text) {
+            say(&format!("ssh: {text}"));
         }
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.len() == KEPT_LINES {

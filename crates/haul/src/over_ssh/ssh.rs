@@ -91,16 +91,24 @@ impl Ssh {
                 Failure::new(Code::Usage, format!("there is no {path} at {name}{last}"))
                     .hint("check --far-haul")
             }
-            Some(USAGE) => {
-                Failure::new(Code::Usage, format!("haul at {name} is too old to be reached over ssh{last}"))
-                    .hint(format!("install this version there:\n  {}", self.install_command(login, own)))
-            }
+            Some(USAGE) => Failure::new(
+                Code::Usage,
+                format!("haul at {name} is too old to be reached over ssh{last}"),
+            )
+            .hint(format!("install this version there:\n  {}", self.install_command(login, own))),
             Some(SSH_FAILED) => {
-                let denied = ["Permission denied", "Host key verification failed", "Too many authentication"];
+                let denied = [
+                    "Permission denied",
+                    "Host key verification failed",
+                    "Too many authentication",
+                ];
                 let is_denied = denied.iter().any(|words| last.contains(words));
                 let code = if is_denied { Code::Refused } else { Code::Link };
-                Failure::new(code, format!("ssh does not reach {name}{last}"))
-                    .hint(format!("see whether `{} {}` works", self.words.join(" "), shown(login)))
+                Failure::new(code, format!("ssh does not reach {name}{last}")).hint(format!(
+                    "see whether `{} {}` works",
+                    self.words.join(" "),
+                    shown(login)
+                ))
             }
             Some(code) => {
                 Failure::new(Code::Link, format!("haul at {name} ended with code {code}{last}"))
@@ -127,13 +135,18 @@ impl Ssh {
     /// One command that puts this very program where the far shell finds it.
     fn install_command(&self, login: &Login, own: &str) -> String {
         format!(
-            "{} {} 'mkdir -p .local/bin && cat > .local/bin/haul.new && chmod 755 .local/bin/haul.new && \
-             mv .local/bin/haul.new .local/bin/haul' < {}",
+            "{} {} 'mkdir -p ~/.local/bin && cd ~/.local/bin && cat > haul.new && chmod 755 haul.new && \
+             mv haul.new haul' < {}",
             self.words.join(" "),
             shown(login),
             quoted(own)
         )
     }
+}
+
+/// Whether a line of ssh's standard error is our own script's, which the user need not see.
+pub fn is_for_us(line: &str) -> bool {
+    line.starts_with(MISSING)
 }
 
 /// A login as ssh's arguments name it. A host never begins with `-`, and neither does a user.
@@ -208,10 +221,26 @@ mod tests {
             }
         };
         let same = format!("haul is missing: Linux {}", std::env::consts::ARCH);
-        check(Some(127), &["motd", &same], &["not installed at me@there", "ssh me@there 'mkdir", "< /opt/haul"]);
-        check(Some(127), &["haul is missing: Linux riscv64"], &["Linux riscv64", "build haul for it"]);
-        check(Some(255), &["Permission denied (publickey)."], &["Refused", "Permission denied", "`ssh me@there`"]);
-        check(Some(255), &["connect to host there port 22: Connection refused", ""], &["Link", "port 22"]);
+        check(
+            Some(127),
+            &["motd", &same],
+            &["not installed at me@there", "ssh me@there 'mkdir", "< /opt/haul"],
+        );
+        check(
+            Some(127),
+            &["haul is missing: Linux riscv64"],
+            &["Linux riscv64", "build haul for it"],
+        );
+        check(
+            Some(255),
+            &["Permission denied (publickey)."],
+            &["Refused", "Permission denied", "`ssh me@there`"],
+        );
+        check(
+            Some(255),
+            &["connect to host there port 22: Connection refused", ""],
+            &["Link", "port 22"],
+        );
         check(Some(2), &["error: unrecognized subcommand"], &["too old"]);
         check(None, &[], &["was killed"]);
         check(Some(1), &["haul: no home"], &["code 1: haul: no home"]);

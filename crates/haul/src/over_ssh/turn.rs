@@ -1,19 +1,16 @@
 //! One process serves a job at a time. When a command is run again while what served its first run still
 //! waits for it to come back, that one is ended, or the two would be in each other's way.
 
-use std::io::{Read, Seek, Write};
-use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
-use files::{Dir, Digest};
+use anyhow::Result;
+use files::{Digest, Dir, File, Name, RelPath};
 use link::pipe::Guest;
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
-use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::report::{Code, Failure};
-use crate::state::Places;
+use crate::state::{Places, own_name};
 
 /// The folder of the locks.
 const FOLDER: &str = "over-ssh";
@@ -27,14 +24,14 @@ const LOOK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Turn {
     dir: Dir,
-    name: String,
-    _lock: std::fs::File,
+    name: Name,
+    _lock: File,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         // Under the lock, so nobody has it in use; a file that stays does no harm.
-        let _ = rustix::fs::unlinkat(&self.dir, &self.name, AtFlags::empty());
+        let _ = self.dir.unlink(&self.name);
     }
 }
 
@@ -43,6 +40,7 @@ pub fn take(places: &Places, guest: &Guest) -> Result<Turn> {
     let dir = places.state(FOLDER)?;
     let whole = [guest.keys.peer.as_bytes().as_slice(), &guest.job].concat();
     let name: String = Digest::of(&whole).to_string().chars().take(32).collect();
+    let name = own_name(&name);
     let began = Instant::now();
     let mut asked = None;
     loop {
@@ -67,33 +65,29 @@ pub fn take(places: &Places, guest: &Guest) -> Result<Turn> {
 }
 
 /// The lock with our number in it; none while another process has it.
-fn try_take(dir: &Dir, name: &str) -> Result<Option<std::fs::File>> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let opened = rustix::fs::openat(dir.as_fd(), name, flags, Mode::RUSR | Mode::WUSR);
-    let mut file = std::fs::File::from(opened.context("cannot make a lock")?);
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => return Ok(None),
-        Err(error) => return Err(error).context("cannot lock"),
-    }
-    // Whoever had it may have removed it between our two steps.
-    if rustix::fs::fstat(&file).context("cannot look at the lock")?.st_nlink == 0 {
+fn try_take(dir: &Dir, name: &Name) -> Result<Option<File>> {
+    let file = dir.open_private(name)?;
+    if !file.try_lock()? {
         return Ok(None);
     }
-    file.set_len(0).and_then(|()| file.rewind()).context("cannot empty the lock")?;
-    write!(file, "{}", std::process::id()).context("cannot write the lock")?;
+    // Whoever had it may have removed it between our two steps.
+    let found = file.attributes()?;
+    match dir.attributes_of(&RelPath::from(name)) {
+        Ok(named) if (named.device, named.inode) == (found.device, found.inode) => {}
+        _ => return Ok(None),
+    }
+    file.set_len(0)?;
+    file.write_all_at(std::process::id().to_string().as_bytes(), 0)?;
     Ok(Some(file))
 }
 
 /// The process that says that it has the lock.
-fn holder(dir: &Dir, name: &str) -> Option<Pid> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let opened = rustix::fs::openat(dir.as_fd(), name, flags, Mode::empty()).ok()?;
-    let mut text = String::new();
-    std::fs::File::from(opened).take(32).read_to_string(&mut text).ok()?;
-    let pid = Pid::from_raw(text.parse().ok()?)?;
+fn holder(dir: &Dir, name: &Name) -> Option<Pid> {
+    let text = dir.read_small(&RelPath::from(name), 32).ok()?;
+    let pid = Pid::from_raw(std::str::from_utf8(&text).ok()?.parse().ok()?)?;
     // A number can be another process's by now.
-    let command = std::fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero())).ok()?;
+    let command = format!("/proc/{}/cmdline", pid.as_raw_nonzero());
+    let command = File::open_ambient(Path::new(&command)).ok()?.read_whole(64 * 1024).ok()?;
     let is_ours = command.split(|byte| *byte == 0).any(|word| word == super::COMMAND.as_bytes());
     is_ours.then_some(pid)
 }

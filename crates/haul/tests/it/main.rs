@@ -19,6 +19,7 @@ mod keys;
 mod links;
 mod names;
 mod options;
+mod over_ssh;
 mod pace;
 mod pair;
 mod paths;

@@ -8,13 +8,14 @@ use anyhow::{Context, Result};
 use events::{BoundKind, Event};
 use link::{LinkChoice, Pace};
 use transfer::TransferError;
-use transfer::client::{JobOptions, JobReport, LaneEnded};
+use transfer::client::{JobOptions, JobReport};
 use transfer::receipt::Receipt;
 
 use super::Copy;
 use super::words::{link_words, summary};
 use crate::bounds::{self, Here};
 use crate::contact;
+use crate::reach::Around;
 use crate::render::{self, Render, RenderOptions, Style, json};
 use crate::report::{self, Code, Failure};
 use crate::state::{self, own_name};
@@ -29,8 +30,7 @@ impl Copy {
     pub(super) async fn run_job<F>(
         &self,
         here: Here,
-        hushed: Vec<String>,
-        lane_ended: Option<LaneEnded>,
+        around: Around,
         start: impl FnOnce(JobOptions) -> F,
     ) -> Result<Code>
     where
@@ -44,6 +44,7 @@ impl Copy {
             let target = sources.pop().unwrap_or_default();
             render::print_line(&json::started(&sources, &target));
         }
+        let Around { lane_ended, hushed, login } = around;
         let began = Instant::now();
         let shown = RenderOptions { style, verbose: a.verbose, dry_run: a.dry_run, here, hushed };
         let render = Render::start(shown, self.counters.clone());
@@ -71,6 +72,9 @@ impl Copy {
         };
         // What was drawn goes before anything else is written.
         drop(render);
+        if let Some(login) = login {
+            login.part().await;
+        }
         let report = match ended {
             Some(Err(TransferError::Cancelled)) | None => return Err(self.interrupted().await),
             Some(Err(error)) => return Err(contact::with_our_line(error.into(), &self.identity)),
