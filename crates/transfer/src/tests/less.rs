@@ -42,6 +42,23 @@ fn what_becomes_smaller_is_sent_smaller_and_the_rest_as_it_is() {
     });
 }
 
+/// A small copy to a far machine is over before anything could be learned of the link.
+#[test]
+fn to_a_far_machine_what_becomes_smaller_is_so_at_once() {
+    let scratch = Scratch::new("far-smaller");
+    std::fs::create_dir_all(scratch.path("near/tree")).unwrap();
+    for number in 0..40 {
+        std::fs::write(scratch.path(&format!("near/tree/{number}")), text(50_000)).unwrap();
+    }
+    runtime().block_on(async {
+        let profile = Profile { delay: 6_000_000, ..Profile::default() };
+        let rig = Rig::new(scratch.dir("far"), profile, 5);
+        let sent = put_again(&rig, &scratch, Order::default()).await;
+        assert!(sent < 1_400_000, "{sent} bytes");
+        rig.close().await;
+    });
+}
+
 #[test]
 fn of_a_file_that_changed_only_what_is_new_is_sent() {
     on_both("changed", async |rig, scratch| {
