@@ -45,6 +45,8 @@ pub enum Step {
     RawParcel(Vec<u8>, Vec<u8>),
     /// Waits until the content of this entry is asked for.
     AwaitNeed(u64),
+    /// Waits until the digest of this entry is asked for.
+    AwaitAsk(u64),
     /// Waits until this entry has an outcome.
     AwaitOutcome(u64),
 }
@@ -80,6 +82,7 @@ pub struct Peer {
     sender: ControlSender,
     receiver: ControlReceiver,
     needs: Vec<Need>,
+    asks: Vec<u64>,
     outcomes: BTreeMap<u64, Outcome>,
 }
 
@@ -101,7 +104,14 @@ impl Peer {
         let lane = dial(&target, identity, &AnyHost, &options).await?;
         lane.welcomed().await?;
         let (sender, receiver) = lane.open_control().await?;
-        Ok(Self { lane, sender, receiver, needs: Vec::new(), outcomes: BTreeMap::new() })
+        Ok(Self {
+            lane,
+            sender,
+            receiver,
+            needs: Vec::new(),
+            asks: Vec::new(),
+            outcomes: BTreeMap::new(),
+        })
     }
 
     /// Sends bytes as one frame.
@@ -172,6 +182,12 @@ impl Peer {
                 }
                 Ok(())
             }
+            Step::AwaitAsk(index) => {
+                while !self.asks.contains(index) {
+                    self.hear(Instant::now() + PATIENCE).await?;
+                }
+                Ok(())
+            }
             Step::AwaitOutcome(index) => {
                 while !self.outcomes.contains_key(index) {
                     self.hear(Instant::now() + PATIENCE).await?;
@@ -197,6 +213,7 @@ impl Peer {
         };
         match TargetMessage::decode(&frame).expect("an honest daemon sends messages") {
             TargetMessage::Need(needs) => self.needs.extend(needs),
+            TargetMessage::Ask(list) => self.asks.extend(list),
             TargetMessage::Outcomes { list, .. } => {
                 for (index, outcome) in list {
                     let before = self.outcomes.insert(index, outcome);

@@ -1,6 +1,10 @@
 //! How hard a source compresses: more while the link is what everything waits for, less as soon as reading and
 //! compressing is. Pure: it is told what the last lap of the loop was spent on.
 
+use std::time::Duration;
+
+use link::NEAR;
+
 use crate::message::Compression;
 
 /// The highest effort.
@@ -8,6 +12,11 @@ pub(crate) const HARDEST: usize = 5;
 
 /// What `--compress=always` begins with, and never goes below.
 const ALWAYS: usize = 2;
+
+/// What a lane to a far peer begins with: such a link nearly always carries less than a processor compresses at this
+/// level of Zstandard (3), and a small copy is over before the effort has risen. Where that is wrong it is 0 after as many
+/// laps.
+const FAR: usize = 2;
 
 /// The link is what is waited for from this share of a lap on, and reading from this one.
 const LINK: f64 = 0.5;
@@ -36,6 +45,16 @@ impl Effort {
 
     /// The effort, from 0, nothing, to [`HARDEST`].
     pub(crate) fn now(&self) -> usize {
+        self.now
+    }
+
+    /// A lane begins whose smallest round trip is so long, or nothing if that is not known. What was too much a while ago
+    /// is not tried on it.
+    pub(crate) fn lane(&mut self, min_rtt: Duration) -> usize {
+        if self.compression == Compression::Auto && self.pause == 0 && min_rtt >= NEAR {
+            self.now = self.now.max(FAR);
+        }
+        self.waited = 0;
         self.now
     }
 
@@ -99,9 +118,32 @@ mod tests {
     }
 
     #[test]
+    fn to_a_far_peer_it_begins_higher_and_falls_as_fast() {
+        let mut near = Effort::new(Compression::Auto);
+        for rtt in [Duration::ZERO, NEAR - Duration::from_micros(1)] {
+            assert_eq!(near.lane(rtt), 0, "{rtt:?}");
+        }
+        let mut far = Effort::new(Compression::Auto);
+        assert_eq!(far.lane(NEAR), FAR);
+        let rising: Vec<_> = (0..4).map(|_| far.lap(0.9, 0.0)).collect();
+        assert_eq!(rising, [2, 3, 3, 4]);
+        assert_eq!(far.lane(NEAR), 4, "what was found on the lane before stays");
+        // The processor is what everything waits for, from the beginning.
+        let mut far = Effort::new(Compression::Auto);
+        far.lane(NEAR * 20);
+        assert_eq!((far.lap(0.0, READ), far.lap(0.1, 1.0)), (1, 0));
+        assert_eq!(far.lane(NEAR), 0, "it was too much just now");
+        assert!((0..PAUSE - 1).all(|_| far.lap(0.9, 0.0) == 0));
+        assert_eq!(far.lane(NEAR * 20), 0);
+        assert_eq!(far.lap(0.0, 0.0), 0);
+        assert_eq!(far.lane(NEAR), FAR);
+    }
+
+    #[test]
     fn what_was_asked_for_holds() {
         let mut never = Effort::new(Compression::Never);
         let mut always = Effort::new(Compression::Always);
+        assert_eq!((never.lane(NEAR * 9), always.lane(NEAR * 9)), (0, ALWAYS));
         for _ in 0..20 {
             assert_eq!(never.lap(1.0, 0.0), 0);
             assert_eq!(always.lap(0.0, 1.0), ALWAYS);

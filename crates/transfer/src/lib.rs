@@ -30,6 +30,7 @@ mod session;
 pub mod source;
 pub mod target;
 mod totals;
+pub mod twins;
 
 pub use error::TransferError;
 pub use totals::Totals;

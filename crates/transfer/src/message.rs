@@ -133,6 +133,8 @@ pub enum TargetMessage {
         /// These are the last ones.
         last: bool,
     },
+    /// The digests of these files are to be said: the target may have their content under other names.
+    Ask(Vec<u64>),
 }
 
 /// One file whose content the target wants.
@@ -276,6 +278,12 @@ impl TargetMessage {
                     out.varint(piece.len).array(&piece.mark.to_be_bytes());
                 }
             }
+            Self::Ask(list) => {
+                out.u8(41).varint(list.len() as u64);
+                for index in list {
+                    out.varint(*index);
+                }
+            }
         }
         out.finish()
     }
@@ -315,6 +323,7 @@ impl TargetMessage {
                 last: input.boolean("last pieces")?,
                 list: list(&mut input, "pieces", Piece::decode)?,
             },
+            41 => Self::Ask(list(&mut input, "digests", |input| input.varint("digest's index"))?),
             _ => return Err(WireError::invalid("target message type")),
         };
         input.finish()?;

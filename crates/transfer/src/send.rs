@@ -208,6 +208,7 @@ impl Sender {
         start: Start,
     ) -> Result<Vec<u8>, TransferError> {
         self.limit = self.limit_on(lane.kind());
+        self.reader.set_effort(self.effort.lane(lane.stats().min_rtt));
         let mut answers = None;
         match start {
             Start::Resumed { window } => self.granted(window),

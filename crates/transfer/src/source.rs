@@ -30,6 +30,8 @@ use settling::Settling;
 
 /// Reading jobs that may run at once: enough to keep a disk and a hasher busy.
 const MAX_JOBS: usize = 6;
+/// Of these, hashing of whole files while there is anything to send.
+const MAX_COMPARES: usize = 3;
 /// Files that may be sent as bundles before one chunk of a large file gets its turn.
 const MAX_BUNDLE: usize = 512;
 /// Hard-linked files remembered; links beyond them are sent as files of their own.
@@ -104,6 +106,8 @@ struct Live {
     older: Older,
     /// A small file that goes out on this link without having been asked for.
     early: bool,
+    /// Its digest was asked for on this link.
+    is_asked: bool,
 }
 
 impl Live {
@@ -156,7 +160,10 @@ pub struct Source {
     allowed: u64,
     used: u64,
     stored: u64,
-    compare: VecDeque<(u64, Digest)>,
+    /// Files to be hashed, and what the target has if it said so.
+    compare: VecDeque<(u64, Option<Digest>)>,
+    /// Those that are being hashed, and for which link.
+    comparing: Vec<(u64, u64)>,
     small: VecDeque<u64>,
     big: VecDeque<u64>,
     big_turn: bool,
@@ -201,6 +208,7 @@ impl Source {
             used: 0,
             stored: 0,
             compare: VecDeque::new(),
+            comparing: Vec::new(),
             small: VecDeque::new(),
             big: VecDeque::new(),
             big_turn: false,
@@ -300,6 +308,7 @@ impl Source {
             large: None,
             older: Older::None,
             early: false,
+            is_asked: false,
         };
         self.live.insert(index, live);
         self.try_early(index);
@@ -360,6 +369,7 @@ impl Source {
             TargetMessage::Bound(_) => Ok(()),
             TargetMessage::Older { index, exponent } => self.older_comes(index, exponent),
             TargetMessage::Pieces { index, list, last } => self.pieces_came(index, &list, last),
+            TargetMessage::Ask(list) => list.into_iter().try_for_each(|index| self.asked(index)),
             TargetMessage::Abort { code, text } => {
                 self.outputs.push_back(Output::Aborted { code, text });
                 Ok(())
@@ -400,7 +410,7 @@ impl Source {
         self.offers.clear();
         self.outputs.retain(|output| !matches!(output, Output::Send(_)));
         for live in self.live.values_mut() {
-            live.early = false;
+            (live.early, live.is_asked) = (false, false);
             live.older = Older::None;
             if let Some(large) = &mut live.large {
                 large.rewind();
@@ -458,7 +468,7 @@ impl Source {
             return Ok(());
         }
         if let Some(have) = need.have {
-            self.compare.push_back((need.index, have));
+            self.compare.push_back((need.index, Some(have)));
             return Ok(());
         }
         if size <= CHUNK {
@@ -476,6 +486,21 @@ impl Source {
         live.older.needed();
         if !self.big.contains(&need.index) {
             self.big.push_back(need.index);
+        }
+        Ok(())
+    }
+
+    /// The target may have the content of this file under another name.
+    fn asked(&mut self, index: u64) -> Result<(), Violation> {
+        let live = self.live.get_mut(&index).ok_or(Violation("digest of an unknown entry"))?;
+        if !matches!(live.entry.kind, EntryKind::File { .. }) {
+            return Err(Violation("digest of what is no file"));
+        }
+        if std::mem::replace(&mut live.is_asked, true) {
+            return Err(Violation("a digest that was asked for before"));
+        }
+        if !live.is_given_up() {
+            self.compare.push_back((index, None));
         }
         Ok(())
     }

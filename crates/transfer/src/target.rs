@@ -10,9 +10,10 @@ mod offers;
 mod older;
 mod outcomes;
 mod results;
+mod twins;
 mod waits;
 
-pub use job::{Failed, Found, Job, JobResult, Opened, Placed, Spot};
+pub use job::{Failed, Filled, Found, Job, JobResult, Opened, Placed, Spot};
 
 use std::collections::{HashMap, VecDeque};
 
@@ -25,6 +26,7 @@ use crate::message::{
 use crate::{Totals, Violation};
 use entries::{File, Folder, State};
 use outcomes::OutcomeLog;
+use twins::Seeking;
 
 /// Large files that may be open for staging at once; more wait, and so does their content.
 const MAX_OPEN: usize = 8;
@@ -159,6 +161,8 @@ pub struct Target {
     /// Pieces of older files that are to be looked for, when there is nothing else to do.
     signs: VecDeque<Job>,
     needs: Vec<Need>,
+    /// What may be made of files that are there under other names.
+    seeking: Seeking,
     ended: VecDeque<Output>,
     messages: VecDeque<TargetMessage>,
     /// An early parcel came on this connection; there may be only one.
@@ -178,6 +182,7 @@ impl Target {
     /// be on their way or waiting for the disk.
     pub fn new(options: TargetOptions, window: u64) -> Self {
         let top = Folder::top(options.deletion != Deletion::No);
+        let seeking = Seeking::new(options.window);
         Self {
             options,
             ready: false,
@@ -211,6 +216,7 @@ impl Target {
             jobs: VecDeque::new(),
             signs: VecDeque::new(),
             needs: Vec::new(),
+            seeking,
             ended: VecDeque::new(),
             messages: VecDeque::new(),
             early: false,
@@ -296,6 +302,7 @@ impl Target {
         self.ready = false;
         self.messages.clear();
         self.needs.clear();
+        self.forget_asks();
         self.signs.clear();
         // Its bytes are dropped with it, so no later link waits for them.
         self.received -= self.held.take().map_or(0, |held| held.len);
@@ -478,6 +485,7 @@ impl Target {
         }
         if self.ready {
             self.flush_needs();
+            self.flush_asks();
             self.flush_outcomes();
             self.flush_credit();
         }
@@ -488,6 +496,10 @@ impl Target {
         if let Some(job) = self.jobs.pop_front() {
             return Some(job);
         }
+        // Before what follows, since what was looked for in vain is asked for and opened.
+        if let Some(job) = self.next_twin() {
+            return Some(job);
+        }
         while self.open < MAX_OPEN {
             let Some(index) = self.waiting_open.pop_front() else { break };
             let Some(file) = self.files.get_mut(&index) else { continue };
@@ -496,7 +508,7 @@ impl Target {
             }
             file.state = State::Opening;
             self.open += 1;
-            let delta = self.options.delta && !self.is_fast;
+            let delta = self.options.delta && !self.is_fast && file.twin.is_none();
             return Some(Job::Open { placed: file.placed.clone(), delta });
         }
         // Folders must be made before what lies in them: one examination at a time, in order.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use files::{ChunkHash, Digest, chunk_count, chunk_len};
+use files::{CHUNK, ChunkHash, Digest, RelPath, chunk_count, chunk_len};
 use transfer::delta::{self, Basis, Op, Piece};
 use transfer::message::{
     MAX_MESSAGE, MIN_WINDOW, Opening, Order, Outcome, ParcelHead, RefuseCode, SourceMessage,
@@ -10,8 +10,9 @@ use transfer::message::{
 };
 use transfer::receipt::Receipt;
 use transfer::target::{
-    Failed, Found, Job, JobResult, Opened, Output, Taken, Target, TargetOptions,
+    Failed, Filled, Found, Job, JobResult, Opened, Output, Taken, Target, TargetOptions,
 };
+use transfer::twins::Stamp;
 
 /// The first words of a peer. What is read has one form only; Hello alone may be followed by more.
 pub fn opening(data: &[u8]) {
@@ -116,6 +117,7 @@ fn play(data: &[u8]) -> World {
         target: Target::new(options, 6 << 20),
         jobs: Vec::new(),
         missing: HashMap::new(),
+        stamps: Vec::new(),
         held: false,
         finished: HashSet::new(),
         ended: HashSet::new(),
@@ -173,6 +175,8 @@ struct World {
     held: bool,
     /// Chunks that an open file lacks.
     missing: HashMap<u64, HashSet<u64>>,
+    /// Of files that were looked for.
+    stamps: Vec<Stamp>,
     finished: HashSet<u64>,
     ended: HashSet<u64>,
     outcomes: u64,
@@ -244,17 +248,15 @@ impl World {
     }
 
     fn result(&mut self, job: Job, bad: bool) -> JobResult {
-        fn or<T>(bad: bool, good: T) -> Result<T, Failed> {
-            match bad {
-                true => Err(Failed { code: RefuseCode::Disk, text: "bad".to_owned() }),
-                false => Ok(good),
-            }
-        }
         let digest = Digest::from_bytes([1; 32]);
         match job {
             Job::Examine(list) => JobResult::Examined(
                 list.iter()
                     .map(|placed| {
+                        let stamp = |size| Stamp { size, mtime: placed.entry.mtime };
+                        let is_elsewhere = placed.entry.mode & 4 == 4;
+                        let size = placed.entry.size().filter(|_| is_elsewhere);
+                        self.stamps.extend(size.map(stamp));
                         let made = placed.entry.size().is_none();
                         let found = match (made, bad, placed.entry.mode % 3) {
                             (true, false, _) => Found::Made,
@@ -298,6 +300,10 @@ impl World {
                     })
                     .collect(),
             ),
+            job @ (Job::ListTwins { .. }
+            | Job::HashTwin { .. }
+            | Job::Fill { .. }
+            | Job::ForgetTwin { .. }) => self.twin_result(job, bad),
             Job::WriteChunk { index, chunk, len, .. } => {
                 self.write(index, chunk, 1);
                 JobResult::Chunks { index, first: chunk, count: 1, len, result: or(bad, ()) }
@@ -337,12 +343,50 @@ impl World {
         }
     }
 
+    fn twin_result(&mut self, job: Job, bad: bool) -> JobResult {
+        match job {
+            // Some of what was offered so far lies elsewhere as well.
+            Job::ListTwins { most } => {
+                let path = RelPath::parse(b"else/where").expect("it is a path");
+                let found = self.stamps.drain(..).map(|stamp| (stamp, path.clone())).collect();
+                JobResult::TwinsListed { looked: most, found, is_all: bad }
+            }
+            Job::HashTwin { placed, from } => {
+                let digest = (!bad).then_some(Digest::from_bytes([1; 32]));
+                JobResult::TwinHashed { index: placed.entry.index, from, digest }
+            }
+            Job::Fill { placed, .. } => {
+                let index = placed.entry.index;
+                let lacks = self.missing.get_mut(&index).filter(|lacks| !lacks.is_empty());
+                let filled = match lacks {
+                    Some(lacks) if bad => Filled::Lacks(vec![(0, lacks.len() as u64)]),
+                    Some(lacks) => {
+                        lacks.clear();
+                        Filled::Partly
+                    }
+                    None if placed.entry.size().unwrap_or(0) > CHUNK => Filled::Whole,
+                    None if bad => Filled::Lacks(Vec::new()),
+                    None => Filled::Published,
+                };
+                JobResult::Filled { index, result: or(bad && index % 2 == 1, filled) }
+            }
+            _ => JobResult::Discarded,
+        }
+    }
+
     fn write(&mut self, index: u64, first: u64, count: u64) {
         // Of a file that was given up, nothing may be open any more.
         let Some(missing) = self.missing.get_mut(&index) else { return };
         for chunk in first..first + count {
             assert!(missing.remove(&chunk), "a chunk is written that was not missing");
         }
+    }
+}
+
+fn or<T>(bad: bool, good: T) -> Result<T, Failed> {
+    match bad {
+        true => Err(Failed { code: RefuseCode::Disk, text: "bad".to_owned() }),
+        false => Ok(good),
     }
 }
 

@@ -213,7 +213,7 @@ impl Partial {
             false => self.data.write_all_at(data, chunk_offset(index)),
         };
         drop(turn);
-        self.note(index, expected, written)
+        self.note(index, written.map(|()| *expected))
     }
 
     /// As [`Partial::write_chunk`], for bytes that were proven in another way, or will be together with the whole file:
@@ -226,6 +226,31 @@ impl Partial {
         let hash = hash_chunk(self.size, index, data);
         self.write_verified(index, data, &hash, sparse)?;
         Ok(hash)
+    }
+
+    /// Takes a chunk over from the same place of another file, sharing its blocks where the filesystem can. It is read
+    /// back and counts as what is there then; whether that is what was meant is proven together with the whole file.
+    /// Nothing is done for a chunk that is there already; [`FilesError::Busy`] if another thread writes it.
+    pub fn take_over(&self, index: u64, from: &File) -> Result<()> {
+        let Some(len) = chunk_len(self.size, index) else {
+            let path = self.shown.clone();
+            return Err(FilesError::WrongChunk { path, index, len: 0 });
+        };
+        let mut progress = self.progress();
+        if progress.table.get(index).is_some() {
+            return Ok(());
+        }
+        if progress.writing.contains(&index) {
+            return Err(FilesError::Busy { path: self.shown.clone() });
+        }
+        progress.writing.push(index);
+        drop(progress);
+        let start = chunk_offset(index);
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let copied = publish::copy_range(from, &self.data, start, start + len as u64);
+        drop(turn);
+        let read = || self.data.read_chunk_hashed(self.size, index, &mut Vec::new());
+        self.note(index, copied.and_then(|()| read()))
     }
 
     /// Notes a chunk of zeros, which is left as a hole.
@@ -286,20 +311,26 @@ impl Partial {
 
     /// Adds the record of a chunk that was written. If either failed, the map is cut back to what it
     /// was, so that the next record stands where readers look for it.
-    fn note(&self, index: u64, hash: &ChunkHash, written: Result<()>) -> Result<()> {
+    fn note(&self, index: u64, written: Result<ChunkHash>) -> Result<()> {
         let mut progress = self.progress();
         progress.writing.retain(|writing| *writing != index);
-        let record = map::encode_record(&self.seal, index, hash);
-        let noted = written.and_then(|()| append(&self.map, &record));
-        if let Err(error) = noted {
-            progress.is_dirty = true;
-            // Should this fail too, a torn record in the middle makes the next opening start again.
-            let _ = self.map.set_len(progress.map_len);
-            return Err(error);
+        let noted = written.and_then(|hash| {
+            append(&self.map, &map::encode_record(&self.seal, index, &hash))?;
+            Ok(hash)
+        });
+        match noted {
+            Ok(hash) => {
+                progress.map_len += map::RECORD as u64;
+                progress.table.insert(index, hash);
+                Ok(())
+            }
+            Err(error) => {
+                progress.is_dirty = true;
+                // Should this fail too, a torn record in the middle makes the next opening start again.
+                let _ = self.map.set_len(progress.map_len);
+                Err(error)
+            }
         }
-        progress.map_len += record.len() as u64;
-        progress.table.insert(index, *hash);
-        Ok(())
     }
 
     /// Gives the file its attributes and its final name in one step; see [`PublishOptions`].

@@ -185,8 +185,8 @@ fn copy_content(from: &File, to: &File) -> Result<()> {
     Ok(())
 }
 
-/// Copies in the kernel where it can, through memory where it cannot.
-fn copy_range(from: &File, to: &File, start: u64, end: u64) -> Result<()> {
+/// Copies in the kernel where it can, which shares blocks where the filesystem can, and through memory elsewhere.
+pub(super) fn copy_range(from: &File, to: &File, start: u64, end: u64) -> Result<()> {
     let mut at = start;
     while at < end {
         let (mut read, mut write) = (at, at);

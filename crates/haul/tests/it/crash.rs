@@ -187,6 +187,46 @@ fn crash_of_the_receiver_that_copies() {
     kill_the_copy("crash-pull", 72, true, runs(KILLS) / 2);
 }
 
+/// The target has the large files under other names. What was made of them when the receiver died is used, and they
+/// are not sent.
+#[test]
+fn crash_of_a_receiver_that_has_the_content_elsewhere() {
+    let kills = runs(KILLS) / 5;
+    let mut stage = Stage::new("crash-twins", 74);
+    let (source, target) = (stage.new_tree(), stage.scratch.join("target"));
+    let daemon = stage.far.serve(&[data(stage.scratch.path())]);
+    stage.near.trust(&stage.far, daemon.address());
+    let words: Vec<OsString> =
+        ["--json".into(), at(daemon.address(), "data/new"), target.clone().into_os_string()].into();
+    let arrived = target.join("new");
+    let large: u64 = 2 * (16 << 20);
+    let (mut killed, mut began) = (0, true);
+    while killed < kills || !began {
+        if std::mem::take(&mut began) {
+            stage.reset(&target);
+            fs::rename(&target, stage.scratch.join("passing")).unwrap();
+            fs::create_dir(&target).unwrap();
+            fs::rename(stage.scratch.join("passing"), &arrived).unwrap();
+            copy_plainly(&source, &target.join("was"));
+        }
+        let mut running = Running::start(stage.near.command(copy_words(&words)));
+        let moment = stage.moment() / 2;
+        if killed < kills && runs_until(&mut running, moment) {
+            running.kill();
+            drop(running);
+            killed += 1;
+            stage.check(&arrived, &format!("after kill {killed}, {moment:?} after the start"));
+        } else {
+            let line = finished(&running.wait().expect_code(0));
+            assert_same(&source, &arrived);
+            let sent = number(&line, "bytes_sent");
+            // One chunk may go out unasked.
+            assert!(sent <= stage.bytes - large + (1 << 20), "{sent} of {} bytes", stage.bytes);
+            began = true;
+        }
+    }
+}
+
 #[test]
 fn crash_of_the_daemon_that_receives() {
     let kills = runs(KILLS);

@@ -142,6 +142,34 @@ fn a_key_that_may_only_write_is_told_nothing_of_what_is_there() {
     }
 }
 
+/// That a file is there under another name tells what is there as well.
+#[test]
+fn a_key_that_may_only_write_is_asked_for_everything() {
+    let size = 300_000;
+    for (name, options, is_whole) in [
+        ("key-twin", &[][..], false),
+        ("key-twin-below", &["--path", "data/mine", "--path", "data/ours"][..], true),
+        ("key-no-twin", &["--write-only"][..], true),
+    ] {
+        let pair = Pair::with(name, options);
+        fs::create_dir(pair.served("mine")).unwrap();
+        for file in [pair.served("theirs"), pair.local("mine/file")] {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            write(&file, &Random::new(5).bytes(size));
+            set_time(&file, 1_500_000_000, 5);
+        }
+        // The first file goes out unasked.
+        write(&pair.local("ours"), &Random::new(6).bytes(size));
+        let sources = ["ours", "mine"].map(|name| pair.local(name).into_os_string());
+        let words = [&["--json".into()][..], &sources, &[pair.at("data")]].concat();
+        let told = pair.copy(&words).expect_code(0).text();
+        let last: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+        let sent = last["bytes_sent"].as_u64().unwrap();
+        assert_eq!(sent >= 2 * size as u64, is_whole, "{name}: {sent} bytes");
+        assert_eq!(fs::read(pair.served("mine/file")).unwrap(), Random::new(5).bytes(size));
+    }
+}
+
 #[test]
 fn a_key_with_a_path_works_below_it_alone() {
     let pair = Pair::with("key-below", &["--path", "data/mine"]);

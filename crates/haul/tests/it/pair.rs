@@ -29,6 +29,7 @@ impl Pair {
     /// The same with options of `key allow`.
     pub fn with(name: &str, allowed: &[&str]) -> Self {
         let scratch = Scratch::new(name);
+        scratch.folder("local");
         let (near, far) = (machine(scratch.join("near")), machine(scratch.join("far")));
         far.allow(&near, allowed);
         let daemon = far.serve(&[data(&scratch.folder("served"))]);
@@ -41,9 +42,10 @@ impl Pair {
         self.scratch.join("served").join(below)
     }
 
-    /// A path on the machine that copies.
+    /// A path on the machine that copies. What is served does not lie beside it, where a pull would find it and send
+    /// nothing.
     pub fn local(&self, below: impl AsRef<Path>) -> PathBuf {
-        self.scratch.join(below)
+        self.scratch.join("local").join(below)
     }
 
     /// SOURCE or TARGET for a path on the machine that serves.

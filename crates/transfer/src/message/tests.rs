@@ -144,6 +144,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
                 last: true,
             },
         ),
+        ("Ask", TargetMessage::Ask(vec![1, 300])),
         ("TargetBound", TargetMessage::Bound(Bound::new(BoundKind::TargetDisk, Bound::MOST))),
     ];
     for (name, message) in from_target {

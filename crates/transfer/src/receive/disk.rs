@@ -4,14 +4,15 @@
 mod extras;
 mod older;
 mod place;
+mod twins;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use files::{
-    Attributes, CHUNK, Digest, Dir, DirCache, File, FilesError, Follow, Kind, Name, Partial,
-    PartialKey, PublishOptions, RelPath, Replace, Staging, chunk_len, hash_chunk,
+    Attributes, CHUNK, ChunkHash, Digest, Dir, DirCache, File, FilesError, Follow, Kind, Name,
+    Partial, PartialKey, PublishOptions, RelPath, Replace, Staging, chunk_len, hash_chunk,
 };
 
 use crate::host::{Admission, Landing, Refusal};
@@ -19,6 +20,7 @@ use crate::message::{Entry, EntryKind, Existing, Order, RefuseCode};
 use crate::target::{Failed, Found, Job, JobResult, Opened, Placed, Spot};
 use extras::Extras;
 use older::Older;
+use twins::Listing;
 
 /// Folders kept open.
 const OPEN_FOLDERS: usize = 64;
@@ -69,6 +71,9 @@ pub(crate) struct Disk {
     partials: Mutex<HashMap<u64, Shared>>,
     /// Older files of which those are made, by entry.
     older: Mutex<HashMap<u64, Arc<Older>>>,
+    /// Files that others may be made of, by entry.
+    twins: Mutex<HashMap<u64, Arc<File>>>,
+    listing: Mutex<Listing>,
     extras: Mutex<Extras>,
     /// How files looked that were hashed for a comparison, by entry.
     hashed: Mutex<HashMap<u64, Attributes>>,
@@ -82,10 +87,13 @@ impl Disk {
             let Failed { code, text } = failed(&error);
             Refusal { code, text: format!("{}: {text}", landing.shown) }
         };
+        let mut listing = Listing::NotBegun;
         let base = match landing.root.open_dir(&landing.folder, Follow::Never) {
             Ok(base) => Some(base),
             Err(error) if error.is_not_found() && landing.make && order.dry_run => None,
             Err(error) if error.is_not_found() && landing.make => {
+                // Nothing is in it.
+                listing = Listing::Over;
                 Some(landing.root.make_dir_all(&landing.folder, 0o777).map_err(refuse)?)
             }
             Err(error) => return Err(refuse(error)),
@@ -105,6 +113,8 @@ impl Disk {
             staging,
             partials: Mutex::default(),
             older: Mutex::default(),
+            twins: Mutex::default(),
+            listing: Mutex::new(listing),
             extras: Mutex::default(),
             hashed: Mutex::default(),
         })
@@ -139,6 +149,19 @@ impl Disk {
             Job::Sign { index, from, link } => {
                 let (pieces, next) = self.sign(index, from);
                 JobResult::Signed { index, link, pieces, next }
+            }
+            Job::ListTwins { most } => self.list_twins(most),
+            Job::HashTwin { placed, from } => {
+                let digest = self.hash_twin(&placed, &from);
+                JobResult::TwinHashed { index: placed.entry.index, from, digest }
+            }
+            Job::Fill { placed, digest } => {
+                let result = self.fill(&placed, digest);
+                JobResult::Filled { index: placed.entry.index, result }
+            }
+            Job::ForgetTwin { index } => {
+                self.twins().remove(&index);
+                JobResult::Discarded
             }
             Job::Patch { index, chunk, hash, ops, len, sparse } => {
                 match self.patch((index, chunk), &hash, (&ops, body), sparse) {
@@ -308,7 +331,7 @@ impl Disk {
         &self,
         placed: &Placed,
         data: &[u8],
-        hash: &files::ChunkHash,
+        hash: &ChunkHash,
         nearest: &mut Nearest,
     ) -> Result<Digest, Failed> {
         // What could not be unpacked is empty, and so may be a file that nobody has offered.

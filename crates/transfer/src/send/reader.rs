@@ -99,7 +99,7 @@ impl Reader {
             }
             Job::Compare { read, have, epoch } => match self.digest(read) {
                 Ok(digest) => {
-                    let (index, same) = (read.index, digest == *have);
+                    let (index, same) = (read.index, Some(digest) == *have);
                     (JobResult::Compared { index, same, digest, epoch: *epoch }, None)
                 }
                 Err(failure) => self.failed(read, failure, 0, *epoch),

@@ -67,8 +67,8 @@ pub enum Job {
     Compare {
         /// The file.
         read: ReadItem,
-        /// What the target has.
-        have: Digest,
+        /// What the target has, if it has said that.
+        have: Option<Digest>,
         /// See the type.
         epoch: u64,
     },

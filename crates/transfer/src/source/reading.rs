@@ -3,7 +3,7 @@
 use files::{CHUNK, ChunkHash, Digest};
 
 use super::large::Large;
-use super::{Job, JobResult, MAX_BUNDLE, MAX_JOBS, Output, ReadItem, Source};
+use super::{Job, JobResult, MAX_BUNDLE, MAX_COMPARES, MAX_JOBS, Output, ReadItem, Source};
 use crate::message::SourceMessage;
 
 impl Source {
@@ -29,20 +29,30 @@ impl Source {
             self.jobs += 1;
             return Some(Job::Early { read, epoch: self.epoch });
         }
-        if let Some((index, have)) = self.compare.pop_front() {
-            let live = self.live.get(&index)?;
-            self.jobs += 1;
+        // Whole files take long to hash, and what can be sent need not wait for that.
+        let compare = if self.comparing.len() < MAX_COMPARES { self.next_compare() } else { None };
+        let job = compare.or_else(|| self.next_payload()).or_else(|| self.next_compare())?;
+        self.jobs += 1;
+        Some(job)
+    }
+
+    fn next_compare(&mut self) -> Option<Job> {
+        while let Some((index, have)) = self.compare.pop_front() {
+            let Some(live) = self.live.get(&index) else { continue };
+            self.comparing.push((index, self.epoch));
             let read = ReadItem::of(index, live.found.place.clone(), &live.found.attributes);
             return Some(Job::Compare { read, have, epoch: self.epoch });
         }
+        None
+    }
+
+    fn next_payload(&mut self) -> Option<Job> {
         self.big_turn = !self.big_turn;
-        let job = if self.big_turn {
+        if self.big_turn {
             self.next_chunk().or_else(|| self.next_bundle())
         } else {
             self.next_bundle().or_else(|| self.next_chunk())
-        }?;
-        self.jobs += 1;
-        Some(job)
+        }
     }
 
     fn next_bundle(&mut self) -> Option<Job> {
@@ -101,6 +111,11 @@ impl Source {
     pub fn job_done(&mut self, result: JobResult) {
         self.jobs -= 1;
         let stale = result.epoch() != self.epoch;
+        if let JobResult::Compared { index, epoch, .. } | JobResult::Failed { index, epoch, .. } =
+            &result
+        {
+            self.comparing.retain(|compared| *compared != (*index, *epoch));
+        }
         if !stale {
             self.used -= result.unsent();
         }
@@ -158,12 +173,13 @@ impl Source {
 
     fn compared(&mut self, index: u64, same: bool, digest: Digest) {
         let Some(live) = self.live.get_mut(&index) else { return };
+        live.digest = Some(digest);
         if same {
-            live.digest = Some(digest);
             self.send(SourceMessage::Same { index });
             return;
         }
-        // Another digest than the one that was named says that the content is to be asked for.
+        // Another digest than the one that was named says that the content is to be asked for. Where none was named the
+        // target knows what to do.
         self.send(SourceMessage::Sum { index, digest });
     }
 }

@@ -85,3 +85,68 @@ fn a_tree_too_deep_for_the_window_ends_in_words() {
         check(seed, |rng| Plan { chain: 120, window: MIN_WINDOW, ..Plan::draw(rng) });
     });
 }
+
+/// A target may ask for the digest of what it might have, once on each link, and gets it.
+#[test]
+fn digests_are_said_to_whom_asks() {
+    let mut source = Source::new();
+    source.begin_ahead(false);
+    source.walked(Walked::Leaf(leaf(5 * CHUNK)));
+    let folder = Attributes { kind: Kind::Directory, ..leaf(0).attributes };
+    source.walked(Walked::Enter(Found { attributes: folder, ..leaf(0) }));
+    let compares = |source: &mut Source| -> Vec<_> {
+        std::iter::from_fn(|| source.poll_output())
+            .filter_map(|output| match output {
+                Output::Read(Job::Compare { read, have, epoch }) => Some((read.index, have, epoch)),
+                _ => None,
+            })
+            .collect()
+    };
+    assert_eq!(source.message(TargetMessage::Ask(vec![1])), Ok(()));
+    assert_eq!(compares(&mut source), [(1, None, 0)]);
+    let digest = Digest::of(b"x");
+    source.job_done(JobResult::Compared { index: 1, same: false, digest, epoch: 0 });
+    let sum = Output::Send(SourceMessage::Sum { index: 1, digest });
+    assert_eq!(source.poll_output(), Some(sum));
+    for (list, why) in [
+        (vec![1], "a digest that was asked for before"),
+        (vec![2], "digest of what is no file"),
+        (vec![3], "digest of an unknown entry"),
+    ] {
+        assert_eq!(source.message(TargetMessage::Ask(list)), Err(Violation(why)));
+    }
+    // The target made it of what it had, or so it says.
+    let copied =
+        |digest| TargetMessage::Outcomes { first: 0, list: vec![(1, Outcome::Copied(digest))] };
+    let lie = source.message(copied(Digest::of(b"y")));
+    assert_eq!(lie, Err(Violation("the target stored another content than was sent")));
+}
+
+/// Hashing whole files leaves room for what can be sent meanwhile.
+#[test]
+fn digests_do_not_hold_up_what_is_sent() {
+    let mut source = Source::new();
+    source.begin_ahead(false);
+    (0..10).for_each(|_| source.walked(Walked::Leaf(leaf(5 * CHUNK))));
+    source.message(TargetMessage::Credit { allowed: 9 * CHUNK, stored: 0 }).unwrap();
+    source.message(TargetMessage::Ask((1..=9).collect())).unwrap();
+    let need = Need { index: 10, have: None, ranges: vec![(0, 5)] };
+    source.message(TargetMessage::Need(vec![need])).unwrap();
+    let jobs = |source: &mut Source| {
+        let jobs: Vec<_> = std::iter::from_fn(|| source.poll_output())
+            .filter_map(|output| match output {
+                Output::Read(job) => Some(matches!(job, Job::Compare { .. })),
+                _ => None,
+            })
+            .collect();
+        (jobs.iter().filter(|compares| **compares).count(), jobs.len())
+    };
+    assert_eq!(jobs(&mut source), (MAX_COMPARES, MAX_JOBS));
+    // The room of one that is done is another one's.
+    let digest = Digest::of(b"x");
+    source.job_done(JobResult::Compared { index: 1, same: false, digest, epoch: 0 });
+    assert_eq!(jobs(&mut source), (1, 1));
+    let failure = Failure { reason: "gone".into(), changed_to: None };
+    source.job_done(JobResult::Failed { index: 2, failure, unsent: 0, epoch: 0 });
+    assert_eq!(jobs(&mut source), (1, 1));
+}

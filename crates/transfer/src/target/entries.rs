@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use files::{CHUNK, Digest, Name, RelPath};
 
+use super::twins::Ours;
 use super::{Failed, Placed};
 use crate::message::{MAX_RANGES, Need};
 
@@ -93,6 +94,12 @@ pub(super) struct File {
     pub(super) older: Option<u8>,
     /// Chunks that could not be made of it.
     pub(super) unpatched: Vec<u64>,
+    /// Its content was looked for under other names.
+    pub(super) sought: bool,
+    /// The disk holds a file that may have its content.
+    pub(super) holds_twin: bool,
+    /// That file has it, and this digest.
+    pub(super) twin: Option<Digest>,
 }
 
 #[derive(Debug)]
@@ -115,6 +122,12 @@ pub(super) enum State {
     Publishing,
     /// A hard link whose file is not published yet.
     WaitingForLink,
+    /// Its content is looked for under other names.
+    Seeking,
+    /// Another file may have its content: the digests of both, as far as they are known.
+    Weighing { ours: Ours, theirs: Option<Digest> },
+    /// It is made of another file.
+    Filling,
     /// The source took it back.
     Withdrawn,
 }
@@ -133,6 +146,9 @@ impl File {
             asked: false,
             older: None,
             unpatched: Vec::new(),
+            sought: false,
+            holds_twin: false,
+            twin: None,
         }
     }
 

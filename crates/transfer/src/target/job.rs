@@ -7,6 +7,7 @@ use files::{ChunkHash, Digest, Name, RelPath};
 
 use crate::delta::{Op, Piece};
 use crate::message::{Entry, RefuseCode};
+use crate::twins::Stamp;
 
 /// Where an entry goes: a name in a folder below the target folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,30 @@ pub enum Job {
         len: u64,
         /// Whether blocks of zeros stay holes.
         sparse: bool,
+    },
+    /// Look at so many entries of the target folder more, for files that may be what others are to become.
+    ListTwins {
+        /// How many.
+        most: u64,
+    },
+    /// Hash a file that may have this one's content, and keep it open.
+    HashTwin {
+        /// The entry.
+        placed: Placed,
+        /// The other file, below the target folder.
+        from: RelPath,
+    },
+    /// Make a file of the one that was hashed: a small one whole, of a large one that is open some chunks that are missing.
+    Fill {
+        /// The entry.
+        placed: Placed,
+        /// What its content is to have.
+        digest: Digest,
+    },
+    /// Close the file that was hashed for this one.
+    ForgetTwin {
+        /// The entry.
+        index: u64,
     },
     /// Write small files, each whole, and publish them. Lengths and hashes come from the parcel.
     WriteSmall(Vec<(Placed, u64, ChunkHash)>),
@@ -176,6 +201,19 @@ pub struct Opened {
     pub older: Option<u8>,
 }
 
+/// What has become of a file that is made of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Filled {
+    /// A small one stands under its name.
+    Published,
+    /// More of a large one is to be made.
+    Partly,
+    /// A large one has all its chunks.
+    Whole,
+    /// The other one is not what it was; these chunks, as first and count, are not there. None for a small one.
+    Lacks(Vec<(u64, u64)>),
+}
+
 /// Why something on the disk failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failed {
@@ -232,6 +270,31 @@ pub enum JobResult {
         chunk: u64,
         /// Its length.
         len: u64,
+    },
+    /// A part of the target folder was looked at.
+    TwinsListed {
+        /// How many entries, or as many as their time was worth.
+        looked: u64,
+        /// Files that are worth to be known, and where they are.
+        found: Vec<(Stamp, RelPath)>,
+        /// Nothing is left to be looked at.
+        is_all: bool,
+    },
+    /// The digest of a file that may have this one's content, if it can be used.
+    TwinHashed {
+        /// The entry.
+        index: u64,
+        /// As in the job.
+        from: RelPath,
+        /// The digest.
+        digest: Option<Digest>,
+    },
+    /// A file was made of another one, or in part.
+    Filled {
+        /// The entry.
+        index: u64,
+        /// What has become of it, or why it cannot be written.
+        result: Result<Filled, Failed>,
     },
     /// Small files were written.
     Small(Vec<(u64, u64, Result<Digest, Failed>)>),

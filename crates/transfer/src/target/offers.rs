@@ -4,6 +4,7 @@ use files::{Digest, RelPath};
 
 use super::entries::{File, Folder, State};
 use super::job::{Failed, Job, Placed, Spot};
+use super::twins::Ours;
 use super::{MAX_NAMES_BYTES, Target};
 use crate::Violation;
 use crate::message::{Deletion, ENTRY_COST, Entry, MIN_WINDOW, Need, Outcome, RefuseCode};
@@ -128,9 +129,12 @@ impl Target {
         if file.placed.entry != *entry {
             return Err(Violation("an index was used twice"));
         }
-        if !file.asked
-            && let Some(need) = file.need_again()
-        {
+        if file.asked {
+            return Ok(());
+        }
+        if matches!(file.state, State::Weighing { theirs: None, .. }) {
+            self.ask_digest(entry.index);
+        } else if let Some(need) = file.need_again() {
             self.ask_content(need);
         }
         Ok(())
@@ -185,7 +189,12 @@ impl Target {
                 Ok(())
             }
             // A disk job is under way for it: its result ends the entry.
-            state @ (State::Examining | State::Busy | State::Opening | State::Publishing) => {
+            state @ (State::Examining
+            | State::Busy
+            | State::Opening
+            | State::Publishing
+            | State::Weighing { ours: Ours::Hashing, .. }
+            | State::Filling) => {
                 file.withdrawn = true;
                 file.state = state;
                 Ok(())
@@ -193,6 +202,8 @@ impl Target {
             State::WaitingForSlot
             | State::Wanted
             | State::Comparing { .. }
+            | State::Seeking
+            | State::Weighing { .. }
             | State::WaitingForLink => {
                 self.end_entry(index, Outcome::Withdrawn);
                 Ok(())
@@ -207,6 +218,11 @@ impl Target {
         let file = self.files.get_mut(&index).ok_or(Violation("sum of an unknown entry"))?;
         match &mut file.state {
             State::Receiving { sum, .. } => *sum = Some(digest),
+            State::Weighing { theirs: theirs @ None, .. } => {
+                *theirs = Some(digest);
+                self.weigh(index);
+                return Ok(());
+            }
             // The source compared, and has something else.
             State::Comparing { .. } => {
                 self.want_content(index);

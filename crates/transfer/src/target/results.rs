@@ -43,6 +43,11 @@ impl Target {
                 self.count_stored(len);
                 self.unpatched(index, chunk);
             }
+            JobResult::TwinsListed { looked, found, is_all } => {
+                self.twins_listed(looked, &found, is_all);
+            }
+            JobResult::TwinHashed { index, from, digest } => self.twin_hashed(index, &from, digest),
+            JobResult::Filled { index, result } => self.filled(index, result),
             JobResult::Published { index, result } => self.published(index, result),
             JobResult::Linked { index, result } => match result {
                 Ok(()) => self.end_entry(index, Outcome::Made),
@@ -162,6 +167,10 @@ impl Target {
         if self.options.dry_run {
             return self.end_entry(index, Outcome::Planned);
         }
+        if self.seek(index) {
+            return;
+        }
+        let Some(file) = self.files.get_mut(&index) else { return };
         if file.placed.entry.size().unwrap_or_default() <= CHUNK {
             file.state = State::Wanted;
             self.ask(Need { index, have: None, ranges: Vec::new() });
@@ -199,6 +208,9 @@ impl Target {
                 self.end_entry(index, Outcome::Withdrawn);
             }
             Ok(Opened { ranges, older }) => {
+                if file.twin.is_some() {
+                    return self.fill(index);
+                }
                 let mut missing = Missing::new(&ranges);
                 let ranges = missing.ranges();
                 file.state = State::Receiving { missing, writing: 0, sum: None };
@@ -308,6 +320,7 @@ impl Target {
 
     /// Ends an entry: forgets it, tells the source, lets its folder and its hard links go on.
     pub(super) fn end_entry(&mut self, index: u64, outcome: Outcome) {
+        self.seeker_ends(index, &outcome);
         let (placed, cost) = match self.folders.remove(&index) {
             Some(folder) => {
                 self.names_bytes -= folder.names_bytes;

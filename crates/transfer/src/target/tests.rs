@@ -1,5 +1,7 @@
 //! What a target machine says to a source that breaks a rule, and what such a source can make it keep.
 
+mod twins;
+
 use files::Timestamp;
 
 use super::*;
@@ -134,7 +136,7 @@ fn an_early_parcel_is_dropped_when_its_file_needs_none() {
 fn an_early_parcel_of_a_wrong_length_fails_its_file() {
     let hash = files::ChunkHash::from_bytes([1; 32]);
     for size in [5, 3 << 20] {
-        let mut target = target(&Order::default());
+        let mut target = target(&Order { whole: true, ..Order::default() });
         drain(&mut target);
         offer(&mut target, vec![file(1, "a", size)]).unwrap();
         examined(&mut target, &Found::Nothing);
@@ -229,7 +231,7 @@ fn what_has_ended_is_not_taken_twice() {
 #[test]
 fn a_target_says_what_it_waits_for() {
     use crate::bound::Wait;
-    let mut target = target(&Order::default());
+    let mut target = target(&Order { whole: true, ..Order::default() });
     assert_eq!(target.waits_for(6), Wait::Source);
     offer(&mut target, vec![file(1, "a", 1 << 20)]).unwrap();
     examined(&mut target, &Found::Nothing);

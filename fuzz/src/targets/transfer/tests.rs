@@ -16,4 +16,5 @@ fn the_corpus_goes_deep() {
     check(include_bytes!("../../../corpus/transfer_target_machine/links"), 1, 0, 2, true);
     check(include_bytes!("../../../corpus/transfer_target_machine/same-stamp"), 0, 1, 0, false);
     check(include_bytes!("../../../corpus/transfer_target_machine/cut"), 1, 0, 0, false);
+    check(include_bytes!("../../../corpus/transfer_target_machine/twins"), 2, 0, 0, true);
 }

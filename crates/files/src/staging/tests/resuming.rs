@@ -285,6 +285,33 @@ fn chunks_that_were_proven_elsewhere_make_the_same_file() {
 }
 
 #[test]
+fn chunks_are_taken_over_from_another_file() {
+    let scratch = Scratch::new();
+    let staging = Staging::open(&scratch.dir()).unwrap();
+    let bytes = Random(10).bytes(SIZE);
+    fs::write(scratch.path().join("other"), &bytes).unwrap();
+    let other = scratch.dir().open_file(&path("other"), Follow::Never).unwrap();
+    let mut partial = staging.partial(&key("f"), SIZE as u64, MTIME).unwrap();
+    write(&mut partial, &bytes, [1]);
+    for index in [4, 0, 1, 2] {
+        partial.take_over(index, &other).unwrap();
+    }
+    let error = partial.take_over(5, &other).unwrap_err();
+    assert!(matches!(error, FilesError::WrongChunk { index: 5, .. }), "{error}");
+    // One that has become shorter has nothing to give, and what it gave is kept, also over an interruption.
+    fs::File::options().write(true).open(other.path()).unwrap().set_len(CHUNK).unwrap();
+    let error = partial.take_over(3, &other).unwrap_err();
+    assert!(matches!(error, FilesError::ChangedWhileRead { .. }), "{error}");
+    drop(partial);
+    let mut partial = staging.partial(&key("f"), SIZE as u64, MTIME).unwrap();
+    assert_eq!(partial.missing().flatten().collect::<Vec<_>>(), [3]);
+    write(&mut partial, &bytes, [3]);
+    assert_eq!(partial.complete(), Some(Digest::of(&bytes)));
+    partial.publish(&scratch.dir(), &name("f"), &PublishOptions::default()).unwrap();
+    assert!(fs::read(scratch.path().join("f")).unwrap() == bytes);
+}
+
+#[test]
 fn what_is_wanted_no_more_is_forgotten_unless_somebody_holds_it() {
     let scratch = Scratch::new();
     let staging = Staging::open(&scratch.dir()).unwrap();

@@ -111,6 +111,7 @@ fn a_target_that_asks_and_answers_what_it_must_not() {
     let pieces =
         |index| TargetMessage::Pieces { index, list: vec![Piece { len: 5, mark: 1 }], last: true };
     let failed = || Outcome::Failed { code: RefuseCode::Disk, text: "\u{1b}[2J".to_owned() };
+    let ask = || TargetMessage::Ask(vec![1]);
     let credit = |allowed, stored| TargetMessage::Credit { allowed, stored };
     let wrong = Digest::from_bytes([1; 32]);
     let cases: Vec<(&str, Vec<TargetMessage>, &str)> = vec![
@@ -145,6 +146,9 @@ fn a_target_that_asks_and_answers_what_it_must_not() {
             vec![TargetMessage::Older { index: 1, exponent: 13 }],
             "no large file",
         ),
+        ("a digest of nothing", vec![TargetMessage::Ask(vec![7])], "unknown entry"),
+        ("a digest twice", vec![TargetMessage::Ask(vec![1, 1])], "asked for before"),
+        ("a digest twice, later", vec![ask(), ask()], "asked for before"),
         (
             "given up",
             vec![TargetMessage::Abort { code: RefuseCode::Disk, text: "a\u{1b}b".to_owned() }],

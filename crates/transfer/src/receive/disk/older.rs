@@ -1,7 +1,5 @@
 //! What is there of an older version of a large file: its pieces, and the chunks of the new one that are made of them.
 
-use files::{ChunkHash, File};
-
 use super::*;
 use crate::delta::{self, LEAST_BASIS, MOST_PIECES, Op, Piece, exponent_for};
 

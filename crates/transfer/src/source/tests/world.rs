@@ -13,7 +13,8 @@ use super::super::{Failure, Found, Job, JobResult, Place, ReadItem, Walked};
 use super::pair::Plan;
 use crate::delta::{Op, Piece};
 use crate::message::{BundleItem, EntryKind, ParcelHead, RefuseCode, Xattr, ZERO_COST};
-use crate::target;
+use crate::target::{self, Filled};
+use crate::twins::Stamp;
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 pub struct Rng(u64);
@@ -131,6 +132,7 @@ impl SourceDisk {
                 0 => 0,
                 1 => CHUNK,
                 2 => CHUNK + 1 + rng.below(5 * CHUNK),
+                3 => 3 * CHUNK,
                 _ => rng.below(50_000),
             };
             let links = if kind == Kind::File { 1 + rng.below(2) } else { 1 };
@@ -255,7 +257,7 @@ impl SourceDisk {
             Job::Compare { read, have, epoch } => match self.look(rng, &read) {
                 Ok(now) => {
                     let digest = digest_of(now.ctime.seconds as u64, now.size);
-                    let (index, same) = (read.index, digest == have);
+                    let (index, same) = (read.index, Some(digest) == have);
                     (JobResult::Compared { index, same, digest, epoch }, None)
                 }
                 Err(failure) => (failed(&read, failure, 0, epoch), None),
@@ -289,6 +291,18 @@ impl SourceDisk {
 
 fn failed(read: &ReadItem, failure: Failure, unsent: u64, epoch: u64) -> JobResult {
     JobResult::Failed { index: read.index, failure, unsent, epoch }
+}
+
+/// As first and count.
+fn ranges(chunks: &[u64]) -> Vec<(u64, u64)> {
+    let mut ranges: Vec<(u64, u64)> = Vec::new();
+    for chunk in chunks {
+        match ranges.last_mut() {
+            Some((first, count)) if *first + *count == *chunk => *count += 1,
+            _ => ranges.push((*chunk, 1)),
+        }
+    }
+    ranges
 }
 
 /// The disk that is copied to. It keeps staged chunks and nothing else.
@@ -345,6 +359,22 @@ impl TargetDisk {
                 let result = self.write(rng, index, chunk, hash);
                 JobResult::Chunks { index, first: chunk, count: 1, len, result }
             }
+            Job::ListTwins { most } => {
+                let path = RelPath::parse(b"elsewhere/twin").unwrap();
+                let stamp = |size| Stamp { size, mtime: Timestamp::default() };
+                let found = vec![(stamp(CHUNK), path.clone()), (stamp(3 * CHUNK), path)];
+                JobResult::TwinsListed { looked: most, found, is_all: rng.percent(50) }
+            }
+            Job::HashTwin { placed, from } => {
+                let digest = digest_of(rng.below(2), placed.entry.size().unwrap());
+                let digest = (!rng.percent(10)).then_some(digest);
+                JobResult::TwinHashed { index: placed.entry.index, from, digest }
+            }
+            Job::Fill { placed, digest } => {
+                let (index, result) = (placed.entry.index, self.fill(rng, &placed, digest));
+                JobResult::Filled { index, result }
+            }
+            Job::ForgetTwin { .. } => JobResult::Discarded,
             Job::WriteSmall(list) => {
                 let written = list.into_iter().map(|(placed, len, hash)| {
                     let digest = Digest::from_bytes(*hash.as_bytes());
@@ -416,13 +446,9 @@ impl TargetDisk {
                 staged.insert(chunk, hash_of(version, size, chunk));
             }
         }
-        let mut missing: Vec<(u64, u64)> = Vec::new();
-        for chunk in (0..chunk_count(size)).filter(|chunk| !staged.contains_key(chunk)) {
-            match missing.last_mut() {
-                Some((first, count)) if *first + *count == chunk => *count += 1,
-                _ => missing.push((chunk, 1)),
-            }
-        }
+        let missing: Vec<_> =
+            (0..chunk_count(size)).filter(|chunk| !staged.contains_key(chunk)).collect();
+        let missing = ranges(&missing);
         self.staged.insert(placed.entry.index, staged);
         Ok(missing)
     }
@@ -439,6 +465,32 @@ impl TargetDisk {
             assert!(staged.insert(chunk, hash).is_none(), "a chunk is written once");
         }
         Ok(())
+    }
+
+    /// Chunk by chunk, of a file that now and then is another by then.
+    fn fill(
+        &mut self,
+        rng: &mut Rng,
+        placed: &target::Placed,
+        digest: Digest,
+    ) -> Result<Filled, target::Failed> {
+        self.luck(rng, ())?;
+        let size = placed.entry.size().unwrap();
+        if size <= CHUNK {
+            return Ok(if rng.percent(20) { Filled::Lacks(Vec::new()) } else { Filled::Published });
+        }
+        let version = (0..2).find(|version| digest_of(*version, size) == digest).unwrap();
+        let staged = self.staged.get_mut(&placed.entry.index).unwrap();
+        let lacks: Vec<_> =
+            (0..chunk_count(size)).filter(|chunk| !staged.contains_key(chunk)).collect();
+        if rng.percent(10) && !lacks.is_empty() {
+            return Ok(Filled::Lacks(ranges(&lacks)));
+        }
+        let turn = if rng.percent(50) { 1 } else { lacks.len() };
+        for chunk in lacks.iter().take(turn) {
+            staged.insert(*chunk, hash_of(version + u64::from(rng.percent(5)), size, *chunk));
+        }
+        Ok(if turn < lacks.len() { Filled::Partly } else { Filled::Whole })
     }
 
     fn publish(
