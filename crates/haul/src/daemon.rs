@@ -14,9 +14,9 @@ use link::{
 };
 use tokio::task::{Id, JoinSet};
 use transfer::host::Host;
-use transfer::serve::Server;
+use transfer::serve::{GrantBook, Server};
 
-use crate::trust::{LiveKeys, Log};
+use crate::trust::{Door, LiveKeys, Log};
 
 /// How often the lanes are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -39,7 +39,7 @@ pub struct DaemonOptions {
 pub struct Daemon {
     listener: Listener,
     server: Arc<Server>,
-    keys: Option<Arc<LiveKeys>>,
+    door: Option<Arc<Door>>,
     log: Log,
 }
 
@@ -50,7 +50,7 @@ impl Daemon {
         options: DaemonOptions,
         gatekeeper: Arc<dyn Gatekeeper>,
     ) -> Result<Self, LinkError> {
-        Self::open(options, gatekeeper, None, Arc::new(|_| {}))
+        Self::open(options, gatekeeper, None, GrantBook::default(), Arc::new(|_| {}))
     }
 
     /// The same with keys that may be revoked while their lanes are open.
@@ -59,18 +59,21 @@ impl Daemon {
         keys: Arc<LiveKeys>,
         log: Log,
     ) -> Result<Self, LinkError> {
-        Self::open(options, keys.clone(), Some(keys), log)
+        let grants = GrantBook::default();
+        let door = Arc::new(Door::new(keys, grants.clone()));
+        Self::open(options, door.clone(), Some(door), grants, log)
     }
 
     fn open(
         options: DaemonOptions,
         gatekeeper: Arc<dyn Gatekeeper>,
-        keys: Option<Arc<LiveKeys>>,
+        door: Option<Arc<Door>>,
+        grants: GrantBook,
         log: Log,
     ) -> Result<Self, LinkError> {
         let DaemonOptions { listen, identity, host, sink } = options;
         let listener = Listener::bind(listen, &identity, gatekeeper, ListenOptions::default())?;
-        Ok(Self { listener, server: Server::new(host, sink), keys, log })
+        Ok(Self { listener, server: Server::with_grants(host, sink, grants), door, log })
     }
 
     /// Where it listens.
@@ -95,8 +98,8 @@ impl Daemon {
                     Err(_closed) => break,
                 },
                 Some(ended) = guests.tasks.join_next_with_id() => guests.part(ended, &self.log),
-                _ = watch.tick() => if let Some(keys) = &self.keys {
-                    guests.check(|peer, remote| keys.check(peer, remote.ip()));
+                _ = watch.tick() => if let Some(door) = &self.door {
+                    guests.check(|peer, remote| door.check(peer, remote.ip()));
                 },
                 () = &mut stop => break,
             }

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use files::{ChunkHash, Digest, chunk_count, chunk_len};
 use transfer::delta::{self, Basis, Op, Piece};
 use transfer::message::{
-    MAX_MESSAGE, MIN_WINDOW, Opening, Order, Outcome, ParcelHead, RefuseCode, SourceMessage,
-    TargetMessage,
+    Go, MAX_MESSAGE, MAX_PATIENCE_SECONDS, MIN_WINDOW, Opening, Order, Outcome, ParcelHead,
+    RefuseCode, Report, SourceMessage, TargetMessage,
 };
 use transfer::receipt::Receipt;
 use transfer::target::{
@@ -21,6 +21,22 @@ pub fn opening(data: &[u8]) {
         assert!(data.starts_with(&again));
     } else {
         assert_eq!(again, data);
+    }
+}
+
+/// Where somebody wants things sent.
+pub fn go(data: &[u8]) {
+    let Ok(go) = Go::decode(data) else { return };
+    assert_eq!(go.encode(), data);
+    assert!(go.target.port > 0 && go.patience_s <= MAX_PATIENCE_SECONDS);
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b'@';
+    assert!(go.target.host.bytes().all(plain), "a host that is none");
+}
+
+/// What a source tells of a copy to another machine.
+pub fn report(data: &[u8]) {
+    if let Ok(report) = Report::decode(data) {
+        assert_eq!(report.encode(), data);
     }
 }
 

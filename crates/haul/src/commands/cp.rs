@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use events::{BoundKind, Counters, Event, LinkSnapshot};
 use files::Name;
-use link::{Identity, LinkChoice, Pace, Target, TransportOptions};
+use link::{Identity, LinkChoice, Pace, PublicKey, Target, TransportOptions};
 use tokio::task::spawn_blocking;
 use transfer::client::{self, Connect, JobOptions, JobReport, LaneEnded};
 use transfer::host::SourceRoot;
@@ -32,6 +32,7 @@ use crate::trust::{OneKey, Pinned};
 use crate::units;
 
 mod plan;
+mod third;
 
 use plan::{Given, Plan, Taken};
 
@@ -76,14 +77,14 @@ impl Copy {
             Plan::Push { given: Given::Paths(paths), host, path, wish } => {
                 let sources = sources(&paths)?;
                 let order = self.order(path, wish);
-                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
+                let Reached { connect, lane_ended, hushed, .. } = self.reach(&host).await?;
                 self.run_job(Here::Source, hushed, lane_ended, |options| {
                     client::put(connect, sources, order, options)
                 })
                 .await
             }
             Plan::Push { given: Given::Pipe(name), host, path, wish } => {
-                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
+                let Reached { connect, lane_ended, hushed, .. } = self.reach(&host).await?;
                 let scratch = self.scratch()?;
                 self.spool(&scratch).await?;
                 let source = piped(&scratch, name);
@@ -96,7 +97,7 @@ impl Copy {
             Plan::Pull { host, paths, taken: Taken::Path(target), wish } => {
                 let landing = local::landing(&target, wish)?;
                 let order = self.order(Vec::new(), wish);
-                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
+                let Reached { connect, lane_ended, hushed, .. } = self.reach(&host).await?;
                 let identity = self.identity.clone();
                 self.run_job(Here::Target, hushed, lane_ended, |options| {
                     client::get(connect, paths, landing, order, identity, options)
@@ -104,7 +105,7 @@ impl Copy {
                 .await
             }
             Plan::Pull { host, paths, taken: Taken::Pipe, wish } => {
-                let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
+                let Reached { connect, lane_ended, hushed, .. } = self.reach(&host).await?;
                 let scratch = self.scratch()?;
                 let landing = local::landing_in(scratch.dir(), own_name(PIPED), "standard output");
                 let order = self.order(Vec::new(), wish);
@@ -118,6 +119,9 @@ impl Copy {
                     self.pour(scratch).await?;
                 }
                 Ok(code)
+            }
+            Plan::Third { from, paths, to, path, wish } => {
+                self.copy_between((from, paths), (to, path), wish).await
             }
             Plan::Local { given, target, wish } => self.copy_here(given, &target, wish).await,
         }
@@ -195,17 +199,22 @@ impl Copy {
             },
             compression: a.compress,
             whole: a.whole_file,
+            named: false,
             rules: a.rules.0.clone(),
+        }
+    }
+
+    /// The kinds of lane that suit the options. TCP goes at the pace of the kernel, which gives way to few.
+    fn link_choice(&self) -> LinkChoice {
+        match (self.arguments.link, self.arguments.pace) {
+            (LinkChoice::Auto, Pace::Background | Pace::Fixed(_)) => LinkChoice::PreferQuic,
+            (choice, _) => choice,
         }
     }
 
     /// The first contact, before anything is read from the disk.
     async fn reach(&self, host: &Target) -> Result<Reached> {
-        // TCP goes at the pace of the kernel, which gives way to few.
-        let choice = match (self.arguments.link, self.arguments.pace) {
-            (LinkChoice::Auto, Pace::Background | Pace::Fixed(_)) => LinkChoice::PreferQuic,
-            (choice, _) => choice,
-        };
+        let choice = self.link_choice();
         let memory = PathStore::open(&self.places, host);
         let transport = TransportOptions {
             pace: self.arguments.pace,
@@ -228,7 +237,8 @@ impl Copy {
         let contact =
             contact::reach(host, identity, places, &options, &self.interrupt, &say).await?;
         let (hushed, lane_ended) = (contact.warnings(), Some(memory.watch()));
-        Ok(Reached { hushed, connect: contact.into_connect(), lane_ended })
+        let key = *contact.lane().peer();
+        Ok(Reached { key, hushed, connect: contact.into_connect(), lane_ended })
     }
 
     /// Shows the job while it runs, and tells how it ended.
@@ -406,6 +416,7 @@ impl Copy {
 
 /// A host that was reached.
 struct Reached {
+    key: PublicKey,
     connect: Connect,
     lane_ended: Option<LaneEnded>,
     /// Warnings that come with each of its lanes.

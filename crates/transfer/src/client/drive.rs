@@ -289,7 +289,7 @@ fn words(why: Why, left: &Lane) -> String {
 }
 
 /// How a kind of lane is called.
-pub(super) fn name(kind: LaneKind) -> &'static str {
+pub(crate) fn name(kind: LaneKind) -> &'static str {
     match kind {
         LaneKind::Quic => "QUIC",
         LaneKind::Tcp => "TCP",

@@ -93,6 +93,8 @@ pub(super) struct File {
     pub(super) older: Option<u8>,
     /// Chunks that could not be made of it.
     pub(super) unpatched: Vec<u64>,
+    /// What of the bytes that may be stored it has taken.
+    pub(super) claimed: u64,
 }
 
 #[derive(Debug)]
@@ -133,6 +135,16 @@ impl File {
             asked: false,
             older: None,
             unpatched: Vec::new(),
+            claimed: 0,
+        }
+    }
+
+    /// What of its claim has not come and, once it has ended, will not be stored any more.
+    pub(super) fn unused_claim(&self) -> u64 {
+        match &self.state {
+            State::Wanted | State::WaitingForSlot => self.claimed,
+            State::Receiving { missing, .. } => self.claimed.min(missing.count() * CHUNK),
+            _ => 0,
         }
     }
 
@@ -191,6 +203,11 @@ impl Missing {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many chunks these are.
+    pub(super) fn count(&self) -> u64 {
+        self.0.iter().map(|(first, end)| end - first).sum()
     }
 
     /// Takes chunks out; false if not all of them are missing.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use files::Name;
 use link::Target;
 
-use crate::address::{Address, bare};
+use crate::address::Address;
 use crate::exports::typed_name;
 use crate::landing::Wish;
 use crate::report::{Code, Failure};
@@ -35,6 +35,19 @@ pub enum Plan {
         paths: Vec<Vec<u8>>,
         /// Where to.
         taken: Taken,
+        /// What is said about the target.
+        wish: Wish,
+    },
+    /// From another machine to a third one.
+    Third {
+        /// From whom.
+        from: Target,
+        /// What, as typed.
+        paths: Vec<Vec<u8>>,
+        /// To whom.
+        to: Target,
+        /// Where to, as typed.
+        path: Vec<u8>,
         /// What is said about the target.
         wish: Wish,
     },
@@ -90,12 +103,11 @@ pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
             .hint("copy from each machine with a command of its own"));
     }
     match (first.cloned(), target) {
-        (Some(from), Address::Far { host: to, .. }) => Err(usage(format!(
-            "copying between two other machines, {} and {}, is not possible yet",
-            bare(&from),
-            bare(&to)
-        ))
-        .hint("run haul cp on one of the two, or copy by way of this machine")),
+        (Some(from), Address::Far { host: to, path }) => {
+            let (paths, contents) = far_paths(sources)?;
+            let wish = wish(paths.len(), path.ends_with(b"/"), contents);
+            Ok(Plan::Third { from, paths, to, path, wish })
+        }
         (Some(host), target) => pull(host, sources, target),
         (None, Address::Far { host, path }) => {
             let (given, wish) = given(sources, &path)?;
@@ -111,7 +123,8 @@ pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
     }
 }
 
-fn pull(host: Target, sources: Vec<Address>, target: Address) -> Result<Plan, Failure> {
+/// The paths of far sources, of which no two have one name, and whether they mean what is in a folder.
+fn far_paths(sources: Vec<Address>) -> Result<(Vec<Vec<u8>>, bool), Failure> {
     let paths: Vec<Vec<u8>> = sources
         .into_iter()
         .filter_map(|source| match source {
@@ -121,6 +134,11 @@ fn pull(host: Target, sources: Vec<Address>, target: Address) -> Result<Plan, Fa
         .collect();
     check_names(paths.iter().map(|path| typed_name(path)))?;
     let contents = check_contents(paths.iter().map(|path| means_contents(path)))?;
+    Ok((paths, contents))
+}
+
+fn pull(host: Target, sources: Vec<Address>, target: Address) -> Result<Plan, Failure> {
+    let (paths, contents) = far_paths(sources)?;
     let taken = match target {
         Address::Local(path) => Taken::Path(path),
         _ if paths.len() > 1 || contents => {

@@ -78,6 +78,7 @@ fn landing(folder: &Path) -> Landing {
         rename_top: None,
         shown: "here".to_owned(),
         max_rate_bytes_per_s: None,
+        max_bytes: None,
         allow_setid: true,
         allow_owner: true,
         allow_delta: true,
