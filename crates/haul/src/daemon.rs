@@ -169,3 +169,6 @@ impl Guests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,3 +22,4 @@ mod options;
 mod pace;
 mod pair;
 mod paths;
+mod third;
