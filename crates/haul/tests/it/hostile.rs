@@ -5,6 +5,7 @@
 
 mod crowd;
 mod hosts;
+mod third;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -92,7 +92,7 @@ impl Job for Third {
         if std::mem::replace(&mut self.tried, true) {
             self.options.begin_anew();
         }
-        self.sent_before += std::mem::take(&mut self.sent);
+        self.sent_before = self.sent_before.saturating_add(std::mem::take(&mut self.sent));
         let (order, sources) = (self.order.clone(), self.paths.clone());
         let request = Opening::Send { order: order.clone(), sources };
         check_fits(&request)?;

@@ -13,6 +13,8 @@ use crate::Totals;
 
 /// The longest time for which a source may be asked to wait for a link that is down, in seconds.
 pub const MAX_PATIENCE_SECONDS: u64 = 86_400;
+/// The largest number in a report: sums of them do not overflow.
+const MOST: u64 = (1 << 56) - 1;
 /// The longest host name, as [`Target`] has it.
 const MAX_HOST: usize = 253;
 
@@ -208,13 +210,25 @@ fn listed<T: Copy>(all: &[T], number: u8, field: &'static str) -> Result<T, Wire
     all.get(usize::from(number)).copied().ok_or(WireError::invalid(field))
 }
 
+/// Writes numbers that somebody has counted.
+fn counts(out: &mut Encoder, numbers: &[u64]) {
+    for number in numbers {
+        out.varint((*number).min(MOST));
+    }
+}
+
+fn count(input: &mut Decoder, field: &'static str) -> Result<u64, WireError> {
+    input.varint_at_most(field, MOST)
+}
+
 impl Report {
     /// The bytes of the message.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Encoder::new();
         match self {
             Self::Weighed { entries, bytes, last } => {
-                out.u8(64).varint(*entries).varint(*bytes).boolean(*last);
+                counts(out.u8(64), &[*entries, *bytes]);
+                out.boolean(*last);
             }
             Self::Progress(progress) => progress.encode(out.u8(65)),
             Self::FileFailed { path, reason } => {
@@ -239,8 +253,8 @@ impl Report {
         let mut input = Decoder::new(bytes);
         let message = match input.u8("message type")? {
             64 => Self::Weighed {
-                entries: input.varint("entries weighed")?,
-                bytes: input.varint("bytes weighed")?,
+                entries: count(&mut input, "entries weighed")?,
+                bytes: count(&mut input, "bytes weighed")?,
                 last: input.boolean("last")?,
             },
             65 => Self::Progress(Progress::decode(&mut input)?),
@@ -268,33 +282,32 @@ impl Report {
 
 impl Progress {
     fn encode(&self, out: &mut Encoder) {
-        out.varint(self.entries).varint(self.files_total).varint(self.bytes_total);
+        counts(out, &[self.entries, self.files_total, self.bytes_total]);
         out.boolean(self.walk_finished);
-        out.varint(self.files_done).varint(self.files_skipped).varint(self.files_failed);
-        out.varint(self.bytes_acknowledged).varint(self.bytes_sent);
-        let link = &self.link;
-        out.varint(link.rtt.as_micros() as u64);
-        out.varint(link.packets_sent).varint(link.packets_lost).varint(link.connections);
-        out.boolean(link.is_tcp);
+        counts(out, &[self.files_done, self.files_skipped, self.files_failed]);
+        counts(out, &[self.bytes_acknowledged, self.bytes_sent]);
+        let LinkSnapshot { rtt, packets_sent, packets_lost, connections, is_tcp, .. } = self.link;
+        counts(out, &[rtt.as_micros() as u64, packets_sent, packets_lost, connections]);
+        out.boolean(is_tcp);
         encode_bound(out, self.bound);
     }
 
     fn decode(input: &mut Decoder) -> Result<Self, WireError> {
         Ok(Self {
-            entries: input.varint("entries")?,
-            files_total: input.varint("files")?,
-            bytes_total: input.varint("bytes")?,
+            entries: count(input, "entries")?,
+            files_total: count(input, "files")?,
+            bytes_total: count(input, "bytes")?,
             walk_finished: input.boolean("walk finished")?,
-            files_done: input.varint("files done")?,
-            files_skipped: input.varint("files skipped")?,
-            files_failed: input.varint("files failed")?,
-            bytes_acknowledged: input.varint("bytes acknowledged")?,
-            bytes_sent: input.varint("bytes sent")?,
+            files_done: count(input, "files done")?,
+            files_skipped: count(input, "files skipped")?,
+            files_failed: count(input, "files failed")?,
+            bytes_acknowledged: count(input, "bytes acknowledged")?,
+            bytes_sent: count(input, "bytes sent")?,
             link: LinkSnapshot {
-                rtt: std::time::Duration::from_micros(input.varint("round trip")?),
-                packets_sent: input.varint("packets sent")?,
-                packets_lost: input.varint("packets lost")?,
-                connections: input.varint("connections")?,
+                rtt: std::time::Duration::from_micros(count(input, "round trip")?),
+                packets_sent: count(input, "packets sent")?,
+                packets_lost: count(input, "packets lost")?,
+                connections: count(input, "connections")?,
                 is_tcp: input.boolean("kind of lane")?,
                 ..LinkSnapshot::default()
             },
@@ -306,28 +319,26 @@ impl Progress {
 impl Finished {
     fn encode(&self, out: &mut Encoder) {
         out.array(&self.id);
-        for number in self.totals.numbers() {
-            out.varint(number);
-        }
-        out.varint(self.bytes_sent);
+        counts(out, &self.totals.numbers());
+        counts(out, &[self.bytes_sent]);
         out.array(self.tree.content.as_bytes()).array(self.tree.attributes.as_bytes());
-        out.varint(self.tree.records);
+        counts(out, &[self.tree.records]);
     }
 
     fn decode(input: &mut Decoder) -> Result<Self, WireError> {
         let id = input.array("transfer id")?;
         let mut numbers = [0; Totals::NUMBERS];
         for number in &mut numbers {
-            *number = input.varint("total")?;
+            *number = count(input, "total")?;
         }
         Ok(Self {
             id,
             totals: Totals::of_numbers(numbers),
-            bytes_sent: input.varint("bytes sent")?,
+            bytes_sent: count(input, "bytes sent")?,
             tree: TreeDigests {
                 content: Digest::from_bytes(input.array("digest of contents")?),
                 attributes: Digest::from_bytes(input.array("digest of attributes")?),
-                records: input.varint("records")?,
+                records: count(input, "records")?,
             },
         })
     }

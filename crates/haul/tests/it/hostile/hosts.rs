@@ -27,7 +27,7 @@ use super::runtime;
 /// A job that is misled for longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn act<F, R>(act: F) -> Act
+pub(super) fn act<F, R>(act: F) -> Act
 where
     F: Fn(Guest) -> R + Send + Sync + 'static,
     R: Future<Output = Result<(), LinkError>> + Send + 'static,
@@ -59,7 +59,7 @@ fn options() -> JobOptions {
     }
 }
 
-fn told(error: &TransferError) -> String {
+pub(super) fn told(error: &TransferError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {

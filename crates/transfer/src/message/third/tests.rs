@@ -53,6 +53,20 @@ fn nobody_is_asked_to_wait_for_ever() {
 }
 
 #[test]
+fn numbers_are_such_as_can_be_added() {
+    let weighed = |bytes: u64| {
+        let mut out = Encoder::new();
+        out.u8(64).varint(1).varint(bytes).boolean(true);
+        Report::decode(&out.finish())
+    };
+    assert!(weighed(MOST).is_ok());
+    assert!(weighed(MOST + 1).is_err() && weighed(u64::MAX).is_err());
+    let most = Report::Weighed { entries: u64::MAX, bytes: u64::MAX, last: true };
+    let read = Report::Weighed { entries: MOST, bytes: MOST, last: true };
+    assert_eq!(Report::decode(&most.encode()), Ok(read));
+}
+
+#[test]
 fn texts_and_paths_are_cut_to_what_may_be_said() {
     let (path, reason) = (vec![b'p'; 70_000], "ä".repeat(40_000));
     let bytes = Report::FileFailed { path, reason }.encode();
