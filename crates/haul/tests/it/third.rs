@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use badlink::{End, Pair, PairOptions};
+use badlink::{End, Pair, PairOptions, Relay, RelayOptions};
 use testkit::crash::{runs, seed};
 use testkit::daemon::{Daemon, Ended, Machine, Running, behind, far, serve_words};
 use testkit::tree::{Growth, Random, Scratch, assert_same, total_bytes, write};
@@ -251,6 +251,28 @@ fn crash_of_the_source_in_between() {
 #[test]
 fn crash_of_the_target_in_between() {
     crash_of_a_daemon("third-crash-target", 53, Three::crash_target);
+}
+
+/// The orchestrator loses the source for longer than a lane lives, and nobody does anything.
+#[test]
+fn a_cut_between_the_orchestrator_and_the_source_is_survived() {
+    let mut three = Three::new("third-cut");
+    let bytes = grow(&three, 55);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let options = RelayOptions::new(three.addresses[0]);
+    let relay = runtime.block_on(async { Relay::start(options) }).unwrap();
+    three.addresses[0] = relay.local_addr();
+    three.orchestrator.trust(&three.source, relay.local_addr());
+    let slowly = [&SLOWLY[..], &["--link", "quic"]].concat();
+    let running = three.start(&slowly, "data/tree", "data/new");
+    three.wait_for_bytes(bytes / 4);
+    relay.blackout(Duration::from_secs(12));
+    let ended = running.wait().expect_code(0);
+    finished(&ended);
+    assert!(ended.text().contains("\"link_lost\""), "{}", ended.told());
+    assert_same(&three.from("tree"), &three.to("new"));
+    runtime.block_on(relay.close());
 }
 
 /// Ctrl-C ends it at the source too, and the same command goes on.

@@ -88,6 +88,9 @@ struct Found {
 }
 
 impl Job for Third {
+    /// Another lane is another conversation, and the source begins anew: only when this one is lost.
+    const MOVES: bool = false;
+
     async fn attempt(&mut self, lane: &Lane) -> Result<JobReport, TransferError> {
         if std::mem::replace(&mut self.tried, true) {
             self.options.begin_anew();
