@@ -253,6 +253,15 @@ fn crash_of_the_target_in_between() {
     crash_of_a_daemon("third-crash-target", 53, Three::crash_target);
 }
 
+/// The target lets the source in by itself, and knows nothing of the grant any more.
+#[test]
+fn crash_of_a_target_that_knows_the_source() {
+    crash_of_a_daemon("third-crash-known", 56, |three| {
+        three.target.allow(&three.source, &["--read-only"]);
+        three.crash_target();
+    });
+}
+
 /// The orchestrator loses the source for longer than a lane lives, and nobody does anything.
 #[test]
 fn a_cut_between_the_orchestrator_and_the_source_is_survived() {

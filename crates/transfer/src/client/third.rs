@@ -357,6 +357,3 @@ impl Source<'_> {
         TransferError::Violation { peer: self.lane.peer_name().clone(), violation }
     }
 }
-
-#[cfg(test)]
-mod tests;
