@@ -217,6 +217,9 @@ A local file whose name holds a colon is written ./a:b. A far path begins with t
 or with / for the full path there. Where only one folder is exported its name can be left out, and \
 HOST: is that folder. `haul ls HOST` lists exports.
 
+Source and target may be two other machines: the bytes go straight from the one to the other, which need \
+not know each other. Both must let this machine in.
+
 A target that is an existing folder is copied into; anything else is the new name. With several \
 sources, or with a slash at the end, the target must be a folder that exists. FOLDER/. means what is \
 in the folder.
@@ -231,6 +234,7 @@ Examples:
   haul cp -r HOST:archive/photos/. .                what is in the folder, to here
   haul cp HOST:a HOST:b /tmp/                       several at once
   haul cp -r --exclude target --exclude '*.o' src HOST:
+  haul cp -r HOST:photos OTHER:archive/             from one machine to another, not by way of this one
   tar c /etc | haul cp - HOST:backup/etc.tar        from a pipe; it is spooled on disk first
   haul cp HOST:backup/etc.tar - | tar t             to a pipe, once all of it is verified
 

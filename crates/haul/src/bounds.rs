@@ -16,16 +16,26 @@ pub enum Here {
     Target,
     /// Both.
     Both,
+    /// It has the copy made by two others.
+    Neither,
 }
 
 impl Here {
     /// The end of the source, as `CPU here` or `CPU there`.
     fn source(self) -> &'static str {
-        if self == Self::Target { "there" } else { "here" }
+        match self {
+            Self::Source | Self::Both => "here",
+            Self::Target => "there",
+            Self::Neither => "at the source",
+        }
     }
 
     fn target(self) -> &'static str {
-        if self == Self::Source { "there" } else { "here" }
+        match self {
+            Self::Target | Self::Both => "here",
+            Self::Source => "there",
+            Self::Neither => "at the target",
+        }
     }
 }
 
@@ -239,7 +249,7 @@ mod tests {
         for kind in BOUND_KINDS {
             let bound = Bound::new(kind, 1000);
             let is_known = kind != BoundKind::Unknown;
-            for here in [Here::Source, Here::Target, Here::Both] {
+            for here in [Here::Source, Here::Target, Here::Both, Here::Neither] {
                 assert_eq!(words(bound, here).is_some(), is_known, "{kind:?}");
                 assert_eq!(advice(bound, here).is_some(), is_known, "{kind:?}");
             }

@@ -16,9 +16,9 @@ use link::{
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use transfer::host::Host;
-use transfer::serve::Server;
+use transfer::serve::{GrantBook, Server};
 
-use crate::trust::{LiveKeys, Log};
+use crate::trust::{Door, LiveKeys, Log};
 
 /// How often the lanes are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub struct DaemonOptions {
 pub struct Daemon {
     listener: Listener,
     server: Arc<Server>,
-    keys: Option<Arc<LiveKeys>>,
+    door: Option<Arc<Door>>,
     log: Log,
     guests: watch::Sender<usize>,
 }
@@ -55,7 +55,7 @@ impl Daemon {
         options: DaemonOptions,
         gatekeeper: Arc<dyn Gatekeeper>,
     ) -> Result<Self, LinkError> {
-        Self::open(options, gatekeeper, None, Arc::new(|_| {}))
+        Self::open(options, gatekeeper, None, GrantBook::default(), Arc::new(|_| {}))
     }
 
     /// The same with keys that may be revoked while their lanes are open.
@@ -64,20 +64,24 @@ impl Daemon {
         keys: Arc<LiveKeys>,
         log: Log,
     ) -> Result<Self, LinkError> {
-        Self::open(options, keys.clone(), Some(keys), log)
+        let grants = GrantBook::default();
+        let door = Arc::new(Door::new(keys, grants.clone()));
+        Self::open(options, door.clone(), Some(door), grants, log)
     }
 
     fn open(
         options: DaemonOptions,
         gatekeeper: Arc<dyn Gatekeeper>,
-        keys: Option<Arc<LiveKeys>>,
+        door: Option<Arc<Door>>,
+        grants: GrantBook,
         log: Log,
     ) -> Result<Self, LinkError> {
         let DaemonOptions { listen, identity, host, sink, carrier } = options;
         let options = ListenOptions { carrier, ..ListenOptions::default() };
         let listener = Listener::bind(listen, &identity, gatekeeper, options)?;
+        let server = Server::with_grants(host, sink, grants);
         let (guests, _) = watch::channel(0);
-        Ok(Self { listener, server: Server::new(host, sink), keys, log, guests })
+        Ok(Self { listener, server, door, log, guests })
     }
 
     /// Where it listens.
@@ -107,8 +111,8 @@ impl Daemon {
                     Err(_closed) => break,
                 },
                 Some(ended) = guests.tasks.join_next_with_id() => guests.part(ended, &self.log),
-                _ = watch.tick() => if let Some(keys) = &self.keys {
-                    guests.check(|peer, remote| keys.check(peer, remote.ip()));
+                _ = watch.tick() => if let Some(door) = &self.door {
+                    guests.check(|peer, remote| door.check(peer, remote.ip()));
                 },
                 () = &mut stop => break,
             }
@@ -182,3 +186,6 @@ impl Guests {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use files::{Dir, Kind, Name, RelPath, Timestamp, is_reserved};
-use link::{Identity, Lane, Permissions};
+use link::{Identity, Lane, PeerName, Permissions};
+use transfer::grant::Granter;
 use transfer::host::{Admission, AdmitAll, Host, Landing, Refusal, SourceRoot};
 use transfer::message::{Deletion, Entry, Listed, Order, RefuseCode};
 
 use crate::landing::{self, Wish, from_disk, invalid, refusal};
 use crate::listing;
-use crate::trust::Log;
+use crate::trust::{LiveKeys, Log};
 
 mod spec;
 
@@ -93,6 +94,8 @@ pub struct Exports {
     list: Vec<Export>,
     identity: Arc<Identity>,
     log: Log,
+    /// Who may what at any moment; without them nothing is taken in the name of others.
+    keys: Option<Arc<LiveKeys>>,
 }
 
 /// A path that a peer named, as it was found.
@@ -121,12 +124,17 @@ fn full_path(export: &Export, path: &RelPath) -> Vec<u8> {
 impl Exports {
     /// A policy over these folders, whose names differ.
     pub fn new(list: Vec<Export>, identity: Arc<Identity>) -> Self {
-        Self { list, identity, log: Arc::new(|_| {}) }
+        Self { list, identity, log: Arc::new(|_| {}), keys: None }
     }
 
     /// The same, telling an operator who copies what.
     pub(crate) fn with_log(self, log: Log) -> Self {
         Self { log, ..self }
+    }
+
+    /// The same, taking what peers with these keys have granted to others.
+    pub(crate) fn with_keys(self, keys: Arc<LiveKeys>) -> Self {
+        Self { keys: Some(keys), ..self }
     }
 
     /// The exports in the order in which they were given.
@@ -241,6 +249,11 @@ impl Exports {
         })
     }
 
+    fn live_keys(&self) -> Result<&LiveKeys, Refusal> {
+        let text = "this daemon takes nothing in the name of others";
+        self.keys.as_deref().ok_or_else(|| refusal(RefuseCode::Denied, text))
+    }
+
     /// Where an order of a peer that is allowed so much lands.
     fn land(&self, allowed: &Permissions, order: &Order) -> Result<Landing, Refusal> {
         if !allowed.write {
@@ -259,7 +272,10 @@ impl Exports {
             return Err(refusal(RefuseCode::Denied, text));
         }
         let wish = Wish { into_folder: order.into_folder, contents: order.contents };
-        let place = landing::place(&export.dir, &found.path, wish, &shown)?;
+        let place = match order.named && wish == Wish::default() {
+            true => landing::named(&export.dir, &found.path, &shown)?,
+            false => landing::place(&export.dir, &found.path, wish, &shown)?,
+        };
         let base = full_path(export, &place.folder);
         let top = match &place.rename_top {
             Some(name) => [base.as_slice(), name.as_bytes()].join(&b'/'),
@@ -277,6 +293,7 @@ impl Exports {
             rename_top: place.rename_top,
             shown: files::escape(&top).to_string(),
             max_rate_bytes_per_s: allowed.max_rate_bytes_per_s,
+            max_bytes: None,
             admission,
             allow_setid: export.grants.setid,
             allow_owner: export.grants.owner,
@@ -331,6 +348,34 @@ impl Host for Exports {
 
     fn identity(&self) -> Arc<Identity> {
         self.identity.clone()
+    }
+
+    fn grants(&self, lane: &Lane, order: &Order) -> Result<Landing, Refusal> {
+        // Without keys that can be asked again it would be refused when it is used.
+        self.live_keys()?;
+        let landing = self.land(permissions(lane)?, order)?;
+        (self.log)(&format!("{} has granted a copy to {}", lane.peer_name(), landing.shown));
+        Ok(landing)
+    }
+
+    fn permissions_of(&self, granter: &Granter) -> Result<Permissions, Refusal> {
+        let allowed = self.live_keys()?.check(&granter.key, granter.remote.ip());
+        allowed.map_err(|_| {
+            let text = "the key that has granted this may do nothing here any more";
+            refusal(RefuseCode::Denied, text)
+        })
+    }
+
+    fn granted(
+        &self,
+        allowed: &Permissions,
+        source: &PeerName,
+        order: &Order,
+    ) -> Result<Landing, Refusal> {
+        let landing = self.land(allowed, order)?;
+        let shown = &landing.shown;
+        (self.log)(&format!("{source} began a copy to {shown} that was granted to it"));
+        Ok(landing)
     }
 }
 

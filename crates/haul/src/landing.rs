@@ -65,6 +65,16 @@ pub fn place(root: &Dir, path: &RelPath, wish: Wish, shown: &str) -> Result<Plac
     }
 }
 
+/// The place where `path` below `root` is the name that the one source gets, whatever stands there.
+pub fn named(root: &Dir, path: &RelPath, shown: &str) -> Result<Place, Refusal> {
+    let path = follow(root, path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(refusal(RefuseCode::NotAFolder, format!("{shown} is no name in a folder")));
+    };
+    check_parent(root, &folder, shown)?;
+    Ok(Place { folder, make: false, rename_top: Some(name) })
+}
+
 fn check_parent(root: &Dir, parent: &RelPath, shown: &str) -> Result<(), Refusal> {
     match root.attributes_of(parent) {
         Ok(attributes) if attributes.kind == Kind::Directory => Ok(()),

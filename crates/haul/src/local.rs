@@ -66,6 +66,7 @@ pub fn landing(path: &Path, wish: Wish) -> Result<Landing> {
         rename_top: place.rename_top,
         shown,
         max_rate_bytes_per_s: None,
+        max_bytes: None,
         // Whoever runs the command is the operator of this machine.
         allow_setid: true,
         allow_owner: true,
@@ -118,6 +119,7 @@ pub fn landing_in(dir: &Dir, name: Name, shown: &str) -> Landing {
         rename_top: Some(name),
         shown: shown.to_owned(),
         max_rate_bytes_per_s: None,
+        max_bytes: None,
         // Whoever runs the command is the operator of this machine.
         allow_setid: true,
         allow_owner: true,

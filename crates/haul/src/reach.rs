@@ -6,7 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use link::{Identity, KnownHosts, LaneKind, LinkChoice, LinkError, Pace, Target, TransportOptions};
+use link::{
+    Identity, KnownHosts, LaneKind, LinkChoice, LinkError, Pace, PublicKey, Target,
+    TransportOptions,
+};
 use transfer::client::{Connect, LaneEnded};
 
 use crate::address::{Host, Login};
@@ -61,6 +64,8 @@ pub struct Reacher<'a> {
 pub struct Reached {
     /// What a job connects by; its first lane is there already.
     pub connect: Connect,
+    /// Who it is.
+    pub peer: PublicKey,
     /// What else belongs to the job.
     pub around: Around,
 }
@@ -120,8 +125,9 @@ impl Reacher<'_> {
         let contact =
             contact::reach(host, identity, places, &options, self.interrupt, &*say).await?;
         let (hushed, lane_ended) = (contact.warnings(), Some(memory.watch()));
+        let peer = *contact.lane().peer();
         let around = Around { hushed, lane_ended, login: None };
-        Ok(Reached { connect: contact.into_connect(), around })
+        Ok(Reached { connect: contact.into_connect(), peer, around })
     }
 
     async fn reach_login(&self, login: &Login) -> Result<Reached> {
@@ -140,16 +146,22 @@ impl Reacher<'_> {
         };
         let hushed = contact.warnings().await;
         let around = Around { hushed, lane_ended: None, login: Some(contact.clone()) };
-        Ok(Reached { connect: contact.connect(), around })
+        let peer = contact.peer().await?;
+        Ok(Reached { connect: contact.connect(), peer, around })
+    }
+
+    /// The kinds of lane that suit the wishes.
+    pub fn choice(&self) -> LinkChoice {
+        // TCP goes at the pace of the kernel, which gives way to few.
+        match (self.wishes.link, self.wishes.pace) {
+            (LinkChoice::Auto, Pace::Background | Pace::Fixed(_)) => LinkChoice::PreferQuic,
+            (choice, _) => choice,
+        }
     }
 
     fn links(&self, memory: Option<&PathStore>) -> Links {
         let pace = self.wishes.pace;
-        // TCP goes at the pace of the kernel, which gives way to few.
-        let choice = match (self.wishes.link, pace) {
-            (LinkChoice::Auto, Pace::Background | Pace::Fixed(_)) => LinkChoice::PreferQuic,
-            (choice, _) => choice,
-        };
+        let choice = self.choice();
         let known_path = memory.and_then(PathStore::load);
         let transport = TransportOptions { pace, known_path, ..TransportOptions::default() };
         Links { choice, transport }

@@ -7,7 +7,7 @@ use files::FilesError;
 use link::{HostRefused, LaneKind, LinkChoice, LinkError};
 use transfer::TransferError;
 use transfer::host::Refusal;
-use transfer::message::RefuseCode;
+use transfer::message::{RefuseCode, Stopped, Stretch};
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,6 +191,9 @@ fn of_transfer(error: &TransferError) -> Option<(Code, Option<String>)> {
             )
         }
         TransferError::Refused { code, .. } => of_refusal(*code),
+        TransferError::Elsewhere { source_host, target_host, stopped } => {
+            return Some(of_third(source_host.address(), target_host, stopped));
+        }
         TransferError::Violation { .. } | TransferError::Unreadable { .. } => {
             (Code::Link, hint("install the same version of haul on both sides"))
         }
@@ -199,6 +202,25 @@ fn of_transfer(error: &TransferError) -> Option<(Code, Option<String>)> {
         }
         TransferError::Cancelled => (Code::Interrupted, None),
     })
+}
+
+/// A copy between two other machines.
+fn of_third(source: &str, target: &str, stopped: &Stopped) -> (Code, Option<String>) {
+    let (code, hint) = of_refusal(stopped.code);
+    match stopped.at {
+        Stretch::Unreached => (
+            Code::Link,
+            Some(format!(
+                "{source} has to reach {target} by that name and port, and find the machine there that this one \
+                 finds; where it cannot, --via-me carries the bytes through this machine"
+            )),
+        ),
+        Stretch::LinkLost => (
+            Code::Link,
+            Some("what has arrived is kept: run the same command again to go on".to_owned()),
+        ),
+        Stretch::Source | Stretch::Target => (code, hint),
+    }
 }
 
 fn of_refusal(code: RefuseCode) -> (Code, Option<String>) {
@@ -220,6 +242,8 @@ fn of_refusal(code: RefuseCode) -> (Code, Option<String>) {
             (Code::Link, hint("install the same version of haul on both sides"))
         }
         RefuseCode::Corrupt => (Code::Partial, hint("run the same command again")),
+        RefuseCode::UnknownGrant => (Code::Link, hint("run the same command again")),
+        RefuseCode::TooMuch => (Code::Refused, None),
     }
 }
 

@@ -13,6 +13,8 @@ use link::{
     AuthorizedKeys, Denied, Gatekeeper, HostCheck, HostRefused, KnownHosts, Lookup, Permissions,
     PublicKey, Target,
 };
+use transfer::grant::Granter;
+use transfer::serve::GrantBook;
 
 use crate::state::{self, AUTHORIZED_KEYS, path_of};
 
@@ -147,6 +149,47 @@ impl Gatekeeper for LiveKeys {
             (self.log)(&format!("turned {remote} away: {denied}{advice}"));
         }
         answer
+    }
+}
+
+/// Admits the keys of the list, and whoever else was granted something by one of them, for that alone.
+pub struct Door {
+    keys: Arc<LiveKeys>,
+    grants: GrantBook,
+}
+
+impl Door {
+    /// A door that is kept by this list and this book.
+    pub fn new(keys: Arc<LiveKeys>, grants: GrantBook) -> Self {
+        Self { keys, grants }
+    }
+
+    /// What a key may do now, asked without a connection and without a line in the log.
+    pub fn check(&self, peer: &PublicKey, remote: IpAddr) -> Result<Permissions, Denied> {
+        match self.keys.check(peer, remote) {
+            Err(_) if self.is_guest(peer) => Ok(Permissions::nothing()),
+            answer => answer,
+        }
+    }
+
+    /// Whether there is something for this key from somebody who may write here now. What the list says of a key
+    /// is not undone by a grant.
+    fn is_guest(&self, peer: &PublicKey) -> bool {
+        let may_write = |granter: &Granter| {
+            let allowed = self.keys.check(&granter.key, granter.remote.ip());
+            allowed.is_ok_and(|allowed| allowed.write)
+        };
+        let granters = self.grants.granters_of(peer);
+        granters.iter().any(may_write) && !self.keys.current().keys.names(peer)
+    }
+}
+
+impl Gatekeeper for Door {
+    fn admit(&self, peer: &PublicKey, remote: SocketAddr) -> Result<Permissions, Denied> {
+        if self.is_guest(peer) {
+            return self.check(peer, remote.ip());
+        }
+        self.keys.admit(peer, remote)
     }
 }
 

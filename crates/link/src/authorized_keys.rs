@@ -40,6 +40,12 @@ impl Permissions {
         }
     }
 
+    /// Nothing at all: for a guest, who is let in for something that was granted to it alone.
+    pub fn nothing() -> Self {
+        let comment = "a guest".to_owned();
+        Self { read: false, write: false, comment, ..Self::unrestricted() }
+    }
+
     /// Whether a path, written with `/` between its parts, is at or below one of `paths`. The caller
     /// has made sure that it holds no `.` and no `..`.
     pub fn covers(&self, path: &[u8]) -> bool {
@@ -137,6 +143,15 @@ impl AuthorizedKeys {
             }
         }
         keys
+    }
+
+    /// Whether a line names this key, be it to bar it or for another time or place.
+    pub fn names(&self, key: &PublicKey) -> bool {
+        self.lines.iter().any(|line| match &line.meaning {
+            Meaning::Nothing => false,
+            Meaning::Key { key: listed, .. } => listed == key,
+            Meaning::Wrong { keys, .. } => keys.contains(key),
+        })
     }
 
     /// What `key`, coming from `remote`, may do at `now`. The first line that admits it decides.

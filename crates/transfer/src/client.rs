@@ -17,13 +17,16 @@ use crate::receive::{ReceiveOptions, Receiver};
 use crate::send::{Sender, Start, Watch};
 use crate::session;
 use crate::{Totals, TransferError};
+use tree::TreeDigests;
 
 mod drive;
 mod mover;
 mod silence;
+mod third;
 
 pub use drive::{Connect, Connecting, Way};
 use drive::{Job, drive};
+pub use third::{Between, third};
 
 /// Told of each lane when it is no longer used, while its figures can still be read.
 pub type LaneEnded = Arc<dyn Fn(&Lane) + Send + Sync>;
@@ -78,6 +81,10 @@ pub struct JobReport {
     pub bytes_sent: u64,
     /// The signed receipt; none in a dry run.
     pub receipt: Option<Vec<u8>>,
+    /// The transfer's id.
+    pub id: [u8; 16],
+    /// Over all that stands at the target.
+    pub tree: TreeDigests,
 }
 
 /// Copies local files to a peer.
@@ -87,10 +94,30 @@ pub async fn put(
     order: Order,
     options: JobOptions,
 ) -> Result<JobReport, TransferError> {
-    let job = job_of(&sources, &order);
+    put_by(None, connect, sources, order, options).await
+}
+
+/// By what right a source puts something in the name of somebody else.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Granted {
+    /// The grant.
+    pub(crate) grant: [u8; 32],
+    /// The second half of the transfer's id.
+    pub(crate) run: [u8; 8],
+}
+
+/// The same by the right of somebody else.
+pub(crate) async fn put_by(
+    by: Option<Granted>,
+    connect: Connect,
+    sources: Vec<SourceRoot>,
+    order: Order,
+    options: JobOptions,
+) -> Result<JobReport, TransferError> {
+    let id = id_of_put(&sources, &order, by);
     let sender = start_sender(&sources, &order, &options);
-    let putting =
-        Putting { sources, order, options: options.clone(), id: new_id(job), tried: false, sender };
+    let (options, tried) = (options.clone(), false);
+    let putting = Putting { sources, order, options: options.clone(), by, id, tried, sender };
     drive(connect, &options, putting).await
 }
 
@@ -140,6 +167,7 @@ struct Putting {
     sources: Vec<SourceRoot>,
     order: Order,
     options: JobOptions,
+    by: Option<Granted>,
     id: [u8; 16],
     /// Offers have been made; they are repeated when the target is ready.
     tried: bool,
@@ -159,7 +187,10 @@ impl Job for Putting {
     async fn attempt(&mut self, lane: &Lane) -> Result<JobReport, TransferError> {
         let seen = self.sender.seen();
         let (id, resume, order) = (self.id, self.sender.is_accepted(), self.order.clone());
-        let request = Opening::Put { id, resume, seen, order };
+        let request = match self.by {
+            None => Opening::Put { id, resume, seen, order },
+            Some(Granted { grant, .. }) => Opening::PutGranted { grant, id, resume, seen, order },
+        };
         let receipt = if self.tried {
             let (control, answer) = session::ask(lane, &request).await?;
             let window = match answer {
@@ -180,7 +211,7 @@ impl Job for Putting {
             })?;
         }
         let (totals, bytes_sent) = (self.sender.totals(), self.sender.bytes_sent());
-        Ok(JobReport { totals, bytes_sent, receipt })
+        Ok(JobReport { totals, bytes_sent, receipt, id, tree: self.sender.tree() })
     }
 
     fn lane_taken(&mut self) {
@@ -192,7 +223,7 @@ impl Job for Putting {
     }
 
     fn begin_anew(&mut self) {
-        self.id = new_id(job_of(&self.sources, &self.order));
+        self.id = id_of_put(&self.sources, &self.order, self.by);
         self.tried = false;
         self.options.begin_anew();
         let bytes_sent = self.sender.bytes_sent();
@@ -264,10 +295,7 @@ impl Job for Getting {
             order: Order { target: Vec::new(), ..self.order.clone() },
             sources: self.paths.clone(),
         };
-        if !request.fits() {
-            let text = "too many paths for one request: copy them in several runs".to_owned();
-            return Err(Refusal { code: RefuseCode::Protocol, text }.into());
-        }
+        check_fits(&request)?;
         let is_over = receiver.receipt().is_some() || receiver.failure().is_some();
         match session::ask(lane, &request).await {
             // The source forgets a transfer once it has the receipt. Its farewell was lost with the last
@@ -284,7 +312,8 @@ impl Job for Getting {
         }
         let receipt = receiver.receipt().filter(|receipt| !receipt.is_empty()).cloned();
         let bytes_sent = self.options.counters.bytes_sent.get();
-        Ok(JobReport { totals: receiver.totals(), bytes_sent, receipt })
+        let (totals, tree) = (receiver.totals(), receiver.tree());
+        Ok(JobReport { totals, bytes_sent, receipt, id: self.id, tree })
     }
 
     fn lane_taken(&mut self) {
@@ -356,6 +385,24 @@ fn new_id(job: u64) -> [u8; 16] {
     id[..8].copy_from_slice(&job.to_le_bytes());
     id[8..].copy_from_slice(&random().to_le_bytes());
     id
+}
+
+/// Of a put: what makes it the same copy, and the run, by chance unless whoever grants it has named it.
+fn id_of_put(sources: &[SourceRoot], order: &Order, by: Option<Granted>) -> [u8; 16] {
+    let mut id = new_id(job_of(sources, order));
+    if let Some(Granted { run, .. }) = by {
+        id[8..].copy_from_slice(&run);
+    }
+    id
+}
+
+/// A command line can name more than one message holds.
+fn check_fits(request: &Opening) -> Result<(), Refusal> {
+    if request.fits() {
+        return Ok(());
+    }
+    let text = "too many paths for one request: copy them in several runs".to_owned();
+    Err(Refusal { code: RefuseCode::Protocol, text })
 }
 
 /// What makes two runs the same copy: the same sources, by what they are on the disk, to the same path.

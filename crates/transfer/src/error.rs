@@ -5,7 +5,7 @@ use link::wire::WireError;
 use link::{LinkError, PeerName};
 
 use crate::Violation;
-use crate::message::RefuseCode;
+use crate::message::{RefuseCode, Stopped, Stretch};
 
 /// Why a transfer ended without a receipt.
 #[derive(Debug, thiserror::Error)]
@@ -79,9 +79,32 @@ pub enum TransferError {
         /// Who.
         peer: PeerName,
     },
+    /// A copy between two other machines has ended before its time.
+    #[error("{}", elsewhere(.source_host, .target_host, .stopped))]
+    Elsewhere {
+        /// Who was to send.
+        source_host: PeerName,
+        /// To whom, as it was named.
+        target_host: String,
+        /// What the source says of it.
+        stopped: Stopped,
+    },
     /// The user or the daemon's operator ended it.
     #[error("interrupted")]
     Cancelled,
+}
+
+/// The words of a source, which are never more than words.
+fn elsewhere(source: &PeerName, target: &str, stopped: &Stopped) -> String {
+    let text = files::escape(stopped.text.as_bytes());
+    match stopped.at {
+        Stretch::Source => format!("{source} cannot send: {text}"),
+        Stretch::Target => format!("{target} does not take what {source} sends: {text}"),
+        Stretch::Unreached => format!("{source} cannot reach {target}"),
+        Stretch::LinkLost => {
+            format!("the link from {source} to {target} was lost and did not come back")
+        }
+    }
 }
 
 impl TransferError {
@@ -98,6 +121,14 @@ impl TransferError {
             Self::Refused { code, .. } => match code {
                 RefuseCode::Denied => Fault::Denied,
                 RefuseCode::UnknownTransfer | RefuseCode::Busy => Fault::Transient,
+                _ => Fault::Permanent,
+            },
+            Self::Elsewhere { stopped, .. } => match (stopped.at, stopped.code) {
+                // The target was restarted: it will grant the same again.
+                (Stretch::Target, RefuseCode::UnknownGrant) | (_, RefuseCode::Busy) => {
+                    Fault::Transient
+                }
+                (Stretch::Source | Stretch::Target, RefuseCode::Denied) => Fault::Denied,
                 _ => Fault::Permanent,
             },
             Self::Violation { .. } | Self::Unreadable { .. } | Self::BadReceipt { .. } => {

@@ -2,8 +2,9 @@
 //! and what is refused. A daemon's exports are one such policy; inboxes will be another.
 
 use files::{Dir, Name, RelPath};
-use link::{Identity, Lane};
+use link::{Identity, Lane, PeerName, Permissions};
 
+use crate::grant::Granter;
 use crate::message::{Entry, Listed, Order, RefuseCode};
 
 /// The policy of a daemon. Calls may touch the disk; they are made on threads that may block.
@@ -24,6 +25,36 @@ pub trait Host: Send + Sync + 'static {
 
     /// Who signs receipts here.
     fn identity(&self) -> std::sync::Arc<Identity>;
+
+    /// Where an order of this peer would land: it wants another machine to carry it out. The same as for a
+    /// landing, but nothing begins.
+    fn grants(&self, lane: &Lane, order: &Order) -> Result<Landing, Refusal> {
+        let _ = (lane, order);
+        Err(no_grants())
+    }
+
+    /// What the one who has granted something may do here now. It must not block.
+    fn permissions_of(&self, granter: &Granter) -> Result<Permissions, Refusal> {
+        let _ = granter;
+        Err(no_grants())
+    }
+
+    /// Where an order lands that `source` carries out in the name of somebody who may do so much.
+    fn granted(
+        &self,
+        allowed: &Permissions,
+        source: &PeerName,
+        order: &Order,
+    ) -> Result<Landing, Refusal> {
+        let _ = (allowed, source, order);
+        Err(no_grants())
+    }
+}
+
+/// What a policy says that knows nothing of grants.
+fn no_grants() -> Refusal {
+    let text = "this daemon takes nothing in the name of others".to_owned();
+    Refusal { code: RefuseCode::Denied, text }
 }
 
 /// A folder into which a transfer goes, and what may go there.
@@ -44,6 +75,8 @@ pub struct Landing {
     pub shown: String,
     /// Payload bytes per second that this peer may send, if limited.
     pub max_rate_bytes_per_s: Option<u64>,
+    /// The most bytes of content that may be stored, if limited: what would go beyond fails before it is.
+    pub max_bytes: Option<u64>,
     /// Whether set-id and sticky bits are kept when the order asks for it.
     pub allow_setid: bool,
     /// Whether owner and group are kept when the order asks for it.

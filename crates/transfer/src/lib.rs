@@ -5,6 +5,7 @@
 
 pub mod bound;
 mod buffers;
+mod chance;
 pub mod client;
 mod compress;
 mod cpu;
@@ -14,6 +15,7 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod grant;
 pub mod host;
 mod lane_io;
 pub mod measure;

@@ -5,13 +5,15 @@
 mod entry;
 mod opening;
 mod parcel;
+mod third;
 
 pub use entry::{ENTRY_COST, Entry, EntryKind, MAX_XATTRS, Xattr};
 pub use opening::{
-    Compression, Deletion, Existing, Listed, MAX_MEASURE_SECONDS, Measured, Opening, Order,
-    RefuseCode,
+    Compression, Deletion, Existing, Granted, Listed, MAX_MEASURE_SECONDS, Measured, Opening,
+    Order, RefuseCode,
 };
 pub use parcel::{BundleItem, ParcelHead, ZERO_COST};
+pub use third::{Finished, Go, LinkNews, MAX_PATIENCE_SECONDS, Progress, Report, Stopped, Stretch};
 
 use crate::delta::{EXPONENTS, Piece, longest};
 use events::{Bound, BoundKind};

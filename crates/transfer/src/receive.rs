@@ -33,7 +33,7 @@ use crate::send::{ALIVE, STALL, TICK, Watch, report_link, tell_outcome};
 use crate::target::{Job, JobResult, Output, Taken, Target, TargetOptions};
 use crate::{Totals, TransferError, Violation};
 use disk::Disk;
-use tree::TreeDigest;
+use tree::{TreeDigest, TreeDigests};
 
 /// Disk jobs that run at once.
 const DISK_THREADS: usize = 6;
@@ -122,7 +122,8 @@ impl Receiver {
         let window = window_of(share);
         let disk = Disk::open(landing.clone(), &order, *source.as_bytes())?;
         let options = TargetOptions::of(&order, landing.rename_top.clone(), window);
-        let options = TargetOptions { delta: options.delta && landing.allow_delta, ..options };
+        let (delta, max_bytes) = (options.delta && landing.allow_delta, landing.max_bytes);
+        let options = TargetOptions { delta, max_bytes, ..options };
         let limit = limit_bytes_per_s.into_iter().chain(landing.max_rate_bytes_per_s).min();
         Ok(Self {
             limit,
@@ -160,6 +161,11 @@ impl Receiver {
 
     pub(crate) fn totals(&self) -> Totals {
         *self.machine.totals()
+    }
+
+    /// The digest of what stands here.
+    pub(crate) fn tree(&self) -> TreeDigests {
+        self.tree.finish()
     }
 
     /// The receipt, once the job is over.

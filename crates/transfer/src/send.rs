@@ -29,9 +29,8 @@ use crate::source::{Job, JobResult, Output, Place, ReadItem, Source, Walked};
 use crate::{Totals, TransferError};
 use limit::Limit;
 use reader::{Payload, Reader};
+pub(crate) use walker::weigh;
 
-/// Steps that the walk may be ahead of the machine.
-const STEPS_AHEAD: usize = 1024;
 /// A peer that says nothing for this long while it owes us something is given up on.
 pub(crate) const STALL: Duration = Duration::from_secs(120);
 /// How often a side that works and has nothing to say says so.
@@ -120,7 +119,6 @@ impl Sender {
         limit_bytes_per_s: Option<u64>,
         watch: Watch,
     ) -> Self {
-        let (step_sender, steps) = mpsc::channel(STEPS_AHEAD);
         let (done, results) = mpsc::unbounded_channel();
         let reader = Arc::new(Reader::new(sources.len()));
         let host_limit = sources.iter().filter_map(|source| source.max_rate_bytes_per_s).min();
@@ -134,14 +132,7 @@ impl Sender {
             .iter()
             .map(|source| Top { name: source.name.clone(), is_entry: !source.path.is_root() })
             .collect();
-        let walker = reader.clone();
-        // The thread ends with the channel, at the latest when it has its next step to tell.
-        // A thread of its own, because it waits for the target more than for the disk.
-        let spawned = std::thread::Builder::new().name("walk".to_owned()).spawn(move || {
-            walker::walk_all(&sources, &order, &walker, &step_sender);
-        });
-        // Without the thread the channel ends at once, which is told as a problem.
-        drop(spawned);
+        let steps = walker::start(sources, order, reader.clone());
         Self {
             machine: Source::new(),
             reader,

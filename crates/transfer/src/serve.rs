@@ -1,7 +1,11 @@
 //! The daemon's side: answers what peers ask on their lanes, and keeps transfers that were cut until
 //! their dialler comes back. What a peer can make it keep is bounded.
 
+mod book;
 mod registry;
+mod sending;
+mod third;
+mod turns;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +22,16 @@ use crate::message::{Listed, Opening, Order, RefuseCode, pack};
 use crate::receive::{ReceiveOptions, Receiver};
 use crate::send::{Sender, Start, Watch};
 use crate::session::{self, Control};
+pub use book::GrantBook;
 use registry::{Kept, Registry};
+use turns::Turns;
 
 /// How long the last words may take to reach a peer that is to close the lane.
 const GOODBYE: Duration = Duration::from_secs(10);
+
+/// Copies to other machines that one peer may have sent from here at once, and all together.
+const SENT_BY_PEER: usize = 4;
+const SENT_IN_ALL: usize = 32;
 
 /// The transfers of a daemon, across connections.
 pub struct Server {
@@ -29,16 +39,27 @@ pub struct Server {
     sink: Sink,
     registry: Registry,
     allowances: Allowances,
+    /// What was granted here.
+    book: GrantBook,
+    /// Who has what sent elsewhere.
+    sending: Turns,
 }
 
 impl Server {
     /// A daemon's server over this policy.
     pub fn new(host: Arc<dyn Host>, sink: Sink) -> Arc<Self> {
+        Self::with_grants(host, sink, GrantBook::default())
+    }
+
+    /// The same with a book of grants that whoever guards the door looks into as well.
+    pub fn with_grants(host: Arc<dyn Host>, sink: Sink, book: GrantBook) -> Arc<Self> {
         Arc::new(Self {
             host,
             sink,
             registry: Registry::default(),
             allowances: Allowances::default(),
+            book,
+            sending: Turns::new(SENT_BY_PEER, SENT_IN_ALL),
         })
     }
 
@@ -80,9 +101,29 @@ impl Server {
             answered => answered?,
         };
         asked();
+        if let Err(refusal) = check_guest(lane, &request) {
+            session::refuse(&mut control, refusal.code, refusal.text.clone()).await?;
+            goodbye(lane, control).await?;
+            return Err(refusal.into());
+        }
         let result = match request {
             Opening::Put { id, resume, seen, order } => {
-                self.put(lane, &mut control, id, resume.then_some(seen), order).await
+                let asked = Put { id, resume: resume.then_some(seen), order, grant: None };
+                self.put(lane, &mut control, asked).await
+            }
+            Opening::PutGranted { grant, id, resume, seen, order } => {
+                let grant = Some(grant);
+                let asked = Put { id, resume: resume.then_some(seen), order, grant };
+                self.put(lane, &mut control, asked).await
+            }
+            Opening::Grant { to, bytes, seconds, order } => {
+                self.grant(lane, &mut control, (to, bytes, seconds), order).await
+            }
+            Opening::Send { order, sources } => {
+                match self.begin_sending(lane, &order, sources).await {
+                    Ok(sending) => return sending.carry_out(lane, control, order).await,
+                    Err(refusal) => Err(refusal.into()),
+                }
             }
             Opening::Get { id, resume, window, pace, order, sources } => {
                 let begins = (!resume).then_some((order, sources));
@@ -117,6 +158,7 @@ impl Server {
             } => result,
             // The same transfer has come back on another lane.
             () = slot.taken_over() => Err(TransferError::Cancelled),
+            refusal = self.not_granted_any_more(slot.under()) => Err(refusal.into()),
         };
         if matches!(result, Err(TransferError::Cancelled)) {
             if slot.is_superseded() {
@@ -138,21 +180,24 @@ impl Server {
         &self,
         lane: &Lane,
         control: &mut Control,
-        id: [u8; 16],
-        resume: Option<u64>,
-        order: Order,
+        asked: Put,
     ) -> Result<Option<Running>, Refused> {
+        let Put { id, resume, order, grant } = asked;
         let peer = *lane.peer();
         let (slot, kept) = match resume {
-            Some(_) => self.registry.resume(&peer, &id).await?,
+            Some(_) => self.registry.resume(&peer, &id, grant.as_ref()).await?,
             None => {
+                let under = grant.map(|grant| self.book.take(grant, &peer, &order)).transpose()?;
                 let (host, asking) = (self.host.clone(), lane.clone());
                 let watch = self.watch();
                 let share = lane.memory_share();
-                let receiver = blocking(move || {
-                    let landing = host.landing(&asking, &order)?;
-                    let identity = host.identity();
-                    Receiver::start(ReceiveOptions {
+                let starting = blocking(move || {
+                    let (mut under, identity) = (under, host.identity());
+                    let landing = match &mut under {
+                        None => host.landing(&asking, &order)?,
+                        Some(under) => third::landing(&*host, under, &asking, &order)?,
+                    };
+                    let receiver = Receiver::start(ReceiveOptions {
                         id,
                         landing,
                         order,
@@ -161,10 +206,12 @@ impl Server {
                         share,
                         limit_bytes_per_s: None,
                         watch,
-                    })
+                    })?;
+                    Ok((receiver, under))
                 });
-                let kept = Kept::Receive(Box::new(receiver.await?));
-                let (owned, superseded) = self.registry.add(&peer, &id, kept)?;
+                let (receiver, under) = starting.await?;
+                let kept = Kept::Receive(Box::new(receiver));
+                let (owned, superseded) = self.registry.add(&peer, &id, kept, under)?;
                 superseded.settle().await;
                 owned
             }
@@ -203,9 +250,9 @@ impl Server {
             let wanted = order.clone();
             let sources = blocking(move || host.sources(&asking, &paths, &wanted)).await?;
             let sender = Sender::start(sources, order, limit, self.watch());
-            self.registry.add(&peer, &id, Kept::Send(Box::new(sender)))?.0
+            self.registry.add(&peer, &id, Kept::Send(Box::new(sender)), None)?.0
         } else {
-            self.registry.resume(&peer, &id).await?
+            self.registry.resume(&peer, &id, None).await?
         };
         let Kept::Send(sender) = &*kept else {
             return Err(unknown_transfer().into());
@@ -259,6 +306,15 @@ impl Server {
     }
 }
 
+/// What somebody asks who has data to give.
+struct Put {
+    id: [u8; 16],
+    /// Outcomes that the source has seen, if it goes on with a transfer that was cut.
+    resume: Option<u64>,
+    order: Order,
+    grant: Option<[u8; 32]>,
+}
+
 /// A transfer that is about to run on a lane.
 struct Running {
     id: [u8; 16],
@@ -288,6 +344,16 @@ impl From<TransferError> for Refused {
     fn from(error: TransferError) -> Self {
         Self::Lane(error)
     }
+}
+
+/// A peer that may neither read nor write is here to use a grant, and may do nothing else.
+fn check_guest(lane: &Lane, request: &Opening) -> Result<(), Refusal> {
+    let is_guest = lane.permissions().is_some_and(|allowed| !allowed.read && !allowed.write);
+    if is_guest && !matches!(request, Opening::PutGranted { .. }) {
+        let text = "this key may do nothing here but what was granted to it".to_owned();
+        return Err(Refusal { code: RefuseCode::Denied, text });
+    }
+    Ok(())
 }
 
 fn unknown_transfer() -> Refusal {

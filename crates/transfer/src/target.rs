@@ -57,6 +57,8 @@ pub struct TargetOptions {
     pub rename_top: Option<Name>,
     /// A file that differs is made of what is there of an older one, as far as that goes.
     pub delta: bool,
+    /// The most bytes of content that may be asked for, if limited.
+    pub max_bytes: Option<u64>,
 }
 
 impl TargetOptions {
@@ -71,6 +73,7 @@ impl TargetOptions {
             contents: order.contents,
             rename_top,
             delta: !order.whole,
+            max_bytes: None,
         }
     }
 }
@@ -140,6 +143,8 @@ pub struct Target {
     /// The source has offered so many entries and no more will come.
     ended_at: Option<u64>,
     failures: bool,
+    /// Bytes of content that have been asked for, held against what may be stored.
+    claimed: u64,
     finishing: bool,
     receipt: Option<Vec<u8>>,
     /// Payload of earlier connections that the disk still works on.
@@ -198,6 +203,7 @@ impl Target {
             outcomes: OutcomeLog::default(),
             ended_at: None,
             failures: false,
+            claimed: 0,
             finishing: false,
             receipt: None,
             earlier: 0,

@@ -102,6 +102,7 @@ fn landing(root: &Dir, folder: &[u8]) -> Landing {
         rename_top: None,
         shown: String::from_utf8_lossy(folder).into_owned(),
         max_rate_bytes_per_s: None,
+        max_bytes: None,
         allow_setid: true,
         allow_owner: true,
         allow_delta: true,

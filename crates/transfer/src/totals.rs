@@ -32,6 +32,73 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// How many numbers these are.
+    pub(crate) const NUMBERS: usize = 12;
+
+    /// All of them, in the order of the fields.
+    pub(crate) fn numbers(&self) -> [u64; Self::NUMBERS] {
+        let Self {
+            copied,
+            unchanged,
+            links,
+            folders,
+            skipped,
+            failed,
+            failed_by_disk,
+            planned,
+            bytes_copied,
+            bytes_present,
+            bytes_found,
+            bytes_ended,
+        } = *self;
+        [
+            copied,
+            unchanged,
+            links,
+            folders,
+            skipped,
+            failed,
+            failed_by_disk,
+            planned,
+            bytes_copied,
+            bytes_present,
+            bytes_found,
+            bytes_ended,
+        ]
+    }
+
+    /// The totals with these numbers.
+    pub(crate) fn of_numbers(numbers: [u64; Self::NUMBERS]) -> Self {
+        let [
+            copied,
+            unchanged,
+            links,
+            folders,
+            skipped,
+            failed,
+            failed_by_disk,
+            planned,
+            bytes_copied,
+            bytes_present,
+            bytes_found,
+            bytes_ended,
+        ] = numbers;
+        Self {
+            copied,
+            unchanged,
+            links,
+            folders,
+            skipped,
+            failed,
+            failed_by_disk,
+            planned,
+            bytes_copied,
+            bytes_present,
+            bytes_found,
+            bytes_ended,
+        }
+    }
+
     /// Counts one entry; `size` is that of a file's content.
     pub fn count(&mut self, size: Option<u64>, is_folder: bool, outcome: &Outcome) {
         let bytes = size.unwrap_or(0);

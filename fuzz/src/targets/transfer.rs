@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use files::{CHUNK, ChunkHash, Digest, RelPath, chunk_count, chunk_len};
 use transfer::delta::{self, Basis, Op, Piece};
 use transfer::message::{
-    MAX_MESSAGE, MIN_WINDOW, Opening, Order, Outcome, ParcelHead, RefuseCode, SourceMessage,
-    TargetMessage,
+    Go, MAX_MESSAGE, MAX_PATIENCE_SECONDS, MIN_WINDOW, Opening, Order, Outcome, ParcelHead,
+    RefuseCode, Report, SourceMessage, TargetMessage,
 };
 use transfer::receipt::Receipt;
 use transfer::target::{
@@ -22,6 +22,22 @@ pub fn opening(data: &[u8]) {
         assert!(data.starts_with(&again));
     } else {
         assert_eq!(again, data);
+    }
+}
+
+/// Where somebody wants things sent.
+pub fn go(data: &[u8]) {
+    let Ok(go) = Go::decode(data) else { return };
+    assert_eq!(go.encode(), data);
+    assert!(go.target.port > 0 && go.patience_s <= MAX_PATIENCE_SECONDS);
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b'@';
+    assert!(go.target.host.bytes().all(plain), "a host that is none");
+}
+
+/// What a source tells of a copy to another machine.
+pub fn report(data: &[u8]) {
+    if let Ok(report) = Report::decode(data) {
+        assert_eq!(report.encode(), data);
     }
 }
 
@@ -113,6 +129,7 @@ fn play(data: &[u8]) -> World {
     let mut input = Input(data);
     let order = Order { contents: true, ..Order::default() };
     let options = TargetOptions::of(&order, None, MIN_WINDOW);
+    let options = TargetOptions { max_bytes: Some(MOST_BYTES), ..options };
     let mut world = World {
         target: Target::new(options, 6 << 20),
         jobs: Vec::new(),
@@ -122,6 +139,7 @@ fn play(data: &[u8]) -> World {
         finished: HashSet::new(),
         ended: HashSet::new(),
         outcomes: 0,
+        written: 0,
     };
     world.target.link_up(0).expect("a new transfer has seen nothing");
     while let Some(step) = input.u8() {
@@ -180,7 +198,12 @@ struct World {
     finished: HashSet<u64>,
     ended: HashSet<u64>,
     outcomes: u64,
+    /// Bytes of content that the disk was asked to write.
+    written: u64,
 }
+
+/// The most bytes of content that the source may have stored.
+const MOST_BYTES: u64 = 64 << 20;
 
 impl World {
     fn message(&mut self, input: &mut Input<'_>) -> bool {
@@ -243,7 +266,13 @@ impl World {
             return;
         }
         let job = self.jobs.remove(which % self.jobs.len());
+        if let Job::WriteSmall(list) = &job {
+            self.written += list.iter().map(|(_, len, _)| len).sum::<u64>();
+        }
         let result = self.result(job, bad);
+        // A file whose digest is wrong is written once more, and of two chunks one may be short, which is
+        // counted as a whole one.
+        assert!(self.written <= 4 * (MOST_BYTES + CHUNK), "more is stored than may be");
         self.target.job_done(result);
     }
 
@@ -377,6 +406,7 @@ impl World {
     fn write(&mut self, index: u64, first: u64, count: u64) {
         // Of a file that was given up, nothing may be open any more.
         let Some(missing) = self.missing.get_mut(&index) else { return };
+        self.written += count * CHUNK;
         for chunk in first..first + count {
             assert!(missing.remove(&chunk), "a chunk is written that was not missing");
         }

@@ -31,6 +31,7 @@ use crate::trust::{OneKey, Pinned};
 
 mod job;
 mod plan;
+mod third;
 mod words;
 
 use plan::{Given, Plan, Taken};
@@ -72,14 +73,14 @@ impl Copy {
             Plan::Push { given: Given::Paths(paths), host, path, wish } => {
                 let sources = sources(&paths)?;
                 let order = self.order(path, wish);
-                let Reached { connect, around } = self.reach(&host).await?;
+                let Reached { connect, around, .. } = self.reach(&host).await?;
                 self.run_job(Here::Source, around, |options| {
                     client::put(connect, sources, order, options)
                 })
                 .await
             }
             Plan::Push { given: Given::Pipe(name), host, path, wish } => {
-                let Reached { connect, around } = self.reach(&host).await?;
+                let Reached { connect, around, .. } = self.reach(&host).await?;
                 let scratch = self.scratch()?;
                 self.spool(&scratch).await?;
                 let source = piped(&scratch, name);
@@ -92,7 +93,7 @@ impl Copy {
             Plan::Pull { host, paths, taken: Taken::Path(target), wish } => {
                 let landing = local::landing(&target, wish)?;
                 let order = self.order(Vec::new(), wish);
-                let Reached { connect, around } = self.reach(&host).await?;
+                let Reached { connect, around, .. } = self.reach(&host).await?;
                 let identity = self.identity.clone();
                 self.run_job(Here::Target, around, |options| {
                     client::get(connect, paths, landing, order, identity, options)
@@ -100,7 +101,7 @@ impl Copy {
                 .await
             }
             Plan::Pull { host, paths, taken: Taken::Pipe, wish } => {
-                let Reached { connect, around } = self.reach(&host).await?;
+                let Reached { connect, around, .. } = self.reach(&host).await?;
                 let scratch = self.scratch()?;
                 let landing = local::landing_in(scratch.dir(), own_name(PIPED), "standard output");
                 let order = self.order(Vec::new(), wish);
@@ -114,6 +115,9 @@ impl Copy {
                     self.pour(scratch).await?;
                 }
                 Ok(code)
+            }
+            Plan::Third { from, paths, to, path, wish } => {
+                self.copy_between((from, paths), (to, path), wish).await
             }
             Plan::Local { given, target, wish } => self.copy_here(given, &target, wish).await,
         }
@@ -168,6 +172,10 @@ impl Copy {
 
     /// The first contact, before anything is read from the disk.
     async fn reach(&self, host: &Host) -> Result<Reached> {
+        self.reacher().reach(host).await
+    }
+
+    fn reacher(&self) -> Reacher<'_> {
         let a = &self.arguments;
         let wishes = Wishes {
             link: a.link,
@@ -181,7 +189,7 @@ impl Copy {
             quiet: a.quiet,
         };
         let (identity, places, interrupt) = (self.identity.clone(), &self.places, &self.interrupt);
-        Reacher { identity, places, interrupt, wishes }.reach(host).await
+        Reacher { identity, places, interrupt, wishes }
     }
 
     fn order(&self, target: Vec<u8>, wish: Wish) -> Order {
@@ -209,6 +217,7 @@ impl Copy {
             },
             compression: a.compress,
             whole: a.whole_file,
+            named: false,
             rules: a.rules.0.clone(),
         }
     }

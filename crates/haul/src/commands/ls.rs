@@ -33,7 +33,7 @@ pub fn run(arguments: &ListArguments) -> Result<Code> {
     };
     let (places, interrupt) = (&places, &interrupt);
     let entries = super::block_on(async {
-        let Reached { connect, around } =
+        let Reached { connect, around, .. } =
             Reacher { identity, places, interrupt, wishes }.reach(&host).await?;
         let lane = connect(Way::Any).await?;
         let listed = tokio::select! {

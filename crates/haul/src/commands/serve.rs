@@ -32,7 +32,8 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
         }
     });
     let keys = Arc::new(LiveKeys::new(places.config()?, log.clone()));
-    let host = Arc::new(Exports::new(exports, identity.clone()).with_log(log.clone()));
+    let host = Exports::new(exports, identity.clone()).with_log(log.clone());
+    let host = Arc::new(host.with_keys(keys.clone()));
     super::block_on(async {
         let options = DaemonOptions {
             listen,

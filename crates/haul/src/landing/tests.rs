@@ -66,6 +66,33 @@ fn targets_mean_what_cp_makes_of_them() {
     check("file/new", name, Err(NotAFolder));
 }
 
+/// What an earlier try of the same job has begun is not copied into.
+#[test]
+fn a_name_stays_a_name() {
+    use RefuseCode::{Denied, NotAFolder, NotFound};
+    let tree = tree();
+    let check = |target: &str, expected: Result<(&str, &str), RefuseCode>| {
+        let found = named(tree.dir(), &path(target), target).map_err(|refused| refused.code);
+        let expected = expected.map(|(folder, name)| Place {
+            folder: path(folder),
+            make: false,
+            rename_top: Some(own_name(name)),
+        });
+        assert_eq!(found, expected, "{target}");
+    };
+    check("folder", Ok(("", "folder")));
+    check("folder/inner", Ok(("folder", "inner")));
+    check("to-folder", Ok(("", "folder")));
+    check("file", Ok(("", "file")));
+    check("new", Ok(("", "new")));
+    check("to-missing", Ok(("folder", "new")));
+    check("", Err(NotAFolder));
+    check("missing/new", Err(NotFound));
+    check("file/new", Err(NotAFolder));
+    check("out", Err(Denied));
+    check("loop", Err(Denied));
+}
+
 #[test]
 fn paths_of_this_machine_are_opened_through_links() {
     let tree = tree();

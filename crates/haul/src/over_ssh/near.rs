@@ -128,6 +128,15 @@ impl SshContact {
         })
     }
 
+    /// Who the other end is.
+    pub async fn peer(&self) -> Result<PublicKey> {
+        let state = self.state.lock().await;
+        let peer = state.pipe.as_ref().map(|pipe| pipe.served.keys.peer);
+        peer.ok_or_else(|| {
+            Failure::new(Code::Link, format!("ssh to {} has ended", self.login)).into()
+        })
+    }
+
     /// What the socket of its first lane lacks; every further one will lack the same.
     pub async fn warnings(&self) -> Vec<String> {
         let state = self.state.lock().await;

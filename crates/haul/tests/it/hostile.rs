@@ -5,6 +5,7 @@
 
 mod crowd;
 mod hosts;
+mod third;
 mod twins;
 
 use std::collections::BTreeMap;

@@ -23,3 +23,4 @@ mod over_ssh;
 mod pace;
 mod pair;
 mod paths;
+mod third;

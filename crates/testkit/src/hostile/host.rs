@@ -16,6 +16,9 @@ use transfer::message::{MAX_WINDOW, Opening, SourceMessage, TargetMessage};
 pub type Act =
     Arc<dyn Fn(Guest) -> Pin<Box<dyn Future<Output = Result<(), LinkError>> + Send>> + Send + Sync>;
 
+/// How a host answers a request.
+pub type Answer = Arc<dyn Fn(&Opening) -> Opening + Send + Sync>;
+
 struct Everybody;
 
 impl Gatekeeper for Everybody {
@@ -75,18 +78,24 @@ pub struct Host {
 }
 
 impl Host {
-    /// Listens on the loopback. Must be called within a tokio runtime.
+    /// Listens on the loopback, and takes on whatever is asked for. Must be called within a tokio runtime.
     pub fn start(identity: &Identity, act: Act) -> Self {
+        let accept = |_: &Opening| Opening::Accept { resumed: false, seen: 0, window: MAX_WINDOW };
+        Self::answering(identity, Arc::new(accept), act)
+    }
+
+    /// The same with answers of the test's own.
+    pub fn answering(identity: &Identity, answer: Answer, act: Act) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = Listener::bind(any, identity, Arc::new(Everybody), ListenOptions::default())
             .expect("a socket on the loopback");
         let address = listener.local_addr();
         let serving = tokio::spawn(async move {
             while let Ok(lane) = listener.accept().await {
-                let act = act.clone();
+                let (act, answer) = (act.clone(), answer.clone());
                 tokio::spawn(async move {
                     // The guest leaves when it has had enough, which is what tests look at.
-                    if let Ok(guest) = welcome(lane.clone()).await {
+                    if let Ok(guest) = welcome(lane.clone(), &answer).await {
                         let _ = act(guest).await;
                         lane.closed().await;
                     }
@@ -108,7 +117,7 @@ impl Drop for Host {
     }
 }
 
-async fn welcome(lane: Lane) -> Result<Guest, LinkError> {
+async fn welcome(lane: Lane, answer: &Answer) -> Result<Guest, LinkError> {
     let (mut sender, mut receiver) = lane.accept_control().await?;
     receiver.recv(MAX_FRAME).await?;
     let short = || LinkError::CutShort { peer: lane.peer_name().clone() };
@@ -116,7 +125,6 @@ async fn welcome(lane: Lane) -> Result<Guest, LinkError> {
     let request = Opening::decode(&request).map_err(|_| short())?;
     let software = "hostile".to_owned();
     sender.send(&Opening::Welcome { version: 1, software }.encode()).await?;
-    let accept = Opening::Accept { resumed: false, seen: 0, window: MAX_WINDOW };
-    sender.send(&accept.encode()).await?;
+    sender.send(&answer(&request).encode()).await?;
     Ok(Guest { lane, request, sender, receiver })
 }

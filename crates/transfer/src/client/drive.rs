@@ -41,6 +41,8 @@ const TRIAL: Duration = Duration::from_secs(5);
 
 /// One kind of job.
 pub(super) trait Job {
+    /// Whether the job goes on where it was over a lane that replaces one which only seems silent.
+    const MOVES: bool = true;
     /// Runs on a lane until the job is over or the lane fails.
     async fn attempt(&mut self, lane: &Lane) -> Result<JobReport, TransferError>;
     /// The lane was taken away in the middle of an attempt.
@@ -59,10 +61,10 @@ enum Ended {
 }
 
 /// Runs a job over as many lanes as it takes.
-pub(super) async fn drive(
+pub(super) async fn drive<J: Job>(
     connect: Connect,
     options: &JobOptions,
-    mut job: impl Job,
+    mut job: J,
 ) -> Result<JobReport, TransferError> {
     let start = Instant::now();
     let mut backoff = Backoff::new(BackoffOptions {
@@ -86,7 +88,8 @@ pub(super) async fn drive(
                 let ended = tokio::select! {
                     result = job.attempt(&lane) => Ended::Itself(Box::new(result)),
                     (fresh, why) =
-                        replacement(&lane, &connect, &mut mover, &options.counters, patience) =>
+                        replacement(&lane, &connect, &mut mover, &options.counters, patience),
+                        if J::MOVES =>
                     {
                         Ended::Replaced(fresh, why)
                     }

@@ -2,19 +2,19 @@
 
 use events::Bound;
 use files::{Name, Timestamp};
-use link::Pace;
 use link::wire::{Decoder, Encoder, WireError};
-use tree::{Filter, Rule, Verdict};
+use link::{Pace, PublicKey};
 
 use super::entry::decode_time;
 use super::{MAX_MESSAGE, MAX_TEXT, capped, decode_bound, encode_bound, list};
 
+mod order;
+
+pub use order::{Compression, Deletion, Existing, Order};
+
 const MAGIC: &[u8; 4] = b"haul";
 const MAX_SOFTWARE: usize = 64;
-const MAX_PATH: usize = 4096;
-/// What a filter takes; `Filter::new` bounds the whole.
-const MAX_RULES: u64 = 1000;
-const MAX_PATTERN: usize = 1024;
+pub(super) const MAX_PATH: usize = 4096;
 /// The most paths that one request may ask for.
 pub const MAX_SOURCES: usize = 4096;
 /// The longest time for which one request may have the link measured, in seconds.
@@ -102,6 +102,52 @@ pub enum Opening {
     },
     /// What the end that was dialled has seen of a measurement that is over.
     Measured(Measured),
+    /// The dialler wants these sent to a third machine, which it names when it has heard what they weigh.
+    Send {
+        /// What the target is to do.
+        order: Order,
+        /// Paths as the user typed them.
+        sources: Vec<Vec<u8>>,
+    },
+    /// The dialler wants another machine to write here what the dialler itself could.
+    Grant {
+        /// That machine's key, 32 bytes as they are in keys.
+        to: PublicKey,
+        /// The most bytes of content.
+        bytes: u64,
+        /// For how long it is wanted, at least 1.
+        seconds: u64,
+        /// What may be done, to the letter.
+        order: Order,
+    },
+    /// The answer to that.
+    Granted(Granted),
+    /// The dialler has data to give, in somebody else's name.
+    PutGranted {
+        /// By what right.
+        grant: [u8; 32],
+        /// Names the transfer across connections.
+        id: [u8; 16],
+        /// Whether this goes on with a transfer that was cut.
+        resume: bool,
+        /// How many outcomes the source has seen.
+        seen: u64,
+        /// What the target is to do.
+        order: Order,
+    },
+}
+
+/// A grant as the one who asked for it hears of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// By what it is used.
+    pub grant: [u8; 32],
+    /// Within which time it must be used.
+    pub seconds: u64,
+    /// The last name of the target path is the name that the one source gets; see [`Order::named`].
+    pub named: bool,
+    /// Where the copy lands, as the target names it.
+    pub shown: String,
 }
 
 /// What one end has seen of a measurement.
@@ -146,77 +192,6 @@ pub struct Listed {
     pub mtime: Timestamp,
 }
 
-/// What the one who starts a transfer wants the target to do.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Order {
-    /// The target path as typed; empty when the dialler is the target.
-    pub target: Vec<u8>,
-    /// Several sources, or a trailing slash: the target must be a folder that exists.
-    pub into_folder: bool,
-    /// The one source is `folder/.`: its children go into the target, which is made if missing.
-    pub contents: bool,
-    /// Nothing is acknowledged before it would survive a power cut.
-    pub durable: bool,
-    /// Files of the same size and time are compared by content.
-    pub checksum: bool,
-    /// Nothing is changed; outcomes say what would be.
-    pub dry_run: bool,
-    /// User and group are carried.
-    pub owner: bool,
-    /// Extended attributes are carried.
-    pub xattrs: bool,
-    /// Set-id and sticky bits are carried.
-    pub setid: bool,
-    /// What to do when something different has the name.
-    pub existing: Existing,
-    /// Whether what the source does not have is removed.
-    pub deletion: Deletion,
-    /// Whether the source compresses what it sends.
-    pub compression: Compression,
-    /// A file that differs is sent whole, whatever the target has of it.
-    pub whole: bool,
-    /// What is left out of the walk and protected from deletion.
-    pub rules: Vec<Rule>,
-}
-
-/// What to do when something different has the name of an arriving file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Existing {
-    /// Replace it, in one step, once the new file is verified.
-    #[default]
-    Overwrite,
-    /// Leave it and count the file as skipped.
-    Skip,
-    /// Leave it and count the file as failed.
-    Fail,
-    /// Keep it under the name `NAME.~N~`.
-    Rename,
-}
-
-/// Whether what the source does not have is removed from the target's folders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Deletion {
-    /// Nothing is removed.
-    #[default]
-    No,
-    /// Extras are removed unless they are more than half of what is there.
-    Guarded,
-    /// Extras are removed, however many.
-    All,
-}
-
-/// Whether a source compresses what it sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Compression {
-    /// While the link is what everything waits for, and what gives way.
-    #[default]
-    Auto,
-    /// Nothing.
-    Never,
-    /// All that gives way, from the first byte on.
-    Always,
-}
-
 /// Why something is refused or failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefuseCode {
@@ -242,9 +217,13 @@ pub enum RefuseCode {
     Exists,
     /// The content is not what was promised.
     Corrupt,
+    /// A grant that is not known, was used or is for something else.
+    UnknownGrant,
+    /// More bytes than were allowed.
+    TooMuch,
 }
 
-const CODES: [RefuseCode; 11] = [
+const CODES: [RefuseCode; 13] = [
     RefuseCode::Version,
     RefuseCode::Protocol,
     RefuseCode::Denied,
@@ -256,6 +235,8 @@ const CODES: [RefuseCode; 11] = [
     RefuseCode::Cancelled,
     RefuseCode::Exists,
     RefuseCode::Corrupt,
+    RefuseCode::UnknownGrant,
+    RefuseCode::TooMuch,
 ];
 
 impl RefuseCode {
@@ -291,10 +272,7 @@ impl Opening {
                 out.u8(5).array(id).boolean(*resume).varint(*window);
                 encode_pace(*pace, &mut out);
                 order.encode(&mut out);
-                out.varint(sources.len() as u64);
-                for source in sources {
-                    out.bytes(source);
-                }
+                encode_sources(sources, &mut out);
             }
             Self::List { path } => {
                 out.u8(6).bytes(path);
@@ -313,6 +291,21 @@ impl Opening {
                 out.u8(9).boolean(*up).varint(*seconds);
             }
             Self::Measured(measured) => measured.encode(out.u8(10)),
+            Self::Send { order, sources } => {
+                order.encode(out.u8(48));
+                encode_sources(sources, &mut out);
+            }
+            Self::Grant { to, bytes, seconds, order } => {
+                out.u8(49).array(to.as_bytes()).varint(*bytes).varint(*seconds);
+                order.encode(&mut out);
+            }
+            Self::Granted(Granted { grant, seconds, named, shown }) => {
+                out.u8(50).array(grant).varint(*seconds).boolean(*named).text(capped(shown));
+            }
+            Self::PutGranted { grant, id, resume, seen, order } => {
+                out.u8(51).array(grant).array(id).boolean(*resume).varint(*seen);
+                order.encode(&mut out);
+            }
         }
         out.finish()
     }
@@ -373,6 +366,32 @@ impl Opening {
                 },
             },
             10 => Self::Measured(Measured::decode(&mut input)?),
+            48 => Self::Send {
+                order: Order::decode(&mut input)?,
+                sources: decode_sources(&mut input)?,
+            },
+            49 => Self::Grant {
+                to: PublicKey(input.array("key of the source")?),
+                bytes: input.varint("bytes granted")?,
+                seconds: match input.varint("seconds of a grant")? {
+                    0 => return Err(WireError::invalid("seconds of a grant")),
+                    seconds => seconds,
+                },
+                order: Order::decode(&mut input)?,
+            },
+            50 => Self::Granted(Granted {
+                grant: input.array("grant")?,
+                seconds: input.varint("seconds of a grant")?,
+                named: input.boolean("whether the path is a name")?,
+                shown: input.text("path shown", MAX_TEXT)?.to_owned(),
+            }),
+            51 => Self::PutGranted {
+                grant: input.array("grant")?,
+                id: input.array("transfer id")?,
+                resume: input.boolean("resume")?,
+                seen: input.varint("outcomes seen")?,
+                order: Order::decode(&mut input)?,
+            },
             _ => return Err(WireError::invalid("opening message type")),
         };
         input.finish()?;
@@ -385,7 +404,7 @@ impl Opening {
     }
 }
 
-fn encode_pace(pace: Pace, out: &mut Encoder) {
+pub(super) fn encode_pace(pace: Pace, out: &mut Encoder) {
     match pace {
         Pace::Fair => out.u8(0),
         Pace::Background => out.u8(1),
@@ -393,7 +412,7 @@ fn encode_pace(pace: Pace, out: &mut Encoder) {
     };
 }
 
-fn decode_pace(input: &mut Decoder) -> Result<Pace, WireError> {
+pub(super) fn decode_pace(input: &mut Decoder) -> Result<Pace, WireError> {
     match input.u8("pace")? {
         0 => Ok(Pace::Fair),
         1 => Ok(Pace::Background),
@@ -402,6 +421,13 @@ fn decode_pace(input: &mut Decoder) -> Result<Pace, WireError> {
             rate => Ok(Pace::Fixed(rate)),
         },
         _ => Err(WireError::invalid("pace")),
+    }
+}
+
+fn encode_sources(sources: &[Vec<u8>], out: &mut Encoder) {
+    out.varint(sources.len() as u64);
+    for source in sources {
+        out.bytes(source);
     }
 }
 
@@ -464,75 +490,6 @@ impl Listed {
             size: input.varint("listed size")?,
             mode: input.varint_at_most("listed mode", 0o7777)? as u32,
             mtime: decode_time(input)?,
-        })
-    }
-}
-
-impl Order {
-    fn flags(&self) -> [bool; 8] {
-        let Self {
-            into_folder, contents, durable, checksum, dry_run, owner, xattrs, setid, ..
-        } = self;
-        [*into_folder, *contents, *durable, *checksum, *dry_run, *owner, *xattrs, *setid]
-    }
-
-    fn encode(&self, out: &mut Encoder) {
-        let bits = self.flags().iter().rev().fold(0u8, |bits, flag| bits << 1 | u8::from(*flag));
-        out.bytes(&self.target).u8(bits).u8(self.existing as u8).u8(self.deletion as u8);
-        out.u8(self.compression as u8).boolean(self.whole);
-        out.varint(self.rules.len() as u64);
-        for rule in &self.rules {
-            out.boolean(rule.verdict == Verdict::Include).bytes(&rule.pattern);
-        }
-    }
-
-    fn decode(input: &mut Decoder) -> Result<Self, WireError> {
-        let target = input.bytes("target path", MAX_PATH)?.to_vec();
-        let bits = input.u8("order flags")?;
-        let flag = |place: u32| bits & 1 << place != 0;
-        let existing = match input.u8("existing")? {
-            0 => Existing::Overwrite,
-            1 => Existing::Skip,
-            2 => Existing::Fail,
-            3 => Existing::Rename,
-            _ => return Err(WireError::invalid("existing")),
-        };
-        let deletion = match input.u8("deletion")? {
-            0 => Deletion::No,
-            1 => Deletion::Guarded,
-            2 => Deletion::All,
-            _ => return Err(WireError::invalid("deletion")),
-        };
-        let compression = match input.u8("compression")? {
-            0 => Compression::Auto,
-            1 => Compression::Never,
-            2 => Compression::Always,
-            _ => return Err(WireError::invalid("compression")),
-        };
-        let whole = input.boolean("whole files")?;
-        let mut rules = Vec::new();
-        for _ in 0..input.varint_at_most("filter rules", MAX_RULES)? {
-            let include = input.boolean("filter rule's kind")?;
-            let pattern = input.bytes("filter pattern", MAX_PATTERN)?;
-            rules.push(if include { Rule::include(pattern) } else { Rule::exclude(pattern) });
-        }
-        // Checked here, so that whoever builds the filter from an order that was read cannot fail.
-        Filter::new(rules.clone()).map_err(|_| WireError::invalid("filter pattern"))?;
-        Ok(Self {
-            target,
-            into_folder: flag(0),
-            contents: flag(1),
-            durable: flag(2),
-            checksum: flag(3),
-            dry_run: flag(4),
-            owner: flag(5),
-            xattrs: flag(6),
-            setid: flag(7),
-            existing,
-            deletion,
-            compression,
-            whole,
-            rules,
         })
     }
 }

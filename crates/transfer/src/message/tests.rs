@@ -2,8 +2,8 @@
 
 use crate::delta::{MOST_OPS, Op, Piece};
 use files::{ChunkHash, Name, Timestamp};
-use link::Pace;
 use link::wire::WireError;
+use link::{LaneKind, LinkChoice, Pace, PublicKey, Target};
 use tree::Rule;
 
 use super::parcel::MAX_ZERO_CHUNKS;
@@ -102,6 +102,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
     for (name, message) in openings {
         all.push((name, message.encode(), Reader::Opening));
     }
+    all.extend(third());
     let from_source = [
         ("Offer", offer()),
         ("Leave", SourceMessage::Leave { index: 1, complete: false }),
@@ -182,8 +183,79 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
     all
 }
 
+/// What is said for copies between two other machines.
+fn third() -> Vec<(&'static str, Vec<u8>, Reader)> {
+    let (grant, text) = ([9; 32], || "t".to_owned());
+    let openings = [
+        ("Send", Opening::Send { order: order(), sources: vec![b"a".to_vec()] }),
+        (
+            "Grant",
+            Opening::Grant {
+                to: PublicKey([3; 32]),
+                bytes: 1 << 40,
+                seconds: 3600,
+                order: order(),
+            },
+        ),
+        ("Granted", Opening::Granted(Granted { grant, seconds: 300, named: true, shown: text() })),
+        (
+            "PutGranted",
+            Opening::PutGranted { grant, id: [7; 16], resume: true, seen: 300, order: order() },
+        ),
+    ];
+    let go = Go {
+        grant,
+        run: [8; 8],
+        key: PublicKey([4; 32]),
+        target: Target::new("b.example", 4285).unwrap(),
+        choice: LinkChoice::Only(LaneKind::Tcp),
+        pace: Pace::Background,
+        limit_bytes_per_s: Some(300),
+        patience_s: 300,
+    };
+    let progress = Progress {
+        entries: 300,
+        files_total: 299,
+        bytes_total: 1 << 40,
+        walk_finished: true,
+        files_done: 4,
+        files_skipped: 5,
+        files_failed: 6,
+        bytes_acknowledged: 7,
+        bytes_sent: 8,
+        link: events::LinkSnapshot {
+            rtt: std::time::Duration::from_micros(41_200),
+            packets_sent: 1000,
+            packets_lost: 20,
+            connections: 1,
+            is_tcp: true,
+            ..Default::default()
+        },
+        bound: Bound::new(BoundKind::Path, 23_000_000),
+    };
+    let tree = tree::TreeDigests { content: digest(1), attributes: digest(2), records: 300 };
+    let totals = crate::Totals { copied: 300, ..crate::Totals::default() };
+    let finished = Finished { id: [7; 16], totals, bytes_sent: 9, tree };
+    let (at, code) = (Stretch::Target, RefuseCode::UnknownGrant);
+    let reports = [
+        ("Weighed", Report::Weighed { entries: 300, bytes: 1 << 40, last: true }),
+        ("Progress", Report::Progress(progress)),
+        ("FileFailed", Report::FileFailed { path: b"a/\xff".to_vec(), reason: text() }),
+        ("LinkNews", Report::LinkNews(LinkNews::Lost, LaneKind::Tcp)),
+        ("Finished", Report::Finished(finished)),
+        ("Proof", Report::Proof(b"{}".to_vec())),
+        ("Stopped", Report::Stopped(Stopped { at, code, text: text() })),
+    ];
+    let mut all = vec![("Go", go.encode(), Reader::Go)];
+    all.extend(openings.map(|(name, message)| (name, message.encode(), Reader::Opening)));
+    all.extend(reports.map(|(name, message)| (name, message.encode(), Reader::Report)));
+    all
+}
+
 #[derive(Clone, Copy)]
 enum Reader {
+    Go,
+    Report,
     Opening,
     Source,
     Target,
@@ -195,6 +267,8 @@ impl Reader {
     fn rewrite(self, bytes: &[u8]) -> Result<Vec<u8>, WireError> {
         Ok(match self {
             Self::Opening => Opening::decode(bytes)?.encode(),
+            Self::Go => Go::decode(bytes)?.encode(),
+            Self::Report => Report::decode(bytes)?.encode(),
             Self::Source => SourceMessage::decode(bytes)?.encode(),
             Self::Target => TargetMessage::decode(bytes)?.encode(),
             Self::Parcel(body) => ParcelHead::decode(bytes, body)?.encode(),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use files::{Dir, FilesError, Follow, Kind, Name, RelPath, escape};
-use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::{self, Sender};
 use tree::{Filter, Step, Walk, WalkOptions, WalkRoot};
 
 use super::reader::Reader;
@@ -12,13 +12,35 @@ use crate::host::SourceRoot;
 use crate::message::{MAX_XATTRS, Order, Xattr};
 use crate::source::{Found, Place, Walked};
 
-/// Walks all sources and ends. Stops early when nobody listens any more.
-pub(crate) fn walk_all(
-    sources: &[SourceRoot],
-    order: &Order,
-    reader: &Arc<Reader>,
-    steps: &Sender<Walked>,
-) {
+/// Steps that the walk may be ahead of whoever takes them.
+const STEPS_AHEAD: usize = 1024;
+
+/// Begins to walk all sources; the steps, of which the last is the walk's end. It stops early when nobody
+/// listens any more.
+pub(crate) fn start(
+    sources: Vec<SourceRoot>,
+    order: Order,
+    reader: Arc<Reader>,
+) -> mpsc::Receiver<Walked> {
+    let (told, steps) = mpsc::channel(STEPS_AHEAD);
+    // A thread of its own, because it waits for the target more than for the disk.
+    let spawned = std::thread::Builder::new().name("walk".to_owned()).spawn(move || {
+        walk_all(&sources, &order, &reader, &told);
+    });
+    // Without the thread the channel ends at once, which is told as a problem. The thread ends with the
+    // channel, at the latest when it has its next step to tell.
+    drop(spawned);
+    steps
+}
+
+/// The steps of a walk of which only the sums are wanted.
+pub(crate) fn weigh(sources: Vec<SourceRoot>, order: Order) -> mpsc::Receiver<Walked> {
+    let reader = Arc::new(Reader::new(sources.len()));
+    start(sources, Order { xattrs: false, ..order }, reader)
+}
+
+/// Walks all sources and ends.
+fn walk_all(sources: &[SourceRoot], order: &Order, reader: &Arc<Reader>, steps: &Sender<Walked>) {
     // The rules were checked when the order was read or built.
     let filter = Filter::new(order.rules.clone()).unwrap_or_default();
     for (number, source) in sources.iter().enumerate() {

@@ -11,6 +11,7 @@ use link::PublicKey;
 use tokio::sync::{Mutex as Baton, Notify, OwnedMutexGuard};
 use tokio::time::timeout;
 
+use super::book::Under;
 use super::unknown_transfer;
 use crate::host::Refusal;
 use crate::message::RefuseCode;
@@ -52,9 +53,16 @@ pub(super) struct Slot {
     take_over: Notify,
     superseded: AtomicBool,
     parked: Mutex<Option<Instant>>,
+    /// The grant that it runs under, which is over when this is dropped.
+    under: Option<Under>,
 }
 
 impl Slot {
+    /// The grant that it runs under, if it does.
+    pub(super) fn under(&self) -> Option<&Under> {
+        self.under.as_ref()
+    }
+
     /// Waits until the transfer is wanted on another lane.
     pub(super) async fn taken_over(&self) {
         self.take_over.notified().await;
@@ -119,6 +127,7 @@ impl Registry {
         peer: &PublicKey,
         id: &[u8; 16],
         kept: Kept,
+        under: Option<Under>,
     ) -> Result<(Owned, Superseded), Refusal> {
         let mut slots = self.slots();
         let mut superseded = Vec::new();
@@ -154,14 +163,23 @@ impl Registry {
             take_over: Notify::new(),
             superseded: AtomicBool::new(false),
             parked: Mutex::new(None),
+            under,
         });
         slots.insert((*peer, *id), slot.clone());
         Ok(((slot, guard), Superseded(superseded)))
     }
 
-    /// Gives a transfer to a new lane, taking it from the old one if that has not noticed its end yet.
-    pub(super) async fn resume(&self, peer: &PublicKey, id: &[u8; 16]) -> Result<Owned, Refusal> {
-        let slot = self.slots().get(&(*peer, *id)).cloned().ok_or_else(unknown_transfer)?;
+    /// Gives a transfer to a new lane, taking it from the old one if that has not noticed its end yet. It must
+    /// be asked for by the grant that it was begun under.
+    pub(super) async fn resume(
+        &self,
+        peer: &PublicKey,
+        id: &[u8; 16],
+        grant: Option<&[u8; 32]>,
+    ) -> Result<Owned, Refusal> {
+        let slot = self.slots().get(&(*peer, *id)).cloned();
+        let slot = slot.filter(|slot| slot.under().map(Under::id) == grant);
+        let slot = slot.ok_or_else(unknown_transfer)?;
         let kept = slot.kept.clone();
         let guard = match kept.clone().try_lock_owned() {
             Ok(guard) => guard,

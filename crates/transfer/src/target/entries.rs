@@ -100,6 +100,8 @@ pub(super) struct File {
     pub(super) holds_twin: bool,
     /// That file has it, and this digest.
     pub(super) twin: Option<Digest>,
+    /// What of the bytes that may be stored it has taken.
+    pub(super) claimed: u64,
 }
 
 #[derive(Debug)]
@@ -149,6 +151,16 @@ impl File {
             sought: false,
             holds_twin: false,
             twin: None,
+            claimed: 0,
+        }
+    }
+
+    /// What of its claim has not come and, once it has ended, will not be stored any more.
+    pub(super) fn unused_claim(&self) -> u64 {
+        match &self.state {
+            State::Wanted | State::WaitingForSlot => self.claimed,
+            State::Receiving { missing, .. } => self.claimed.min(missing.count() * CHUNK),
+            _ => 0,
         }
     }
 
@@ -207,6 +219,11 @@ impl Missing {
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// How many chunks these are.
+    pub(super) fn count(&self) -> u64 {
+        self.0.iter().map(|(first, end)| end - first).sum()
     }
 
     /// Takes chunks out; false if not all of them are missing.

@@ -179,6 +179,7 @@ impl Target {
         if self.has_ended(index) {
             return Ok(());
         }
+        self.unclaim(index);
         let file = self.files.get_mut(&index).ok_or(Violation("unknown entry withdrawn"))?;
         match std::mem::replace(&mut file.state, State::Withdrawn) {
             State::Withdrawn => Ok(()),

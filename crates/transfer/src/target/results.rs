@@ -170,6 +170,9 @@ impl Target {
         if self.seek(index) {
             return;
         }
+        if let Err(failed) = self.claim(index) {
+            return self.entry_failed(index, failed);
+        }
         let Some(file) = self.files.get_mut(&index) else { return };
         if file.placed.entry.size().unwrap_or_default() <= CHUNK {
             file.state = State::Wanted;
@@ -178,6 +181,29 @@ impl Target {
             file.state = State::WaitingForSlot;
             self.waiting_open.push_back(index);
         }
+    }
+
+    /// Takes a file's size from the bytes that may be stored here, before any of it is asked for.
+    pub(super) fn claim(&mut self, index: u64) -> Result<(), Failed> {
+        let Some(file) = self.files.get_mut(&index) else { return Ok(()) };
+        let size = file.placed.entry.size().unwrap_or_default();
+        let claimed = self.claimed.saturating_add(size);
+        if let Some(most) = self.options.max_bytes.filter(|most| claimed > *most) {
+            let text =
+                format!("only {most} bytes may be stored by this copy, and it is one too many");
+            return Err(Failed { code: RefuseCode::TooMuch, text });
+        }
+        self.claimed = claimed;
+        file.claimed += size;
+        Ok(())
+    }
+
+    /// Gives back what of a file that the source takes back has not come.
+    pub(super) fn unclaim(&mut self, index: u64) {
+        let Some(file) = self.files.get_mut(&index) else { return };
+        let unused = file.unused_claim();
+        file.claimed -= unused;
+        self.claimed -= unused;
     }
 
     fn link(&mut self, index: u64, to: u64) {
@@ -249,6 +275,8 @@ impl Target {
                 self.end_entry(index, Outcome::Copied(digest));
             }
             Ok(None) if file.repeats < MAX_REPEATS && !file.withdrawn => {
+                // All of it was stored, so nothing of its claim can be given back.
+                file.claimed = 0;
                 file.repeats += 1;
                 let ranges = vec![(0, chunk_count(size))];
                 file.older = None;

@@ -250,3 +250,92 @@ fn a_target_says_what_it_waits_for() {
     drain(&mut target);
     assert_eq!(target.waits_for(6), Wait::Finishing);
 }
+
+/// A target that may store 10 MiB.
+fn small_target() -> Target {
+    let options = TargetOptions::of(&Order::default(), None, MIN_WINDOW);
+    let options = TargetOptions { max_bytes: Some(10 << 20), ..options };
+    let mut target = Target::new(options, 2 << 20);
+    target.link_up(0).unwrap();
+    target
+}
+
+/// Offers a file, finds nothing there, and says whether its content is asked for; the code, if it failed.
+fn wanted(target: &mut Target, index: u64, size: u64) -> Result<(), RefuseCode> {
+    offer(target, vec![file(index, &format!("f{index}"), size)]).unwrap();
+    let mut examine = None;
+    while let Some(output) = target.poll_output() {
+        examine = match output {
+            Output::Do(job @ Job::Examine(_)) => Some(job),
+            _ => examine,
+        };
+    }
+    assert!(examine.is_some(), "it is looked at before anything is decided");
+    target.job_done(JobResult::Examined(vec![(index, Found::Nothing)]));
+    let mut failed = None;
+    while let Some(output) = target.poll_output() {
+        match output {
+            Output::Ended { outcome: Outcome::Failed { code, .. }, .. } => failed = Some(code),
+            Output::Do(Job::Open { .. }) | Output::Send(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+/// What would go beyond the bytes that may be stored fails before any of it is asked for, and so before any of it
+/// may come: data that was not asked for is a breach.
+#[test]
+fn more_bytes_than_may_be_stored_are_not_asked_for() {
+    let mut target = small_target();
+    assert_eq!(wanted(&mut target, 1, 8 << 20), Ok(()));
+    assert_eq!(wanted(&mut target, 2, (2 << 20) + 1), Err(RefuseCode::TooMuch));
+    assert_eq!(wanted(&mut target, 3, crate::message::MAX_FILE_SIZE), Err(RefuseCode::TooMuch));
+    assert_eq!(wanted(&mut target, 4, 1 << 20), Ok(()));
+    assert_eq!(wanted(&mut target, 5, 1 << 20), Ok(()));
+    assert_eq!(wanted(&mut target, 6, 1), Err(RefuseCode::TooMuch));
+    assert_eq!(wanted(&mut target, 7, 0), Ok(()), "what is empty takes nothing");
+    let hash = files::ChunkHash::from_bytes([1; 32]);
+    let item = crate::message::BundleItem { index: 6, len: 1, hash };
+    let sent = target.parcel(&ParcelHead::Bundle(vec![item]), 1);
+    assert_eq!(sent, Err(Violation("data of an unknown file")));
+}
+
+/// What is taken back gives back what had not come of it, and no more.
+#[test]
+fn files_that_are_taken_back_give_back_what_never_came() {
+    let mut target = small_target();
+    let withdraw = |target: &mut Target, index| {
+        target.message(SourceMessage::Withdraw { index, reason: String::new() }).unwrap();
+        drain(target);
+    };
+    // Not begun: all of it.
+    assert_eq!(wanted(&mut target, 1, 1 << 20), Ok(()));
+    withdraw(&mut target, 1);
+    assert_eq!(target.claimed, 0);
+    // Half of its chunks have come.
+    assert_eq!(wanted(&mut target, 2, 8 << 20), Ok(()));
+    let opened = Opened { ranges: vec![(0, 8)], older: None };
+    target.job_done(JobResult::Opened { index: 2, result: Ok(opened) });
+    drain(&mut target);
+    let hash = files::ChunkHash::from_bytes([1; 32]);
+    for chunk in 0..2 {
+        let head = ParcelHead::Chunk { index: 2, chunk, hash };
+        assert!(matches!(target.parcel(&head, 1 << 20), Ok(Taken::Do(_))));
+    }
+    withdraw(&mut target, 2);
+    assert_eq!(target.claimed, 2 << 20);
+    // All of it came, was wrong, and is asked for again.
+    assert_eq!(wanted(&mut target, 3, 8 << 20), Ok(()));
+    target.job_done(JobResult::Opened {
+        index: 3,
+        result: Ok(Opened { ranges: vec![], older: None }),
+    });
+    target.message(SourceMessage::Sum { index: 3, digest: Digest::from_bytes([1; 32]) }).unwrap();
+    drain(&mut target);
+    target.job_done(JobResult::Published { index: 3, result: Ok(None) });
+    drain(&mut target);
+    withdraw(&mut target, 3);
+    assert_eq!(target.claimed, 10 << 20);
+    assert_eq!(wanted(&mut target, 4, 1), Err(RefuseCode::TooMuch));
+}

@@ -284,6 +284,11 @@ impl Target {
                 self.seeking.right += 1;
                 self.seeking.tell(stamp, Some(Trial::Right));
                 file.twin = Some(digest);
+                if let Err(failed) = self.claim(index) {
+                    self.drop_twin(index);
+                    return self.entry_failed(index, failed);
+                }
+                let Some(file) = self.files.get_mut(&index) else { return };
                 if stamp.size <= CHUNK {
                     return self.fill(index);
                 }

@@ -37,6 +37,19 @@ pub enum Plan {
         /// What is said about the target.
         wish: Wish,
     },
+    /// From another machine to a third one.
+    Third {
+        /// From whom.
+        from: Host,
+        /// What, as typed.
+        paths: Vec<Vec<u8>>,
+        /// To whom.
+        to: Host,
+        /// Where to, as typed.
+        path: Vec<u8>,
+        /// What is said about the target.
+        wish: Wish,
+    },
     /// From here to here.
     Local {
         /// What.
@@ -89,10 +102,11 @@ pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
             .hint("copy from each machine with a command of its own"));
     }
     match (first.cloned(), target) {
-        (Some(from), Address::Far { host: to, .. }) => Err(usage(format!(
-            "copying between two other machines, {from} and {to}, is not possible yet"
-        ))
-        .hint("run haul cp on one of the two, or copy by way of this machine")),
+        (Some(from), Address::Far { host: to, path }) => {
+            let (paths, contents) = far_paths(sources)?;
+            let wish = wish(paths.len(), path.ends_with(b"/"), contents);
+            Ok(Plan::Third { from, paths, to, path, wish })
+        }
         (Some(host), target) => pull(host, sources, target),
         (None, Address::Far { host, path }) => {
             let (given, wish) = given(sources, &path)?;
@@ -108,7 +122,8 @@ pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
     }
 }
 
-fn pull(host: Host, sources: Vec<Address>, target: Address) -> Result<Plan, Failure> {
+/// The paths of far sources, of which no two have one name, and whether they mean what is in a folder.
+fn far_paths(sources: Vec<Address>) -> Result<(Vec<Vec<u8>>, bool), Failure> {
     let paths: Vec<Vec<u8>> = sources
         .into_iter()
         .filter_map(|source| match source {
@@ -118,6 +133,11 @@ fn pull(host: Host, sources: Vec<Address>, target: Address) -> Result<Plan, Fail
         .collect();
     check_names(paths.iter().map(|path| typed_name(path)))?;
     let contents = check_contents(paths.iter().map(|path| means_contents(path)))?;
+    Ok((paths, contents))
+}
+
+fn pull(host: Host, sources: Vec<Address>, target: Address) -> Result<Plan, Failure> {
+    let (paths, contents) = far_paths(sources)?;
     let taken = match target {
         Address::Local(path) => Taken::Path(path),
         _ if paths.len() > 1 || contents => {

@@ -27,7 +27,7 @@ use super::runtime;
 /// A job that is misled for longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn act<F, R>(act: F) -> Act
+pub(super) fn act<F, R>(act: F) -> Act
 where
     F: Fn(Guest) -> R + Send + Sync + 'static,
     R: Future<Output = Result<(), LinkError>> + Send + 'static,
@@ -59,7 +59,7 @@ fn options() -> JobOptions {
     }
 }
 
-fn told(error: &TransferError) -> String {
+pub(super) fn told(error: &TransferError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
@@ -78,6 +78,7 @@ fn landing(folder: &Path) -> Landing {
         rename_top: None,
         shown: "here".to_owned(),
         max_rate_bytes_per_s: None,
+        max_bytes: None,
         allow_setid: true,
         allow_owner: true,
         allow_delta: true,

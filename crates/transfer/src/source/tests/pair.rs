@@ -58,6 +58,7 @@ impl Plan {
                 window,
                 contents: true,
                 rename_top: None,
+                max_bytes: None,
             },
         }
     }

@@ -33,6 +33,16 @@ fn words_become_jobs() {
     check("host: d/", pull(&[""], path("d/"), wish(true, false)));
     check("host:a/. d", pull(&["a/."], path("d"), wish(false, true)));
     check("host:a -", pull(&["a"], Taken::Pipe, wish(false, false)));
+    let third = |paths: &[&str], path: &str, wish| {
+        let paths = paths.iter().map(|path| path.as_bytes().to_vec()).collect();
+        let Ok(Address::Far { host: to, .. }) = Address::parse("other:".as_ref()) else { panic!() };
+        let from = host();
+        Ok(Plan::Third { from, paths, to, path: path.into(), wish })
+    };
+    check("host:a other:b", third(&["a"], "b", wish(false, false)));
+    check("host:a host:b other:c", third(&["a", "b"], "c", wish(true, false)));
+    check("host:a other:b/", third(&["a"], "b/", wish(true, false)));
+    check("host:a/. other:b", third(&["a/."], "b", wish(false, true)));
     let here = Plan::Local { given: paths("a"), target: "b".into(), wish: wish(false, false) };
     check("a b", Ok(here));
 }
@@ -43,7 +53,8 @@ fn what_cannot_be_done_is_refused_before_anything_is_sent() {
         let error = planned(words).unwrap_err();
         assert!(error.contains(expected), "{words}: {error}");
     };
-    check("host:a other:b", "not possible yet");
+    check("host:a/x host:b/x other:c", "two sources are called x");
+    check("host:a/. host:b other:c", "must be the only one");
     check("host:a other:b c", "on one machine");
     check("host:a b c", "on one machine");
     check("host:a/x host:b/x c", "two sources are called x");
