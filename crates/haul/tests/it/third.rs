@@ -230,8 +230,7 @@ fn crash_of_the_one_that_has_it_copied() {
 }
 
 /// The same command goes on by itself when either daemon is back, to the place that it meant when it began.
-fn crash_of_a_daemon(name: &str, first_seed: u64, crash: fn(&mut Three)) {
-    let mut three = Three::new(name);
+fn crash_of_a_daemon(mut three: Three, first_seed: u64, crash: fn(&mut Three)) {
     let bytes = grow(&three, first_seed);
     for moment in moments(first_seed, bytes) {
         let _ = std::fs::remove_dir_all(three.to("new"));
@@ -245,21 +244,20 @@ fn crash_of_a_daemon(name: &str, first_seed: u64, crash: fn(&mut Three)) {
 
 #[test]
 fn crash_of_the_source_in_between() {
-    crash_of_a_daemon("third-crash-source", 52, Three::crash_source);
+    crash_of_a_daemon(Three::new("third-crash-source"), 52, Three::crash_source);
 }
 
 #[test]
 fn crash_of_the_target_in_between() {
-    crash_of_a_daemon("third-crash-target", 53, Three::crash_target);
+    crash_of_a_daemon(Three::new("third-crash-target"), 53, Three::crash_target);
 }
 
 /// The target lets the source in by itself, and knows nothing of the grant any more.
 #[test]
 fn crash_of_a_target_that_knows_the_source() {
-    crash_of_a_daemon("third-crash-known", 56, |three| {
-        three.target.allow(&three.source, &["--read-only"]);
-        three.crash_target();
-    });
+    let three = Three::new("third-crash-known");
+    three.target.allow(&three.source, &["--read-only"]);
+    crash_of_a_daemon(three, 56, Three::crash_target);
 }
 
 /// The orchestrator loses the source for longer than a lane lives, and nobody does anything.
