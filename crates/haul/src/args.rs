@@ -214,6 +214,7 @@ Examples:
   haul cp -r photos HOST:archive/photos-2027        under a new name
   haul cp -r HOST:archive/photos/. .                what is in the folder, to here
   haul cp HOST:a HOST:b /tmp/                       several at once
+  haul cp 'HOST:logs/*.gz' .                        a pattern, quoted: it is for the other machine
   haul cp -r --exclude target --exclude '*.o' src HOST:
   tar c /etc | haul cp - HOST:backup/etc.tar        from a pipe; it is spooled on disk first
   haul cp HOST:backup/etc.tar - | tar t             to a pipe, once all of it is verified

@@ -13,6 +13,7 @@ use transfer::message::{Deletion, Entry, Listed, Order, RefuseCode};
 use crate::landing::{self, Wish, from_disk, invalid, refusal};
 use crate::trust::Log;
 
+mod patterns;
 mod spec;
 
 pub use spec::ExportSpec;
@@ -304,9 +305,7 @@ impl Host for Exports {
         if !allowed.read {
             return Err(refusal(RefuseCode::Denied, "this key may only write here"));
         }
-        let sources: Result<Vec<SourceRoot>, Refusal> =
-            paths.iter().map(|typed| self.source(typed, allowed)).collect();
-        let sources = sources?;
+        let sources = self.all_sources(paths, allowed)?;
         let shown: Vec<String> =
             paths.iter().take(MOST_LOGGED).map(|path| files::escape(path).to_string()).collect();
         let more = if paths.len() > MOST_LOGGED { " and more" } else { "" };

@@ -27,6 +27,7 @@ mod config;
 mod contact;
 mod daemon;
 mod exports;
+mod glob;
 mod interrupt;
 mod keys;
 mod landing;

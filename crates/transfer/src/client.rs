@@ -1,27 +1,27 @@
 //! The dialling side of a job: connects, opens a transfer, goes on with it through cuts, and begins anew
 //! when the other end was restarted.
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::{Counters, Sink};
-use files::{Name, RelPath};
 use link::{Identity, Lane, Pace};
 
-use crate::host::{Admission, Landing, Refusal, SourceRoot};
-use crate::message::{Entry, Listed, Opening, Order, RefuseCode};
+use crate::host::{Landing, Refusal, SourceRoot};
+use crate::message::{Listed, Opening, Order, RefuseCode};
 use crate::receipt::{Receipt, ReceiptError};
 use crate::receive::{ReceiveOptions, Receiver};
 use crate::send::{Sender, Start, Watch};
 use crate::session;
 use crate::{Totals, TransferError};
 
+mod asked;
 mod drive;
 mod mover;
 mod silence;
 
+use asked::Asked;
 pub use drive::{Connect, Connecting, Way};
 use drive::{Job, drive};
 
@@ -301,51 +301,6 @@ impl Job for Getting {
         self.id = new_id(random());
         self.options.begin_anew();
         self.receiver = None;
-    }
-}
-
-/// Admits what was asked for and nothing beside it: a daemon must not choose the names that appear here.
-struct Asked {
-    /// Last names of the paths asked for.
-    names: HashSet<Name>,
-    /// Paths without a last name, such as an export as a whole: the daemon names these.
-    unnamed: usize,
-    /// What the daemon has called them.
-    given: Mutex<HashSet<Name>>,
-    /// `folder/.`: whatever is in it.
-    contents: bool,
-    inner: Arc<dyn Admission>,
-}
-
-impl Asked {
-    fn new(paths: &[Vec<u8>], inner: Arc<dyn Admission>) -> Self {
-        let is_contents = |path: &Vec<u8>| path == b"." || path.ends_with(b"/.");
-        let contents = paths.iter().any(is_contents);
-        let last = |path: &Vec<u8>| {
-            let end = path.iter().rposition(|byte| *byte != b'/')? + 1;
-            Name::new(path[..end].rsplit(|byte| *byte == b'/').next()?).ok()
-        };
-        let names: Vec<Option<Name>> = paths.iter().map(last).collect();
-        let unnamed = names.iter().filter(|name| name.is_none()).count();
-        let names = names.into_iter().flatten().collect();
-        Self { names, unnamed, given: Mutex::default(), contents, inner }
-    }
-}
-
-impl Admission for Asked {
-    fn admit(&self, entry: &Entry, path: &RelPath) -> Result<(), Refusal> {
-        self.inner.admit(entry, path)?;
-        if entry.parent != 0 || self.contents || self.names.contains(&entry.name) {
-            return Ok(());
-        }
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_hidden = entry.name.as_bytes().starts_with(b".");
-        if !is_hidden && (given.contains(&entry.name) || given.len() < self.unnamed) {
-            given.insert(entry.name.clone());
-            return Ok(());
-        }
-        let text = "nobody has asked for it".to_owned();
-        Err(Refusal { code: RefuseCode::Denied, text })
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod digest;
 pub mod filter;
+pub mod glob;
 mod key;
 pub mod measure;
 pub mod scan;
@@ -20,6 +21,7 @@ pub mod watch;
 
 pub use digest::{Body, Record, TreeDigest, TreeDigests};
 pub use filter::{Filter, FilterError, Rule, Verdict};
+pub use glob::{Glob, NameGlob};
 pub use measure::{
     CompareOptions, Comparison, Difference, MeasureOptions, Measured, compare, tree_digest_as,
     tree_digest_of,

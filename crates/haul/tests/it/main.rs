@@ -14,6 +14,7 @@ mod diode_rehearse;
 mod doctor;
 mod errors;
 mod folders;
+mod globs;
 mod hostile;
 mod keys;
 mod links;

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use files::Name;
+use tree::Glob;
 
 use crate::address::{Address, Host};
 use crate::exports::typed_name;
@@ -116,12 +117,20 @@ fn pull(host: Host, sources: Vec<Address>, target: Address) -> Result<Plan, Fail
             Address::Local(_) | Address::Pipe => None,
         })
         .collect();
-    check_names(paths.iter().map(|path| typed_name(path)))?;
+    // What a pattern stands for is known there only, and so is whether two of its names are the same.
+    let is_pattern = |path: &&Vec<u8>| Glob::parse(path).is_some_and(|pattern| pattern.is_wild());
+    let has_pattern = paths.iter().any(|path| is_pattern(&path));
+    check_names(paths.iter().filter(|path| !is_pattern(path)).map(|path| typed_name(path)))?;
     let contents = check_contents(paths.iter().map(|path| means_contents(path)))?;
     let taken = match target {
         Address::Local(path) => Taken::Path(path),
         _ if paths.len() > 1 || contents => {
             return Err(usage("only one file can be written to standard output"));
+        }
+        _ if has_pattern => {
+            let text =
+                "only one file can be written to standard output, and a pattern may mean several";
+            return Err(usage(text).hint("a backslash before * ? or [ makes it a plain character"));
         }
         _ => Taken::Pipe,
     };
@@ -129,7 +138,7 @@ fn pull(host: Host, sources: Vec<Address>, target: Address) -> Result<Plan, Fail
         Taken::Path(path) => path.as_os_str().as_bytes().ends_with(b"/"),
         Taken::Pipe => false,
     };
-    let wish = wish(paths.len(), slash, contents);
+    let wish = wish(paths.len(), slash || has_pattern, contents);
     Ok(Plan::Pull { host, paths, taken, wish })
 }
 

@@ -321,24 +321,29 @@ fn offering(entry: Entry, content: &'static [u8]) -> Act {
 #[test]
 fn a_source_gives_only_what_was_asked_for() {
     let identity = Identity::generate().unwrap();
-    let fetch = |name: &str| {
+    let fetch = |asked: &'static [u8], name: &str| {
         let scratch = Scratch::new(&format!("hostile-unasked-{}", name.replace('.', "")));
         let (entry, landing) = (file(1, 0, name, 5), landing(scratch.path()));
         let result = runtime().block_on(async {
             let host = Host::start(&identity, offering(entry, b"hello"));
             let me = Arc::new(Identity::generate().unwrap());
-            let paths = vec![b"data/report.pdf".to_vec()];
+            let paths = vec![asked.to_vec()];
             let getting = get(connect(&host), paths, landing, Order::default(), me, options());
             tokio::time::timeout(PATIENCE, getting).await
         });
         (scratch, result.ok())
     };
     // The one that was asked for stands, so a refusal of the other is not a mistake of this script.
-    let (scratch, result) = fetch("report.pdf");
-    assert_eq!(result.unwrap().unwrap().totals.copied, 1);
-    assert_eq!(std::fs::read(scratch.join("report.pdf")).unwrap(), b"hello");
-    for name in [".bashrc", "report.pdf.sh", "data"] {
-        let (scratch, result) = fetch(name);
+    for asked in [&b"data/report.pdf"[..], b"data/r*.pdf"] {
+        let (scratch, result) = fetch(asked, "report.pdf");
+        assert_eq!(result.unwrap().unwrap().totals.copied, 1);
+        assert_eq!(std::fs::read(scratch.join("report.pdf")).unwrap(), b"hello");
+    }
+    let plain = [".bashrc", "report.pdf.sh", "data"].map(|name| (&b"data/report.pdf"[..], name));
+    let pattern =
+        [".bashrc", ".r.pdf", "report.pdf.sh", "x.pdf"].map(|name| (&b"data/r*.pdf"[..], name));
+    for (asked, name) in plain.into_iter().chain(pattern) {
+        let (scratch, result) = fetch(asked, name);
         let names: Vec<_> = entries(scratch.path()).into_iter().map(|(path, _)| path).collect();
         assert!(names.is_empty(), "{name}: {names:?} stands");
         let Some(result) = result else { panic!("{name}: the copy hangs") };

@@ -33,6 +33,10 @@ fn words_become_jobs() {
     check("host: d/", pull(&[""], path("d/"), wish(true, false)));
     check("host:a/. d", pull(&["a/."], path("d"), wish(false, true)));
     check("host:a -", pull(&["a"], Taken::Pipe, wish(false, false)));
+    check("host:a/*.gz d", pull(&["a/*.gz"], path("d"), wish(true, false)));
+    check("host:a/*.gz host:b/*.gz d", pull(&["a/*.gz", "b/*.gz"], path("d"), wish(true, false)));
+    check(r"host:a\*b d", pull(&[r"a\*b"], path("d"), wish(false, false)));
+    check("host:*/. d", pull(&["*/."], path("d"), wish(false, true)));
     let here = Plan::Local { given: paths("a"), target: "b".into(), wish: wish(false, false) };
     check("a b", Ok(here));
 }
@@ -48,6 +52,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_sent() {
     check("host:a b c", "on one machine");
     check("host:a/x host:b/x c", "two sources are called x");
     check("host:a host:b -", "only one file");
+    check("host:*.gz -", "only one file");
     check("a/. b host:c", "must be the only one");
     check("host:a/. host:b c", "must be the only one");
     check("host:a", "a SOURCE and a TARGET");
