@@ -14,12 +14,14 @@ use crate::units::{self, UnitError};
 
 mod diode;
 mod habits;
+mod list;
 mod rules;
 
 pub use diode::{
     DiodeArguments, DiodeCommand, DiodeKeyCommand, QuarantineCommand, RecvArguments,
     RehearseArguments, ResendArguments, SendArguments, TellingArguments,
 };
+pub use list::ListOptions;
 pub use rules::Rules;
 
 /// Carries files over any link and proves that they arrived.
@@ -99,7 +101,7 @@ pub struct CopyArguments {
     #[arg(required = true, num_args = 1.., value_name = "SOURCE... TARGET")]
     pub words: Vec<OsString>,
 
-    /// Accepted for habit: folders are always copied whole.
+    /// Accepted for habit: folders are always copied whole, but for those in a list.
     #[arg(short = 'r', visible_short_alias = 'R', long)]
     pub recursive: bool,
     /// Accepted for habit: times and permissions are always kept.
@@ -109,6 +111,10 @@ pub struct CopyArguments {
     /// Which files to leave out, and which to take all the same.
     #[command(flatten)]
     pub rules: Rules,
+
+    /// What of the folder is copied.
+    #[command(flatten)]
+    pub list: ListOptions,
 
     /// Compare files of the same size and time by content too.
     #[arg(short, long)]
@@ -216,6 +222,7 @@ Examples:
   haul cp HOST:a HOST:b /tmp/                       several at once
   haul cp 'HOST:logs/*.gz' .                        a pattern, quoted: it is for the other machine
   haul cp -r --exclude target --exclude '*.o' src HOST:
+  find src -newer mark -print0 | haul cp --files-from - -0 src HOST:
   tar c /etc | haul cp - HOST:backup/etc.tar        from a pipe; it is spooled on disk first
   haul cp HOST:backup/etc.tar - | tar t             to a pipe, once all of it is verified
 

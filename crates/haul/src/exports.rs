@@ -241,6 +241,7 @@ impl Exports {
             path: found.path,
             name,
             max_rate_bytes_per_s,
+            only: None,
         })
     }
 

@@ -31,6 +31,7 @@ mod glob;
 mod interrupt;
 mod keys;
 mod landing;
+mod list;
 mod local;
 mod paths;
 mod render;

@@ -8,8 +8,8 @@ mod parcel;
 
 pub use entry::{ENTRY_COST, Entry, EntryKind, MAX_XATTRS, Xattr};
 pub use opening::{
-    Compression, Deletion, Existing, Listed, MAX_MEASURE_SECONDS, Measured, Opening, Order,
-    RefuseCode,
+    Compression, Deletion, Existing, Extent, Listed, MAX_LIST, MAX_MEASURE_SECONDS, Measured,
+    Opening, Order, RefuseCode, list_cost,
 };
 pub use parcel::{BundleItem, ParcelHead, ZERO_COST};
 
@@ -56,6 +56,8 @@ pub enum SourceMessage {
         index: u64,
         /// Why, in words.
         reason: String,
+        /// It was not offered anew: this is how it ends.
+        last: bool,
     },
     /// The whole file was read unchanged and has this digest.
     Sum {
@@ -83,6 +85,13 @@ pub enum SourceMessage {
     },
     /// What holds the transfer back, as far as the source can tell.
     Bound(Bound),
+    /// Something could not be read or is not copied, and was never offered.
+    Problem {
+        /// What, as it is shown to people.
+        path: String,
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 /// What a target says to its source once a transfer is open.
@@ -185,8 +194,8 @@ impl SourceMessage {
             Self::Leave { index, complete } => {
                 out.u8(17).varint(*index).boolean(*complete);
             }
-            Self::Withdraw { index, reason } => {
-                out.u8(18).varint(*index).text(capped(reason));
+            Self::Withdraw { index, reason, last } => {
+                out.u8(18).varint(*index).text(capped(reason)).boolean(*last);
             }
             Self::Sum { index, digest } => {
                 out.u8(19).varint(*index).array(digest.as_bytes());
@@ -201,6 +210,9 @@ impl SourceMessage {
                 out.u8(22).varint(*outcomes);
             }
             Self::Bound(bound) => encode_bound(out.u8(23), *bound),
+            Self::Problem { path, reason } => {
+                out.u8(24).text(capped(path)).text(capped(reason));
+            }
         }
         out.finish()
     }
@@ -217,6 +229,7 @@ impl SourceMessage {
             18 => Self::Withdraw {
                 index: input.varint("withdrawn index")?,
                 reason: input.text("reason", MAX_TEXT)?.to_owned(),
+                last: input.boolean("last")?,
             },
             19 => Self::Sum {
                 index: input.varint("summed index")?,
@@ -229,6 +242,10 @@ impl SourceMessage {
             },
             22 => Self::Seen { outcomes: input.varint("outcomes seen")? },
             23 => Self::Bound(decode_bound(&mut input)?),
+            24 => Self::Problem {
+                path: input.text("path of a problem", MAX_TEXT)?.to_owned(),
+                reason: input.text("reason", MAX_TEXT)?.to_owned(),
+            },
             _ => return Err(WireError::invalid("source message type")),
         };
         input.finish()?;

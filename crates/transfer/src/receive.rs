@@ -7,6 +7,7 @@ pub(crate) mod disk;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use events::Event;
 use files::{CHUNK, Name};
 use link::{
     ControlReceiver, ControlSender, Identity, LARGEST_SHARE, Lane, LinkError, ParcelError,
@@ -324,6 +325,11 @@ impl Receiver {
             .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
         if let SourceMessage::Bound(bound) = message {
             observer.told(bound);
+        }
+        if let SourceMessage::Problem { path, reason } = &message {
+            self.watch.counters.files_failed.add(1);
+            let (path, reason) = (path.clone().into_bytes(), reason.clone());
+            self.watch.sink.emit_with(|| Event::FileFailed { path, reason });
         }
         if let SourceMessage::Offer(entries) = &mut message {
             for entry in entries.iter_mut() {

@@ -427,10 +427,13 @@ impl Source {
         let withdrawn: Vec<_> = self
             .live
             .iter()
-            .filter_map(|(index, live)| Some((*index, live.withdrawn.as_ref()?.reason.clone())))
+            .filter_map(|(index, live)| {
+                let Withdrawn { reason, replaced } = live.withdrawn.as_ref()?;
+                Some((*index, reason.clone(), !replaced))
+            })
             .collect();
-        for (index, reason) in withdrawn {
-            self.send(SourceMessage::Withdraw { index, reason });
+        for (index, reason, last) in withdrawn {
+            self.send(SourceMessage::Withdraw { index, reason, last });
         }
         if self.finished_walk {
             self.send_end();

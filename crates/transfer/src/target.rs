@@ -138,6 +138,8 @@ pub struct Target {
     /// The source has offered so many entries and no more will come.
     ended_at: Option<u64>,
     failures: bool,
+    /// What the source could not offer.
+    problems: u64,
     finishing: bool,
     receipt: Option<Vec<u8>>,
     /// Payload of earlier connections that the disk still works on.
@@ -193,6 +195,7 @@ impl Target {
             outcomes: OutcomeLog::default(),
             ended_at: None,
             failures: false,
+            problems: 0,
             finishing: false,
             receipt: None,
             earlier: 0,
@@ -307,7 +310,9 @@ impl Target {
         match message {
             SourceMessage::Offer(entries) => entries.into_iter().try_for_each(|e| self.offered(e)),
             SourceMessage::Leave { index, complete } => self.left(index, complete),
-            SourceMessage::Withdraw { index, .. } => self.withdrawn(index),
+            SourceMessage::Withdraw { index, reason, last } => {
+                self.withdrawn(index, last.then_some(reason))
+            }
             SourceMessage::Sum { index, digest } => self.summed(index, digest),
             SourceMessage::Same { index } => self.same(index),
             SourceMessage::End { entries, problems } => {
@@ -319,6 +324,16 @@ impl Target {
                 }
                 self.ended_at = Some(entries);
                 self.failures |= problems > 0;
+                // Those that were told while the link was down are known by their number only.
+                let untold = problems.saturating_sub(self.problems);
+                self.problems += untold;
+                self.totals.failed = self.totals.failed.saturating_add(untold);
+                Ok(())
+            }
+            SourceMessage::Problem { .. } => {
+                self.failures = true;
+                self.problems += 1;
+                self.totals.failed = self.totals.failed.saturating_add(1);
                 Ok(())
             }
             SourceMessage::Seen { outcomes } => self.outcomes.seen(outcomes),

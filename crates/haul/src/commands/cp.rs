@@ -10,9 +10,10 @@ use files::Name;
 use link::{Identity, Target};
 use tokio::task::spawn_blocking;
 use transfer::TransferError;
-use transfer::client;
+use transfer::client::{self, Wanted};
 use transfer::host::SourceRoot;
 use transfer::message::{Deletion, Existing, Order};
+use tree::Selection;
 
 use crate::args::{CopyArguments, DeletionChoice, ExistingChoice};
 use crate::bounds::Here;
@@ -20,6 +21,7 @@ use crate::contact::{self, Links};
 use crate::daemon::{Daemon, DaemonOptions};
 use crate::interrupt::Interrupt;
 use crate::landing::Wish;
+use crate::list;
 use crate::local::{self, OneLanding};
 use crate::render;
 use crate::report::{Code, Failure};
@@ -42,7 +44,7 @@ const PIPED: &str = "content";
 
 /// Carries the command out.
 pub fn run(arguments: CopyArguments) -> Result<Code> {
-    let plan = plan::plan(&arguments.words)?;
+    let plan = plan::plan(&arguments.words, arguments.list.files_from.is_some())?;
     if plan.writes_to_stdout() && arguments.json {
         let text = "--json writes to standard output, and so does the target -";
         return Err(Failure::new(Code::Usage, text).into());
@@ -52,8 +54,14 @@ pub fn run(arguments: CopyArguments) -> Result<Code> {
         .map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
     let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
+    let only = arguments
+        .list
+        .files_from
+        .as_ref()
+        .map(|file| list::read(file, arguments.list.from0, arguments.recursive).map(Arc::new));
+    let only = only.transpose()?;
     let interrupt = Interrupt::listen()?;
-    let copy = Copy { arguments, places, identity, interrupt, counters: Counters::new() };
+    let copy = Copy { arguments, places, identity, interrupt, only, counters: Counters::new() };
     super::block_on(copy.carry_out(plan))
 }
 
@@ -63,6 +71,8 @@ struct Copy {
     places: Places,
     identity: Arc<Identity>,
     interrupt: Interrupt,
+    /// What of the one source is wanted, if that is not all.
+    only: Option<Arc<Selection>>,
     counters: Arc<Counters>,
 }
 
@@ -70,7 +80,7 @@ impl Copy {
     async fn carry_out(self, plan: Plan) -> Result<Code> {
         match plan {
             Plan::Push { given: Given::Paths(paths), host, path, wish } => {
-                let sources = sources(&paths)?;
+                let sources = self.sources(&paths)?;
                 let order = self.order(path, wish);
                 let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
                 self.run_job(Here::Source, hushed, lane_ended, |options| {
@@ -94,8 +104,9 @@ impl Copy {
                 let order = self.order(Vec::new(), wish);
                 let Reached { connect, lane_ended, hushed } = self.reach(&host).await?;
                 let identity = self.identity.clone();
+                let wanted = Wanted { paths, only: self.only.clone() };
                 self.run_job(Here::Target, hushed, lane_ended, |options| {
-                    client::get(connect, paths, landing, order, identity, options)
+                    client::get(connect, wanted, landing, order, identity, options)
                 })
                 .await
             }
@@ -125,7 +136,7 @@ impl Copy {
         let scratch;
         let sources = match given {
             Given::Paths(paths) => {
-                let sources = sources(&paths)?;
+                let sources = self.sources(&paths)?;
                 local::check_apart(&paths, &sources, &landing, target)?;
                 sources
             }
@@ -195,6 +206,16 @@ impl Copy {
         }
     }
 
+    /// The sources, opened; two of the same name are refused before anything is sent.
+    fn sources(&self, paths: &[std::path::PathBuf]) -> Result<Vec<SourceRoot>> {
+        let sources = paths.iter().map(|path| {
+            local::source(path).map(|source| SourceRoot { only: self.only.clone(), ..source })
+        });
+        let sources = sources.collect::<Result<Vec<_>>>()?;
+        plan::check_names(sources.iter().map(|source| source.name.clone()))?;
+        Ok(sources)
+    }
+
     fn scratch(&self) -> Result<Scratch> {
         let parent = self.places.state(SPOOL)?;
         Scratch::below(parent, &self.places.state_path(SPOOL), "pipe-")
@@ -225,18 +246,12 @@ impl Copy {
     }
 }
 
-/// The sources, opened; two of the same name are refused before anything is sent.
-fn sources(paths: &[std::path::PathBuf]) -> Result<Vec<SourceRoot>> {
-    let sources = paths.iter().map(|path| local::source(path)).collect::<Result<Vec<_>>>()?;
-    plan::check_names(sources.iter().map(|source| source.name.clone()))?;
-    Ok(sources)
-}
-
 fn piped(scratch: &Scratch, name: Name) -> SourceRoot {
     SourceRoot {
         root: scratch.dir().clone(),
         path: state::path_of(PIPED),
         name: Some(name),
         max_rate_bytes_per_s: None,
+        only: None,
     }
 }

@@ -53,6 +53,7 @@ impl Exports {
                         path: found.path,
                         name: (!contents).then_some(found.name),
                         max_rate_bytes_per_s: allowed.max_rate_bytes_per_s,
+                        only: None,
                     };
                     sources.extend(found.into_iter().map(of));
                 }

@@ -5,6 +5,7 @@
 
 mod crowd;
 mod hosts;
+mod lists;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -511,7 +512,7 @@ fn entries_that_do_not_fit() {
             ),
             case(
                 "a withdrawal of nothing",
-                vec![say(SourceMessage::Withdraw { index: 4, reason: String::new() })],
+                vec![say(SourceMessage::Withdraw { index: 4, reason: String::new(), last: true })],
                 Breach("unknown entry"),
             ),
             case(

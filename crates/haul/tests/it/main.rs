@@ -18,6 +18,7 @@ mod globs;
 mod hostile;
 mod keys;
 mod links;
+mod lists;
 mod names;
 mod options;
 mod pace;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use files::{Name, RelPath};
-use tree::NameGlob;
+use tree::{NameGlob, Selection};
 
 use crate::host::{Admission, Refusal};
 use crate::message::{Entry, RefuseCode};
@@ -21,6 +21,8 @@ pub(super) struct Asked {
     given: Mutex<HashSet<Name>>,
     /// `folder/.`: whatever is in it.
     contents: bool,
+    /// Or only this.
+    only: Option<Arc<Selection>>,
     inner: Arc<dyn Admission>,
 }
 
@@ -32,6 +34,7 @@ impl Asked {
             unnamed: 0,
             given: Mutex::default(),
             contents: false,
+            only: None,
             inner,
         };
         for path in paths {
@@ -39,6 +42,11 @@ impl Asked {
             asked.add(path);
         }
         asked
+    }
+
+    /// The same, of what is in a folder no more than is listed.
+    pub(super) fn listed(self, only: Option<Arc<Selection>>) -> Self {
+        Self { only, ..self }
     }
 
     fn add(&mut self, path: &[u8]) {
@@ -63,6 +71,11 @@ impl Asked {
 impl Admission for Asked {
     fn admit(&self, entry: &Entry, path: &RelPath) -> Result<(), Refusal> {
         self.inner.admit(entry, path)?;
+        let unasked =
+            || Refusal { code: RefuseCode::Denied, text: "nobody has asked for it".to_owned() };
+        if let Some(only) = &self.only {
+            return only.covers(path).then_some(()).ok_or_else(unasked);
+        }
         if entry.parent != 0 || self.contents || self.names.contains(&entry.name) {
             return Ok(());
         }
@@ -75,8 +88,7 @@ impl Admission for Asked {
             given.insert(entry.name.clone());
             return Ok(());
         }
-        let text = "nobody has asked for it".to_owned();
-        Err(Refusal { code: RefuseCode::Denied, text })
+        Err(unasked())
     }
 }
 

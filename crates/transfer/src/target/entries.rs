@@ -83,6 +83,8 @@ pub(super) struct File {
     pub(super) state: State,
     /// Taken back by the source while a disk job was under way.
     pub(super) withdrawn: bool,
+    /// Why the source has taken it back, where it will not offer it anew.
+    pub(super) lost: Option<String>,
     /// The digest of what stands there, once compared.
     pub(super) compared: Option<Digest>,
     /// How often the digest at the end was wrong.
@@ -128,6 +130,7 @@ impl File {
             cost,
             state,
             withdrawn: false,
+            lost: None,
             compared: None,
             repeats: 0,
             asked: false,

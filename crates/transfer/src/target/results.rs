@@ -308,13 +308,13 @@ impl Target {
 
     /// Ends an entry: forgets it, tells the source, lets its folder and its hard links go on.
     pub(super) fn end_entry(&mut self, index: u64, outcome: Outcome) {
-        let (placed, cost) = match self.folders.remove(&index) {
+        let (placed, cost, lost) = match self.folders.remove(&index) {
             Some(folder) => {
                 self.names_bytes -= folder.names_bytes;
-                (folder.placed, folder.cost)
+                (folder.placed, folder.cost, None)
             }
             None => match self.files.remove(&index) {
-                Some(file) => (Some(file.placed), file.cost),
+                Some(file) => (Some(file.placed), file.cost, file.lost),
                 None => return,
             },
         };
@@ -339,8 +339,15 @@ impl Target {
             }
             _ => {}
         }
-        self.totals.count(entry.size(), entry.is_folder(), &outcome);
         self.outcomes.push(index, outcome.clone());
+        // The source knows; here it is a file that was to come and did not.
+        let outcome = match (outcome, lost) {
+            (Outcome::Withdrawn, Some(text)) => {
+                Outcome::Failed { code: RefuseCode::NotFound, text }
+            }
+            (outcome, _) => outcome,
+        };
+        self.totals.count(entry.size(), entry.is_folder(), &outcome);
         let parent = entry.parent;
         self.ended.push_back(Output::Ended { entry, path, outcome, linked });
         for waiting in self.waiting_links.remove(&index).unwrap_or_default() {

@@ -220,9 +220,12 @@ fn what_has_ended_is_not_taken_twice() {
     offer(&mut target, vec![file(1, "a", 5)]).unwrap();
     let digest = Digest::from_bytes([1; 32]);
     target.message(SourceMessage::Sum { index: 1, digest }).unwrap();
-    target.message(SourceMessage::Withdraw { index: 1, reason: String::new() }).unwrap();
+    target
+        .message(SourceMessage::Withdraw { index: 1, reason: String::new(), last: false })
+        .unwrap();
     assert_eq!((*target.totals(), drain(&mut target)), (before, (Vec::new(), Vec::new())));
-    let unknown = target.message(SourceMessage::Withdraw { index: 2, reason: String::new() });
+    let unknown =
+        target.message(SourceMessage::Withdraw { index: 2, reason: String::new(), last: false });
     assert_eq!(unknown, Err(Violation("unknown entry withdrawn")));
 }
 

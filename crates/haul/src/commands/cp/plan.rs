@@ -74,15 +74,19 @@ impl Plan {
     }
 }
 
-/// Finds the job that the words ask for: sources, and last the target.
-pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
+/// Finds the job that the words ask for: sources, and last the target. With `listed` there is one source,
+/// a folder, of which only what is in a list is wanted.
+pub fn plan(words: &[OsString], listed: bool) -> Result<Plan, Failure> {
     let Some((target, sources)) = words.split_last().filter(|(_, sources)| !sources.is_empty())
     else {
         return Err(usage("a SOURCE and a TARGET are needed")
             .hint("haul cp SOURCE HOST:TARGET; see haul cp --help"));
     };
     let target = parse(target)?;
-    let sources = sources.iter().map(|word| parse(word)).collect::<Result<Vec<_>, _>>()?;
+    let mut sources = sources.iter().map(|word| parse(word)).collect::<Result<Vec<_>, _>>()?;
+    if listed {
+        sources = vec![contents_of(sources)?];
+    }
     let hosts: Vec<Option<&Host>> = sources.iter().map(Address::host).collect();
     let first = hosts.first().copied().flatten();
     if hosts.iter().any(|host| *host != first) {
@@ -179,6 +183,24 @@ fn check_contents(sources: impl Iterator<Item = bool>) -> Result<bool, Failure> 
         return Err(usage("a source that ends in /. must be the only one"));
     }
     Ok(all.contains(&true))
+}
+
+/// What is in the one folder that a list goes with.
+fn contents_of(sources: Vec<Address>) -> Result<Address, Failure> {
+    let mut sources = sources.into_iter();
+    match (sources.next(), sources.next()) {
+        (Some(Address::Local(path)), None) => Ok(Address::Local(path.join("."))),
+        (Some(Address::Far { host, mut path }), None) => {
+            if !path.is_empty() && !path.ends_with(b"/") {
+                path.push(b'/');
+            }
+            path.push(b'.');
+            Ok(Address::Far { host, path })
+        }
+        _ => Err(usage(
+            "with --files-from there is one SOURCE, the folder that the names are relative to",
+        )),
+    }
 }
 
 fn means_contents(path: &[u8]) -> bool {

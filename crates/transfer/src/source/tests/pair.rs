@@ -342,7 +342,7 @@ impl Pair {
             match (theirs, at_source.get(index)) {
                 // Offered anew under another index, or given up.
                 (Outcome::Withdrawn, None) => {}
-                (Outcome::Withdrawn, Some(Outcome::Failed { .. })) => given_up += 1,
+                (Outcome::Withdrawn, Some(Outcome::Failed { .. })) => {}
                 (theirs, ours) => assert_eq!(Some(theirs), ours, "entry {index}"),
             }
         }
@@ -352,7 +352,7 @@ impl Pair {
             [t.copied, t.unchanged, t.links, t.folders, t.skipped, t.planned, t.bytes_present]
         };
         assert_eq!(counts(ours), counts(theirs));
-        assert_eq!(ours.failed, theirs.failed + self.problems + given_up);
+        assert_eq!(ours.failed, theirs.failed + given_up, "both know what is missing");
         assert_eq!(self.problems > 0, self.plan.chain > 0 || self.tree.has_problems);
         assert_eq!(self.source.live_cost, 0, "nothing is left of ended entries");
     }

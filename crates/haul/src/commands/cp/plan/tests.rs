@@ -2,7 +2,7 @@ use super::*;
 
 fn planned(words: &str) -> Result<Plan, String> {
     let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
-    plan(&words).map_err(|error| error.to_string())
+    plan(&words, false).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -61,4 +61,37 @@ fn what_cannot_be_done_is_refused_before_anything_is_sent() {
     check("- host:c/", "must say the name");
     check("a -", "needs no haul");
     check("haul://me@host/a b", "no user names");
+}
+
+#[test]
+fn a_list_goes_with_what_is_in_one_folder() {
+    let listed = |words: &str| {
+        let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+        match plan(&words, true) {
+            Ok(Plan::Push { given: Given::Paths(paths), wish, .. })
+            | Ok(Plan::Local { given: Given::Paths(paths), wish, .. }) => {
+                assert!(wish.contents && !wish.into_folder);
+                paths[0].display().to_string()
+            }
+            Ok(Plan::Pull { paths, wish, .. }) => {
+                assert!(wish.contents && !wish.into_folder);
+                String::from_utf8(paths[0].clone()).unwrap()
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(failure) => failure.to_string(),
+        }
+    };
+    for (words, expected) in [
+        ("src host:d", "src/."),
+        ("src/ d/", "src/."),
+        ("host:src d", "src/."),
+        ("host:src/ d", "src/."),
+        ("host: d", "."),
+        ("host:/ d", "/."),
+    ] {
+        assert_eq!(listed(words), expected, "{words}");
+    }
+    for words in ["a b host:", "- host:x"] {
+        assert!(listed(words).contains("one SOURCE"), "{words}");
+    }
 }
