@@ -14,8 +14,9 @@ use crate::host::{Landing, Refusal, SourceRoot};
 use crate::message::{Extent, Listed, MAX_LIST, Opening, Order, RefuseCode, list_cost, pack};
 use crate::receipt::{Receipt, ReceiptError};
 use crate::receive::{ReceiveOptions, Receiver};
-use crate::send::{Sender, Start, Watch};
+use crate::send::{Sender, Start};
 use crate::session;
+use crate::tell::Watch;
 use crate::{Totals, TransferError};
 
 mod asked;

@@ -29,6 +29,7 @@ pub mod serve;
 mod session;
 pub mod source;
 pub mod target;
+mod tell;
 mod totals;
 
 pub use error::TransferError;

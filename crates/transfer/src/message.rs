@@ -15,7 +15,7 @@ pub use parcel::{BundleItem, ParcelHead, ZERO_COST};
 
 use crate::delta::{EXPONENTS, Piece, longest};
 use events::{Bound, BoundKind};
-use files::Digest;
+use files::{Digest, MAX_PATH, RelPath};
 use link::wire::{Decoder, Encoder, WireError};
 
 /// The highest version of the protocol that this code speaks.
@@ -142,6 +142,8 @@ pub enum TargetMessage {
         /// These are the last ones.
         last: bool,
     },
+    /// Paths below the target folder that the source does not have: removed, or in a dry run to be.
+    Extras(Vec<RelPath>),
 }
 
 /// One file whose content the target wants.
@@ -177,7 +179,40 @@ pub enum Outcome {
     /// The source took its offer back.
     Withdrawn,
     /// Dry run: the entry would have been copied or made.
-    Planned,
+    Planned(Why),
+}
+
+/// Why a dry run would do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing has the name.
+    New,
+    /// What is there has another size.
+    Size,
+    /// The same size and another time.
+    Time,
+    /// Another content.
+    Content,
+    /// Other permissions.
+    Mode,
+    /// What is there is of another kind.
+    Kind,
+}
+
+const REASONS: [Why; 6] = [Why::New, Why::Size, Why::Time, Why::Content, Why::Mode, Why::Kind];
+
+impl Why {
+    /// In one word, as `docs/formats/events.md` has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Size => "size",
+            Self::Time => "time",
+            Self::Content => "content",
+            Self::Mode => "mode",
+            Self::Kind => "kind",
+        }
+    }
 }
 
 impl SourceMessage {
@@ -284,6 +319,12 @@ impl TargetMessage {
                 out.u8(37).u8(code.to_byte()).text(capped(text));
             }
             Self::Bound(bound) => encode_bound(out.u8(38), *bound),
+            Self::Extras(paths) => {
+                out.u8(41).varint(paths.len() as u64);
+                for path in paths {
+                    out.bytes(path.as_bytes());
+                }
+            }
             Self::Older { index, exponent } => {
                 out.u8(39).varint(*index).u8(*exponent);
             }
@@ -332,6 +373,10 @@ impl TargetMessage {
                 last: input.boolean("last pieces")?,
                 list: list(&mut input, "pieces", Piece::decode)?,
             },
+            41 => Self::Extras(list(&mut input, "extras", |input| {
+                let path = RelPath::parse(input.bytes("path of an extra", MAX_PATH)?);
+                path.map_err(|_| WireError::invalid("path of an extra"))
+            })?),
             _ => return Err(WireError::invalid("target message type")),
         };
         input.finish()?;
@@ -414,8 +459,8 @@ impl Outcome {
             Self::Withdrawn => {
                 out.u8(5);
             }
-            Self::Planned => {
-                out.u8(6);
+            Self::Planned(why) => {
+                out.u8(6).u8(*why as u8);
             }
         }
     }
@@ -431,7 +476,10 @@ impl Outcome {
                 text: input.text("failure text", MAX_OUTCOME_TEXT)?.to_owned(),
             },
             5 => Self::Withdrawn,
-            6 => Self::Planned,
+            6 => {
+                let why = REASONS.get(usize::from(input.u8("reason of a plan")?));
+                Self::Planned(*why.ok_or(WireError::invalid("reason of a plan"))?)
+            }
             _ => return Err(WireError::invalid("outcome")),
         })
     }

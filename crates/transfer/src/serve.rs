@@ -17,8 +17,9 @@ use crate::host::{Host, Refusal};
 use crate::measure::{self, Allowances};
 use crate::message::{Extent, Listed, Opening, Order, RefuseCode, pack};
 use crate::receive::{ReceiveOptions, Receiver};
-use crate::send::{Sender, Start, Watch};
+use crate::send::{Sender, Start};
 use crate::session::{self, Control};
+use crate::tell::Watch;
 use registry::{Kept, Registry};
 
 /// How long the last words may take to reach a peer that is to close the lane.

@@ -20,7 +20,7 @@ use files::{ChunkHash, Digest, Name, RelPath, chunk_len};
 
 use crate::message::{
     Deletion, Entry, EntryKind, Existing, Need, Order, Outcome, ParcelHead, SourceMessage,
-    TargetMessage,
+    TargetMessage, Why,
 };
 use crate::{Totals, Violation};
 use entries::{File, Folder, State};
@@ -33,6 +33,8 @@ const MAX_SHARED: usize = 65_536;
 const MAX_SHARED_BYTES: usize = 8 << 20;
 /// Bytes that the names of all unfinished folders may take while extras are looked for.
 const MAX_NAMES_BYTES: usize = 64 << 20;
+/// The most extra entries that one job removes or names.
+pub(crate) const MAX_EXTRAS: usize = 100_000;
 /// How often a large file whose digest was wrong is asked for again.
 const MAX_REPEATS: u8 = 1;
 
@@ -140,6 +142,8 @@ pub struct Target {
     failures: bool,
     /// What the source could not offer.
     problems: u64,
+    /// What is extra at this end, once that is known.
+    extras: Vec<RelPath>,
     finishing: bool,
     receipt: Option<Vec<u8>>,
     /// Payload of earlier connections that the disk still works on.
@@ -196,6 +200,7 @@ impl Target {
             ended_at: None,
             failures: false,
             problems: 0,
+            extras: Vec::new(),
             finishing: false,
             receipt: None,
             earlier: 0,
@@ -288,8 +293,9 @@ impl Target {
         self.outcomes.repeat();
         self.flush_outcomes();
         self.messages.push_back(TargetMessage::Ready);
-        if let Some(receipt) = &self.receipt {
-            self.messages.push_back(TargetMessage::Receipt(receipt.clone()));
+        if let Some(receipt) = self.receipt.clone() {
+            self.send_extras();
+            self.messages.push_back(TargetMessage::Receipt(receipt));
         }
         Ok(())
     }
@@ -468,7 +474,8 @@ impl Target {
         let path = RelPath::clone(&folder.path);
         if self.options.dry_run && keep.is_none() {
             if index != 0 {
-                let outcome = if folder.would_make { Outcome::Planned } else { Outcome::Made };
+                let planned = Outcome::Planned(Why::New);
+                let outcome = if folder.would_make { planned } else { Outcome::Made };
                 self.end_entry(index, outcome);
             } else {
                 folder.finished = true;

@@ -135,13 +135,14 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
         (4, Outcome::Skipped),
         (5, Outcome::Failed { code: RefuseCode::Corrupt, text: text() }),
         (6, Outcome::Withdrawn),
-        (7, Outcome::Planned),
+        (7, Outcome::Planned(Why::Time)),
     ];
     let from_target = [
         ("Need", TargetMessage::Need(needs)),
         ("Outcomes", TargetMessage::Outcomes { first: 128, list }),
         ("Credit", TargetMessage::Credit { allowed: 6 << 20, stored: 1 }),
         ("Receipt", TargetMessage::Receipt(b"{}".to_vec())),
+        ("Extras", TargetMessage::Extras(vec![RelPath::parse(b"a/b").unwrap()])),
         ("Ready", TargetMessage::Ready),
         ("Abort", TargetMessage::Abort { code: RefuseCode::Disk, text: text() }),
         ("Older", TargetMessage::Older { index: 300, exponent: 13 }),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use files::{CHUNK, Digest, Name, RelPath};
 
 use super::{Failed, Placed};
-use crate::message::{MAX_RANGES, Need};
+use crate::message::{MAX_RANGES, Need, Why};
 
 /// A folder that is being filled. Folder 0 is the target folder, which no entry stands for.
 #[derive(Debug)]
@@ -83,6 +83,8 @@ pub(super) struct File {
     pub(super) state: State,
     /// Taken back by the source while a disk job was under way.
     pub(super) withdrawn: bool,
+    /// What a dry run says of it.
+    pub(super) why: Why,
     /// Why the source has taken it back, where it will not offer it anew.
     pub(super) lost: Option<String>,
     /// The digest of what stands there, once compared.
@@ -130,6 +132,7 @@ impl File {
             cost,
             state,
             withdrawn: false,
+            why: Why::New,
             lost: None,
             compared: None,
             repeats: 0,

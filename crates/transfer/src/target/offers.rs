@@ -7,7 +7,8 @@ use super::job::{Failed, Job, Placed, Spot};
 use super::{MAX_NAMES_BYTES, Target};
 use crate::Violation;
 use crate::message::{
-    Deletion, ENTRY_COST, Entry, MAX_OUTCOME_TEXT, MIN_WINDOW, Need, Outcome, RefuseCode, capped_at,
+    Deletion, ENTRY_COST, Entry, MAX_OUTCOME_TEXT, MIN_WINDOW, Need, Outcome, RefuseCode, Why,
+    capped_at,
 };
 
 impl Target {
@@ -213,6 +214,7 @@ impl Target {
             State::Receiving { sum, .. } => *sum = Some(digest),
             // The source compared, and has something else.
             State::Comparing { .. } => {
+                file.why = Why::Content;
                 self.want_content(index);
                 return Ok(());
             }

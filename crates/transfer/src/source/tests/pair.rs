@@ -288,7 +288,7 @@ impl Pair {
                 let now = self.tree.glance(&mut self.rng, &read);
                 self.later(after.as_micros() as u64, Event::Looked(read.index, now));
             }
-            Output::Forget(_) => {}
+            Output::Forget(_) | Output::Extras(_) => {}
             Output::Ended { entry, outcome, .. } => {
                 let before = self.ends.at_source.insert(entry.index, outcome);
                 assert_eq!(before, None, "entry {} ended twice", entry.index);
