@@ -138,8 +138,9 @@ pub struct CopyArguments {
     pub limit: Option<u64>,
     /// Which kind of link: auto tries both, takes TCP where the host is near and QUIC where it is far,
     /// and changes while the copy runs if the other gets through or does better.
-    #[arg(long, value_name = "auto|quic|tcp", default_value = "auto", value_parser = parse_link)]
-    pub link: LinkChoice,
+    /// [default: auto]
+    #[arg(long, value_name = "auto|quic|tcp", value_parser = parse_link)]
+    pub link: Option<LinkChoice>,
     /// Whether what is sent is compressed: auto does it while the link is slower than the processor, and
     /// leaves alone what does not get smaller; -z alone means always.
     #[arg(short = 'z', visible_short_alias = 'C', long, value_name = "auto|never|always", num_args = 0..=1,
@@ -153,8 +154,9 @@ pub struct CopyArguments {
     /// such as 20MB, which is bytes per second, is kept whatever is lost: one above what the path has
     /// takes it from everybody else. For a pull and over TCP a rate is an upper bound, and over TCP
     /// background is only as modest as the system can be: see the guide.
-    #[arg(long, value_name = "fair|background|RATE", default_value = "fair", value_parser = parse_pace)]
-    pub pace: Pace,
+    /// [default: fair]
+    #[arg(long, value_name = "fair|background|RATE", value_parser = parse_pace)]
+    pub pace: Option<Pace>,
     /// How long to wait for a link that is down, such as 30s, 2h or 1d. [default: 5m, and 30s for the
     /// first contact]
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, hide_default_value = true)]
@@ -201,6 +203,7 @@ SOURCE and TARGET are paths of this machine, or
   HOST:PORT:PATH            the same, at another port than 4285
   [ADDRESS]:PATH            an IPv6 address stands in brackets
   haul://HOST[:PORT]/PATH
+  NAME:PATH                 a machine that has a name in remotes.toml, see the guide
   -                         standard input or output
 
 A local file whose name holds a colon is written ./a:b. A far path begins with the name of an export, \
@@ -445,7 +448,7 @@ pub struct TryArguments {
     pub verbose: bool,
 }
 
-fn parse_link(text: &str) -> Result<LinkChoice, String> {
+pub(crate) fn parse_link(text: &str) -> Result<LinkChoice, String> {
     match text {
         "auto" => Ok(LinkChoice::Auto),
         "quic" => Ok(LinkChoice::Only(LaneKind::Quic)),
@@ -463,7 +466,7 @@ fn parse_compression(text: &str) -> Result<Compression, String> {
     }
 }
 
-fn parse_pace(text: &str) -> Result<Pace, String> {
+pub(crate) fn parse_pace(text: &str) -> Result<Pace, String> {
     match text {
         "fair" => Ok(Pace::Fair),
         "background" => Ok(Pace::Background),

@@ -34,6 +34,7 @@ mod landing;
 mod list;
 mod local;
 mod paths;
+mod remotes;
 mod render;
 mod report;
 mod spool;

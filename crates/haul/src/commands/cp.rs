@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use events::Counters;
 use files::Name;
-use link::{Identity, Target};
+use link::{Identity, LinkChoice, Pace, Target};
 use tokio::task::spawn_blocking;
 use transfer::TransferError;
 use transfer::client::{self, Wanted};
@@ -23,6 +23,7 @@ use crate::interrupt::Interrupt;
 use crate::landing::Wish;
 use crate::list;
 use crate::local::{self, OneLanding};
+use crate::remotes::Remotes;
 use crate::render;
 use crate::report::{Code, Failure};
 use crate::spool::{self, Scratch};
@@ -43,7 +44,15 @@ const SPOOL: &str = "spool";
 const PIPED: &str = "content";
 
 /// Carries the command out.
-pub fn run(arguments: CopyArguments) -> Result<Code> {
+pub fn run(mut arguments: CopyArguments) -> Result<Code> {
+    let places = Places::from_environment()?;
+    let remotes = Remotes::read(&places)?;
+    if let Some(remote) = arguments.words.iter().find_map(|word| remotes.of_word(word)) {
+        arguments.link = arguments.link.or(remote.link);
+        arguments.pace = arguments.pace.or(remote.pace);
+        arguments.limit = arguments.limit.or(remote.limit);
+    }
+    arguments.words.iter_mut().for_each(|word| *word = remotes.spelled(word));
     let plan = plan::plan(&arguments.words, arguments.list.files_from.is_some())?;
     if plan.writes_to_stdout() && arguments.json {
         let text = "--json writes to standard output, and so does the target -";
@@ -52,7 +61,6 @@ pub fn run(arguments: CopyArguments) -> Result<Code> {
     // A pattern that cannot be used is found before anything is dialled.
     tree::Filter::new(arguments.rules.0.clone())
         .map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
-    let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
     let only = arguments
         .list
@@ -214,6 +222,14 @@ impl Copy {
         let sources = sources.collect::<Result<Vec<_>>>()?;
         plan::check_names(sources.iter().map(|source| source.name.clone()))?;
         Ok(sources)
+    }
+
+    fn link(&self) -> LinkChoice {
+        self.arguments.link.unwrap_or_default()
+    }
+
+    fn pace(&self) -> Pace {
+        self.arguments.pace.unwrap_or(Pace::Fair)
     }
 
     fn scratch(&self) -> Result<Scratch> {

@@ -11,6 +11,7 @@ use transfer::measure::measure;
 use crate::args::DoctorArguments;
 use crate::contact::{self, ContactOptions, Links};
 use crate::interrupt::Interrupt;
+use crate::remotes::Remotes;
 use crate::render;
 use crate::report::{self, Code};
 use crate::state::Places;
@@ -31,8 +32,9 @@ const KINDS: [LaneKind; 2] = [LaneKind::Quic, LaneKind::Tcp];
 
 /// Carries the command out.
 pub fn run(arguments: DoctorArguments) -> Result<Code> {
-    let (host, path) = super::ls::place(&arguments.place)?;
     let places = Places::from_environment()?;
+    let word = Remotes::read(&places)?.spelled_place(&arguments.place);
+    let (host, path) = super::ls::place(&word)?;
     let identity = Arc::new(places.identity()?);
     let interrupt = Interrupt::listen()?;
     let (json, ours) = (arguments.json, identity.clone());

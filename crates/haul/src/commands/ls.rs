@@ -12,14 +12,15 @@ use crate::address::Address;
 use crate::args::ListArguments;
 use crate::contact::{self, ContactOptions, FIRST_CONTACT, Links};
 use crate::interrupt::Interrupt;
+use crate::remotes::Remotes;
 use crate::render::{self, json, table};
 use crate::report::{Code, Failure};
 use crate::state::Places;
 
 /// Carries the command out.
 pub fn run(arguments: &ListArguments) -> Result<Code> {
-    let (host, path) = place(&arguments.place)?;
     let places = Places::from_environment()?;
+    let (host, path) = place(&Remotes::read(&places)?.spelled_place(&arguments.place))?;
     let identity = Arc::new(places.identity()?);
     let interrupt = Interrupt::listen()?;
     let options = ContactOptions {

@@ -24,3 +24,4 @@ mod options;
 mod pace;
 mod pair;
 mod paths;
+mod remotes;

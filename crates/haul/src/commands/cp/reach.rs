@@ -28,13 +28,13 @@ impl Copy {
             return Err(Failure::new(Code::Usage, text).into());
         };
         // TCP goes at the pace of the kernel, which gives way to few.
-        let choice = match (self.arguments.link, self.arguments.pace) {
+        let choice = match (self.link(), self.pace()) {
             (LinkChoice::Auto, Pace::Background | Pace::Fixed(_)) => LinkChoice::PreferQuic,
             (choice, _) => choice,
         };
         let memory = PathStore::open(&self.places, host);
         let transport = TransportOptions {
-            pace: self.arguments.pace,
+            pace: self.pace(),
             known_path: memory.load(),
             ..TransportOptions::default()
         };
