@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use link::{LaneKind, LinkChoice, Pace};
 use transfer::message::Compression;
 
@@ -63,6 +64,22 @@ pub enum Command {
     Receipt(ReceiptCommand),
     Diode(DiodeArguments),
     Try(TryArguments),
+    /// Print what a shell needs to complete commands and options
+    ///
+    /// For bash: haul completions bash > ~/.local/share/bash-completion/completions/haul;
+    /// for zsh: haul completions zsh > a folder of $fpath, as _haul;
+    /// for fish: haul completions fish > ~/.config/fish/completions/haul.fish
+    #[command(verbatim_doc_comment)]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command into a folder that exists, for those who make packages.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        dir: PathBuf,
+    },
 }
 
 impl Arguments {
@@ -71,11 +88,33 @@ impl Arguments {
         Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
 
+    /// What a shell needs to complete commands and options.
+    pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut Self::command(), "haul", &mut text);
+        text
+    }
+
+    /// Manual pages, each with its name: one for haul, and one for each command that is shown.
+    pub fn man_pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
+        let mut pages = Vec::new();
+        let mut root = Self::command();
+        // Gives every command its full name.
+        root.build();
+        add_pages(&root, "haul", &mut pages)?;
+        Ok(pages)
+    }
+
     fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let words: Vec<OsString> = words.into_iter().collect();
-        Self::try_parse_from(&words).map_err(|error| match words.get(1) {
-            Some(command) if command == "cp" => habits::explain(error),
-            _ => error,
+        Self::try_parse_from(&words).map_err(|error| {
+            let command = words.get(1).filter(|_| error.kind() == ErrorKind::UnknownArgument);
+            // Options of other commands mean something else.
+            if command.is_none_or(|command| command == "cp") {
+                habits::explain(error)
+            } else {
+                error
+            }
         })
     }
 
@@ -89,6 +128,20 @@ impl Arguments {
             _ => false,
         }
     }
+}
+
+fn add_pages(
+    command: &clap::Command,
+    name: &str,
+    pages: &mut Vec<(String, Vec<u8>)>,
+) -> std::io::Result<()> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).title(name.to_owned()).render(&mut page)?;
+    pages.push((format!("{name}.1"), page));
+    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+        add_pages(inner, &format!("{name}-{}", inner.get_name()), pages)?;
+    }
+    Ok(())
 }
 
 /// Copy files and folders, to another machine or from it
