@@ -144,3 +144,40 @@ fn options_are_read_as_scp_users_type_them() {
         assert!(copy(wrong).is_err(), "{wrong}");
     }
 }
+
+/// What the guide says to type is understood, and what it says others type is taken or answered.
+#[test]
+fn the_page_for_those_who_come_from_elsewhere_is_true() {
+    let page = include_str!("../../../../docs/guide/coming-from.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let commands = |cell: &str| -> Vec<String> {
+        let parts = cell.split('`').skip(1).step_by(2);
+        parts.map(|part| part.replace('…', "a HOST:").replace('\'', "")).collect()
+    };
+    let read = |words: &str| Arguments::read(words.split_whitespace().map(OsString::from));
+    let mut tried = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        for command in commands(cells[1]).iter().filter(|text| text.starts_with("haul ")) {
+            let whole = format!("{command} a HOST:");
+            let found = read(command).or_else(|_| read(&whole));
+            assert!(found.is_ok(), "{row}: {}", found.unwrap_err());
+            tried += 1;
+        }
+        let Some((from, rest)) = commands(cells[0]).first().and_then(|text| {
+            text.split_once(' ').map(|(from, rest)| (from.to_owned(), rest.to_owned()))
+        }) else {
+            continue;
+        };
+        // A command of rclone is its first word.
+        let words = match from.as_str() {
+            "rclone" => format!("haul {rest}"),
+            _ => format!("haul cp {rest}"),
+        };
+        let answer = read(&words).or_else(|_| read(&format!("{words} a HOST:")));
+        if let Err(error) = answer {
+            assert!(error.to_string().contains("tip:"), "{words}: {error}");
+        }
+    }
+    assert!(tried > 30, "only {tried} were found");
+}
