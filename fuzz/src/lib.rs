@@ -47,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("transfer_target_machine", targets::transfer::target_machine),
     ("transfer_target_message", targets::transfer::target_message),
     ("tree_filter_patterns", targets::tree::filter_patterns),
+    ("tree_globs", targets::tree::globs),
 ];
 
 /// The target of that name.

@@ -60,6 +60,20 @@ pub enum Event {
         /// The error with its causes.
         reason: String,
     },
+    /// A dry run would copy or make this.
+    Planned {
+        /// Below the target folder.
+        path: Vec<u8>,
+        /// Its size in bytes; 0 for what is no file.
+        size: u64,
+        /// Why, in one word of `docs/formats/events.md`.
+        why: &'static str,
+    },
+    /// The target has this and the source has not: it was removed, or would be.
+    Extra {
+        /// Below the target folder.
+        path: Vec<u8>,
+    },
     /// The link will be tried again.
     LinkRetry {
         /// After so long.

@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use link::{LaneKind, LinkChoice, Pace};
 use transfer::message::Compression;
 
@@ -14,12 +15,14 @@ use crate::units::{self, UnitError};
 
 mod diode;
 mod habits;
+mod list;
 mod rules;
 
 pub use diode::{
     DiodeArguments, DiodeCommand, DiodeKeyCommand, QuarantineCommand, RecvArguments,
     RehearseArguments, ResendArguments, SendArguments, TellingArguments,
 };
+pub use list::ListOptions;
 pub use rules::Rules;
 
 /// Carries files over any link and proves that they arrived.
@@ -64,6 +67,22 @@ pub enum Command {
     /// What ssh starts at the other end of a copy to or from a login. It talks to haul, not to people.
     #[command(hide = true)]
     OverSsh,
+    /// Print what a shell needs to complete commands and options
+    ///
+    /// For bash: haul completions bash > ~/.local/share/bash-completion/completions/haul;
+    /// for zsh: haul completions zsh > a folder of $fpath, as _haul;
+    /// for fish: haul completions fish > ~/.config/fish/completions/haul.fish
+    #[command(verbatim_doc_comment)]
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command into a folder that exists, for those who make packages.
+    #[command(hide = true)]
+    Man {
+        /// The folder.
+        dir: PathBuf,
+    },
 }
 
 impl Arguments {
@@ -72,11 +91,33 @@ impl Arguments {
         Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
 
+    /// What a shell needs to complete commands and options.
+    pub fn completions(shell: clap_complete::Shell) -> Vec<u8> {
+        let mut text = Vec::new();
+        clap_complete::generate(shell, &mut Self::command(), "haul", &mut text);
+        text
+    }
+
+    /// Manual pages, each with its name: one for haul, and one for each command that is shown.
+    pub fn man_pages() -> std::io::Result<Vec<(String, Vec<u8>)>> {
+        let mut pages = Vec::new();
+        let mut root = Self::command();
+        // Gives every command its full name.
+        root.build();
+        add_pages(&root, "haul", &mut pages)?;
+        Ok(pages)
+    }
+
     fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let words: Vec<OsString> = words.into_iter().collect();
-        Self::try_parse_from(&words).map_err(|error| match words.get(1) {
-            Some(command) if command == "cp" => habits::explain(error),
-            _ => error,
+        Self::try_parse_from(&words).map_err(|error| {
+            let command = words.get(1).filter(|_| error.kind() == ErrorKind::UnknownArgument);
+            // Options of other commands mean something else.
+            if command.is_none_or(|command| command == "cp") {
+                habits::explain(error)
+            } else {
+                error
+            }
         })
     }
 
@@ -92,6 +133,20 @@ impl Arguments {
     }
 }
 
+fn add_pages(
+    command: &clap::Command,
+    name: &str,
+    pages: &mut Vec<(String, Vec<u8>)>,
+) -> std::io::Result<()> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).title(name.to_owned()).render(&mut page)?;
+    pages.push((format!("{name}.1"), page));
+    for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+        add_pages(inner, &format!("{name}-{}", inner.get_name()), pages)?;
+    }
+    Ok(())
+}
+
 /// Copy files and folders, to another machine or from it
 #[derive(Debug, clap::Args)]
 #[command(long_about = COPY_ABOUT, after_help = COPY_AFTER)]
@@ -102,7 +157,7 @@ pub struct CopyArguments {
     #[arg(required = true, num_args = 1.., value_name = "SOURCE... TARGET")]
     pub words: Vec<OsString>,
 
-    /// Accepted for habit: folders are always copied whole.
+    /// Accepted for habit: folders are always copied whole, but for those in a list.
     #[arg(short = 'r', visible_short_alias = 'R', long)]
     pub recursive: bool,
     /// Accepted for habit: times and permissions are always kept.
@@ -112,6 +167,10 @@ pub struct CopyArguments {
     /// Which files to leave out, and which to take all the same.
     #[command(flatten)]
     pub rules: Rules,
+
+    /// What of the folder is copied.
+    #[command(flatten)]
+    pub list: ListOptions,
 
     /// Compare files of the same size and time by content too.
     #[arg(short, long)]
@@ -136,9 +195,9 @@ pub struct CopyArguments {
     /// Which kind of link: auto tries both, takes TCP where the host is near and QUIC where it is far,
     /// and changes while the copy runs if the other gets through or does better. To a login, what does
     /// not get through goes through ssh itself, and with ssh all of it does.
-    #[arg(long, value_name = "auto|quic|tcp|ssh", default_value = "auto",
-          value_parser = parse_link_or_ssh)]
-    pub link: LinkChoice,
+    /// [default: auto]
+    #[arg(long, value_name = "auto|quic|tcp|ssh", value_parser = parse_link_or_ssh)]
+    pub link: Option<LinkChoice>,
     /// The ssh that leads to a login, with options if need be, such as 'ssh -J gate'. [default: HAUL_SSH
     /// in the environment, or ssh]
     #[arg(short = 'e', long, value_name = "COMMAND")]
@@ -162,8 +221,9 @@ pub struct CopyArguments {
     /// such as 20MB, which is bytes per second, is kept whatever is lost: one above what the path has
     /// takes it from everybody else. For a pull and over TCP a rate is an upper bound, and over TCP
     /// background is only as modest as the system can be: see the guide.
-    #[arg(long, value_name = "fair|background|RATE", default_value = "fair", value_parser = parse_pace)]
-    pub pace: Pace,
+    /// [default: fair]
+    #[arg(long, value_name = "fair|background|RATE", value_parser = parse_pace)]
+    pub pace: Option<Pace>,
     /// How long to wait for a link that is down, such as 30s, 2h or 1d. [default: 5m, and 30s for the
     /// first contact]
     #[arg(long, value_name = "TIME", value_parser = units::parse_duration, hide_default_value = true)]
@@ -211,6 +271,7 @@ SOURCE and TARGET are paths of this machine, or
   HOST:PORT:PATH            the same, at another port than 4285
   [ADDRESS]:PATH            an IPv6 address stands in brackets
   haul://HOST[:PORT]/PATH
+  NAME:PATH                 a machine that has a name in remotes.toml, see the guide
   -                         standard input or output
 
 A local file whose name holds a colon is written ./a:b. A far path begins with the name of an export, \
@@ -233,8 +294,10 @@ Examples:
   haul cp -r photos HOST:archive/photos-2027        under a new name
   haul cp -r HOST:archive/photos/. .                what is in the folder, to here
   haul cp HOST:a HOST:b /tmp/                       several at once
+  haul cp 'HOST:logs/*.gz' .                        a pattern, quoted: it is for the other machine
   haul cp -r --exclude target --exclude '*.o' src HOST:
   haul cp -r HOST:photos OTHER:archive/             from one machine to another, not by way of this one
+  find src -newer mark -print0 | haul cp --files-from - -0 src HOST:
   tar c /etc | haul cp - HOST:backup/etc.tar        from a pipe; it is spooled on disk first
   haul cp HOST:backup/etc.tar - | tar t             to a pipe, once all of it is verified
 
@@ -463,7 +526,7 @@ pub struct TryArguments {
     pub verbose: bool,
 }
 
-fn parse_link(text: &str) -> Result<LinkChoice, String> {
+pub(crate) fn parse_link(text: &str) -> Result<LinkChoice, String> {
     match text {
         "auto" => Ok(LinkChoice::Auto),
         "quic" => Ok(LinkChoice::Only(LaneKind::Quic)),
@@ -497,7 +560,7 @@ fn parse_compression(text: &str) -> Result<Compression, String> {
     }
 }
 
-fn parse_pace(text: &str) -> Result<Pace, String> {
+pub(crate) fn parse_pace(text: &str) -> Result<Pace, String> {
     match text {
         "fair" => Ok(Pace::Fair),
         "background" => Ok(Pace::Background),

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 
 use crate::args::{Arguments, Command};
+use crate::render;
 use crate::report::Code;
+use crate::state;
 
 mod cp;
 mod diode;
@@ -26,6 +28,17 @@ pub fn run(arguments: Arguments) -> Result<Code> {
         Command::Diode(arguments) => diode::run(arguments),
         Command::Try(trial) => try_it::run(&trial),
         Command::OverSsh => crate::over_ssh::far::run(),
+        Command::Completions { shell } => {
+            let text = Arguments::completions(shell);
+            render::print_line(String::from_utf8_lossy(&text).trim_end());
+            Ok(Code::Done)
+        }
+        Command::Man { dir } => {
+            for (name, page) in Arguments::man_pages()? {
+                state::write_named(&dir.join(name), &page)?;
+            }
+            Ok(Code::Done)
+        }
     }
 }
 

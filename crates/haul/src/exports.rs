@@ -15,6 +15,7 @@ use crate::landing::{self, Wish, from_disk, invalid, refusal};
 use crate::listing;
 use crate::trust::{LiveKeys, Log};
 
+mod patterns;
 mod spec;
 
 pub use spec::ExportSpec;
@@ -246,6 +247,7 @@ impl Exports {
             path: found.path,
             name,
             max_rate_bytes_per_s,
+            only: None,
         })
     }
 
@@ -319,9 +321,7 @@ impl Host for Exports {
         if !allowed.read {
             return Err(refusal(RefuseCode::Denied, "this key may only write here"));
         }
-        let sources: Result<Vec<SourceRoot>, Refusal> =
-            paths.iter().map(|typed| self.source(typed, allowed)).collect();
-        let sources = sources?;
+        let sources = self.all_sources(paths, allowed)?;
         let shown: Vec<String> =
             paths.iter().take(MOST_LOGGED).map(|path| files::escape(path).to_string()).collect();
         let more = if paths.len() > MOST_LOGGED { " and more" } else { "" };

@@ -50,8 +50,8 @@ pub fn place(root: &Dir, path: &RelPath, wish: Wish, shown: &str) -> Result<Plac
         Err(error) if error.is_not_found() => {
             if wish.into_folder {
                 let text = format!(
-                    "the folder {shown} does not exist; several sources, or a slash at the end, \
-                     ask for one that does"
+                    "the folder {shown} does not exist; several sources, a pattern, or a slash at the \
+                     end ask for one that does"
                 );
                 return Err(refusal(RefuseCode::NotFound, text));
             }

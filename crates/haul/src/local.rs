@@ -44,7 +44,7 @@ pub fn source(path: &Path) -> Result<SourceRoot> {
             .hint("to copy what a pipe gives, use - as SOURCE")
             .into());
     }
-    Ok(SourceRoot { root, path, name, max_rate_bytes_per_s: None })
+    Ok(SourceRoot { root, path, name, max_rate_bytes_per_s: None, only: None })
 }
 
 /// Where a copy to a path of this machine lands.

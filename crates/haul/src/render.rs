@@ -208,6 +208,14 @@ impl Painter {
                 let done = self.done_word(*how);
                 self.line(&format!("{done} {} ({})", files::escape(path), units::bytes(*size)));
             }
+            Event::Planned { path, size, why } if talks => {
+                let size = units::bytes(*size);
+                self.line(&format!("would copy {} ({size}): {}", files::escape(path), reason(why)));
+            }
+            Event::Extra { path } if talks && (self.options.verbose || self.options.dry_run) => {
+                let done = if self.options.dry_run { "would remove" } else { "removed" };
+                self.line(&format!("{done} {}", files::escape(path)));
+            }
             Event::LinkLost { reason } if talks => {
                 self.was_cut = true;
                 let reason = files::escape(reason.as_bytes());
@@ -244,15 +252,14 @@ impl Painter {
         }
     }
 
-    /// Whether a file that is done gets a line: what a dry run would do is all that it has to say.
+    /// Whether a file that is done gets a line. What a dry run would do has events of its own.
     fn names(&self, how: How) -> bool {
-        self.options.verbose || (self.options.dry_run && how != How::Unchanged)
+        self.options.verbose && (!self.options.dry_run || how == How::Unchanged)
     }
 
     fn done_word(&self, how: How) -> &'static str {
         match how {
             How::Unchanged => "unchanged",
-            _ if self.options.dry_run => "would copy",
             How::Copied => "copied",
             How::Resumed => "resumed",
             How::Linked => "linked",
@@ -275,6 +282,19 @@ impl Painter {
     fn put(&self, text: &str) {
         // Where standard error is gone there is nobody to tell.
         let _ = std::io::stderr().write_all(text.as_bytes());
+    }
+}
+
+/// Why a dry run would do something, in words.
+fn reason(why: &str) -> &str {
+    match why {
+        "new" => "it is new",
+        "size" => "its size differs",
+        "time" => "its time differs",
+        "content" => "its content differs",
+        "mode" => "its permissions differ",
+        "kind" => "what is there is of another kind",
+        other => other,
     }
 }
 

@@ -167,7 +167,9 @@ fn of_transfer(error: &TransferError) -> Option<(Code, Option<String>)> {
     let hint = |text: &str| Some(text.to_owned());
     Some(match error {
         // Their sources say more.
-        TransferError::Link(_) | TransferError::Files(_) | TransferError::Here(_) => return None,
+        TransferError::Link(_) | TransferError::Files(_) => return None,
+        // It is this machine's own, and shown in its place.
+        TransferError::Here(refusal) => (of_refusal(refusal.code).0, None),
         TransferError::GaveUp { .. } => (
             Code::Link,
             hint(

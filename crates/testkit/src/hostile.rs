@@ -225,6 +225,7 @@ impl Peer {
             TargetMessage::Credit { .. }
             | TargetMessage::Ready
             | TargetMessage::Bound(_)
+            | TargetMessage::Extras(_)
             | TargetMessage::Older { .. }
             | TargetMessage::Pieces { .. } => {}
         }

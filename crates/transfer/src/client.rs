@@ -1,29 +1,32 @@
 //! The dialling side of a job: connects, opens a transfer, goes on with it through cuts, and begins anew
 //! when the other end was restarted.
 
-use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::{Counters, Sink};
-use files::{Name, RelPath};
+use files::RelPath;
 use link::{Identity, Lane, Pace};
+use tree::Selection;
 
-use crate::host::{Admission, Landing, Refusal, SourceRoot};
-use crate::message::{Entry, Listed, Opening, Order, RefuseCode};
+use crate::host::{Landing, Refusal, SourceRoot};
+use crate::message::{Extent, Listed, MAX_LIST, Opening, Order, RefuseCode, list_cost, pack};
 use crate::receipt::{Receipt, ReceiptError};
 use crate::receive::{ReceiveOptions, Receiver};
-use crate::send::{Sender, Start, Watch};
+use crate::send::{Sender, Start};
 use crate::session;
+use crate::tell::Watch;
 use crate::{Totals, TransferError};
 use tree::TreeDigests;
 
+mod asked;
 mod drive;
 mod mover;
 mod silence;
 mod third;
 
+use asked::Asked;
 pub use drive::{Connect, Connecting, Way};
 use drive::{Job, drive};
 pub use third::{Between, third};
@@ -121,19 +124,60 @@ pub(crate) async fn put_by(
     drive(connect, &options, putting).await
 }
 
+/// What is wanted of a peer.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Paths as the user typed them.
+    pub paths: Vec<Vec<u8>>,
+    /// Of the one folder among them, which ends in `/.`, only this. It takes memory at the peer, so a long
+    /// list may be refused.
+    pub only: Option<Arc<Selection>>,
+}
+
+impl From<Vec<Vec<u8>>> for Wanted {
+    fn from(paths: Vec<Vec<u8>>) -> Self {
+        Self { paths, only: None }
+    }
+}
+
+impl Wanted {
+    fn extent(&self) -> Extent {
+        match &self.only {
+            None => Extent::All,
+            Some(list) if list.is_whole() => Extent::ListedWhole,
+            Some(_) => Extent::Listed,
+        }
+    }
+
+    /// The list, in as many messages as it takes.
+    fn names(&self) -> Vec<Opening> {
+        let Some(list) = &self.only else { return Vec::new() };
+        let paths: Vec<RelPath> =
+            list.iter().filter_map(|path| RelPath::parse(path).ok()).collect();
+        let mut parts = pack(paths, |path| path.as_bytes().len() + 3);
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        let count = parts.len();
+        let part = |(number, paths)| Opening::Names { paths, last: number + 1 == count };
+        parts.into_iter().enumerate().map(part).collect()
+    }
+}
+
 /// Copies files of a peer to a local folder; `identity` signs the receipt.
 pub async fn get(
     connect: Connect,
-    paths: Vec<Vec<u8>>,
+    wanted: impl Into<Wanted>,
     landing: Landing,
     order: Order,
     identity: Arc<Identity>,
     options: JobOptions,
 ) -> Result<JobReport, TransferError> {
-    let asked = Asked::new(&paths, landing.admission.clone());
+    let wanted = wanted.into();
+    let asked = Asked::new(&wanted.paths, landing.admission.clone()).listed(wanted.only.clone());
     let landing = Landing { admission: Arc::new(asked), ..landing };
     let getting = Getting {
-        paths,
+        wanted,
         landing,
         order,
         identity,
@@ -253,7 +297,7 @@ impl Putting {
 }
 
 struct Getting {
-    paths: Vec<Vec<u8>>,
+    wanted: Wanted,
     landing: Landing,
     order: Order,
     identity: Arc<Identity>,
@@ -293,11 +337,21 @@ impl Job for Getting {
             window: receiver.window(),
             pace: self.options.pace,
             order: Order { target: Vec::new(), ..self.order.clone() },
-            sources: self.paths.clone(),
+            sources: self.wanted.paths.clone(),
+            extent: self.wanted.extent(),
         };
         check_fits(&request)?;
+        if self.wanted.only.as_ref().is_some_and(|list| list_cost(list.iter()) > MAX_LIST) {
+            let most = MAX_LIST / 1_000_000;
+            let text = format!(
+                "the list of names is too long for a copy from another machine, which takes {most} MB of \
+                 them: copy in several runs, each with a part of it, or run haul there"
+            );
+            return Err(Refusal { code: RefuseCode::Exists, text }.into());
+        }
         let is_over = receiver.receipt().is_some() || receiver.failure().is_some();
-        match session::ask(lane, &request).await {
+        let names = if resume { Vec::new() } else { self.wanted.names() };
+        match session::ask_with(lane, &request, &names).await {
             // The source forgets a transfer once it has the receipt. Its farewell was lost with the last
             // lane, and there is nothing left to do.
             Err(TransferError::Refused { code: RefuseCode::UnknownTransfer, .. }) if is_over => {}
@@ -330,51 +384,6 @@ impl Job for Getting {
         self.id = new_id(random());
         self.options.begin_anew();
         self.receiver = None;
-    }
-}
-
-/// Admits what was asked for and nothing beside it: a daemon must not choose the names that appear here.
-struct Asked {
-    /// Last names of the paths asked for.
-    names: HashSet<Name>,
-    /// Paths without a last name, such as an export as a whole: the daemon names these.
-    unnamed: usize,
-    /// What the daemon has called them.
-    given: Mutex<HashSet<Name>>,
-    /// `folder/.`: whatever is in it.
-    contents: bool,
-    inner: Arc<dyn Admission>,
-}
-
-impl Asked {
-    fn new(paths: &[Vec<u8>], inner: Arc<dyn Admission>) -> Self {
-        let is_contents = |path: &Vec<u8>| path == b"." || path.ends_with(b"/.");
-        let contents = paths.iter().any(is_contents);
-        let last = |path: &Vec<u8>| {
-            let end = path.iter().rposition(|byte| *byte != b'/')? + 1;
-            Name::new(path[..end].rsplit(|byte| *byte == b'/').next()?).ok()
-        };
-        let names: Vec<Option<Name>> = paths.iter().map(last).collect();
-        let unnamed = names.iter().filter(|name| name.is_none()).count();
-        let names = names.into_iter().flatten().collect();
-        Self { names, unnamed, given: Mutex::default(), contents, inner }
-    }
-}
-
-impl Admission for Asked {
-    fn admit(&self, entry: &Entry, path: &RelPath) -> Result<(), Refusal> {
-        self.inner.admit(entry, path)?;
-        if entry.parent != 0 || self.contents || self.names.contains(&entry.name) {
-            return Ok(());
-        }
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_hidden = entry.name.as_bytes().starts_with(b".");
-        if !is_hidden && (given.contains(&entry.name) || given.len() < self.unnamed) {
-            given.insert(entry.name.clone());
-            return Ok(());
-        }
-        let text = "nobody has asked for it".to_owned();
-        Err(Refusal { code: RefuseCode::Denied, text })
     }
 }
 
@@ -415,6 +424,10 @@ fn job_of(sources: &[SourceRoot], order: &Order) -> u64 {
         bytes.extend_from_slice(&inode.to_le_bytes());
         bytes.extend_from_slice(source.path.as_bytes());
         bytes.push(0);
+        for path in source.only.iter().flat_map(|list| list.iter()) {
+            bytes.extend_from_slice(path);
+            bytes.push(0);
+        }
     }
     bytes.extend_from_slice(&order.target);
     let digest = files::Digest::of(&bytes);

@@ -117,6 +117,8 @@ pub struct SourceRoot {
     pub name: Option<Name>,
     /// Payload bytes per second that may be sent to this peer, if limited.
     pub max_rate_bytes_per_s: Option<u64>,
+    /// Of what a folder holds, only these paths in it. Only where `name` is none.
+    pub only: Option<std::sync::Arc<tree::Selection>>,
 }
 
 /// A refusal in words that the peer will read.

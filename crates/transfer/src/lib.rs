@@ -31,6 +31,7 @@ pub mod serve;
 mod session;
 pub mod source;
 pub mod target;
+mod tell;
 mod totals;
 pub mod twins;
 

@@ -9,15 +9,15 @@ mod third;
 
 pub use entry::{ENTRY_COST, Entry, EntryKind, MAX_XATTRS, Xattr};
 pub use opening::{
-    Compression, Deletion, Existing, Granted, Listed, MAX_MEASURE_SECONDS, Measured, Opening,
-    Order, RefuseCode,
+    Compression, Deletion, Existing, Extent, Granted, Listed, MAX_LIST, MAX_MEASURE_SECONDS,
+    Measured, Opening, Order, RefuseCode, list_cost,
 };
 pub use parcel::{BundleItem, ParcelHead, ZERO_COST};
 pub use third::{Finished, Go, LinkNews, MAX_PATIENCE_SECONDS, Progress, Report, Stopped, Stretch};
 
 use crate::delta::{EXPONENTS, Piece, longest};
 use events::{Bound, BoundKind};
-use files::Digest;
+use files::{Digest, MAX_PATH, RelPath};
 use link::wire::{Decoder, Encoder, WireError};
 
 /// The highest version of the protocol that this code speaks.
@@ -58,6 +58,8 @@ pub enum SourceMessage {
         index: u64,
         /// Why, in words.
         reason: String,
+        /// It was not offered anew: this is how it ends.
+        last: bool,
     },
     /// The whole file was read unchanged and has this digest.
     Sum {
@@ -85,6 +87,13 @@ pub enum SourceMessage {
     },
     /// What holds the transfer back, as far as the source can tell.
     Bound(Bound),
+    /// Something could not be read or is not copied, and was never offered.
+    Problem {
+        /// What, as it is shown to people.
+        path: String,
+        /// Why, in words.
+        reason: String,
+    },
 }
 
 /// What a target says to its source once a transfer is open.
@@ -137,6 +146,8 @@ pub enum TargetMessage {
     },
     /// The digests of these files are to be said: the target may have their content under other names.
     Ask(Vec<u64>),
+    /// Paths below the target folder that the source does not have: removed, or in a dry run to be.
+    Extras(Vec<RelPath>),
 }
 
 /// One file whose content the target wants.
@@ -172,7 +183,40 @@ pub enum Outcome {
     /// The source took its offer back.
     Withdrawn,
     /// Dry run: the entry would have been copied or made.
-    Planned,
+    Planned(Why),
+}
+
+/// Why a dry run would do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing has the name.
+    New,
+    /// What is there has another size.
+    Size,
+    /// The same size and another time.
+    Time,
+    /// Another content.
+    Content,
+    /// Other permissions.
+    Mode,
+    /// What is there is of another kind.
+    Kind,
+}
+
+const REASONS: [Why; 6] = [Why::New, Why::Size, Why::Time, Why::Content, Why::Mode, Why::Kind];
+
+impl Why {
+    /// In one word, as `docs/formats/events.md` has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Size => "size",
+            Self::Time => "time",
+            Self::Content => "content",
+            Self::Mode => "mode",
+            Self::Kind => "kind",
+        }
+    }
 }
 
 impl SourceMessage {
@@ -189,8 +233,8 @@ impl SourceMessage {
             Self::Leave { index, complete } => {
                 out.u8(17).varint(*index).boolean(*complete);
             }
-            Self::Withdraw { index, reason } => {
-                out.u8(18).varint(*index).text(capped(reason));
+            Self::Withdraw { index, reason, last } => {
+                out.u8(18).varint(*index).text(capped(reason)).boolean(*last);
             }
             Self::Sum { index, digest } => {
                 out.u8(19).varint(*index).array(digest.as_bytes());
@@ -205,6 +249,9 @@ impl SourceMessage {
                 out.u8(22).varint(*outcomes);
             }
             Self::Bound(bound) => encode_bound(out.u8(23), *bound),
+            Self::Problem { path, reason } => {
+                out.u8(24).text(capped(path)).text(capped(reason));
+            }
         }
         out.finish()
     }
@@ -221,6 +268,7 @@ impl SourceMessage {
             18 => Self::Withdraw {
                 index: input.varint("withdrawn index")?,
                 reason: input.text("reason", MAX_TEXT)?.to_owned(),
+                last: input.boolean("last")?,
             },
             19 => Self::Sum {
                 index: input.varint("summed index")?,
@@ -233,6 +281,10 @@ impl SourceMessage {
             },
             22 => Self::Seen { outcomes: input.varint("outcomes seen")? },
             23 => Self::Bound(decode_bound(&mut input)?),
+            24 => Self::Problem {
+                path: input.text("path of a problem", MAX_TEXT)?.to_owned(),
+                reason: input.text("reason", MAX_TEXT)?.to_owned(),
+            },
             _ => return Err(WireError::invalid("source message type")),
         };
         input.finish()?;
@@ -271,6 +323,12 @@ impl TargetMessage {
                 out.u8(37).u8(code.to_byte()).text(capped(text));
             }
             Self::Bound(bound) => encode_bound(out.u8(38), *bound),
+            Self::Extras(paths) => {
+                out.u8(42).varint(paths.len() as u64);
+                for path in paths {
+                    out.bytes(path.as_bytes());
+                }
+            }
             Self::Older { index, exponent } => {
                 out.u8(39).varint(*index).u8(*exponent);
             }
@@ -326,6 +384,10 @@ impl TargetMessage {
                 list: list(&mut input, "pieces", Piece::decode)?,
             },
             41 => Self::Ask(list(&mut input, "digests", |input| input.varint("digest's index"))?),
+            42 => Self::Extras(list(&mut input, "extras", |input| {
+                let path = RelPath::parse(input.bytes("path of an extra", MAX_PATH)?);
+                path.map_err(|_| WireError::invalid("path of an extra"))
+            })?),
             _ => return Err(WireError::invalid("target message type")),
         };
         input.finish()?;
@@ -408,8 +470,8 @@ impl Outcome {
             Self::Withdrawn => {
                 out.u8(5);
             }
-            Self::Planned => {
-                out.u8(6);
+            Self::Planned(why) => {
+                out.u8(6).u8(*why as u8);
             }
         }
     }
@@ -425,7 +487,10 @@ impl Outcome {
                 text: input.text("failure text", MAX_OUTCOME_TEXT)?.to_owned(),
             },
             5 => Self::Withdrawn,
-            6 => Self::Planned,
+            6 => {
+                let why = REASONS.get(usize::from(input.u8("reason of a plan")?));
+                Self::Planned(*why.ok_or(WireError::invalid("reason of a plan"))?)
+            }
             _ => return Err(WireError::invalid("outcome")),
         })
     }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::bound::{Figures, Link, Meter, Side, Teller, Wait};
 use crate::cpu::CpuClock;
-use crate::send::Watch;
+use crate::tell::Watch;
 
 /// A change is told as an event when the last one is so long ago.
 const CALM: Duration = Duration::from_secs(1);

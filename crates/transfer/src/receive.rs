@@ -4,10 +4,11 @@
 
 pub(crate) mod disk;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use files::{CHUNK, Name};
+use events::Event;
+use files::{CHUNK, Name, RelPath};
 use link::{
     ControlReceiver, ControlSender, Identity, LARGEST_SHARE, Lane, LinkError, ParcelError,
     PublicKey,
@@ -23,14 +24,15 @@ use crate::compress::unpacked;
 use crate::host::{Landing, Refusal};
 use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
 use crate::message::{
-    Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, ParcelHead, RefuseCode, SourceMessage,
-    TargetMessage,
+    Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, Outcome, ParcelHead, RefuseCode,
+    SourceMessage, TargetMessage,
 };
 use crate::observe::Observer;
 use crate::receipt::{MAX_ROOTS, Statement};
 use crate::record::add_record;
-use crate::send::{ALIVE, STALL, TICK, Watch, report_link, tell_outcome};
+use crate::send::{ALIVE, STALL, TICK, report_link};
 use crate::target::{Job, JobResult, Output, Taken, Target, TargetOptions};
+use crate::tell::{Watch, tell_extras, tell_outcome};
 use crate::{Totals, TransferError, Violation};
 use disk::Disk;
 use tree::{TreeDigest, TreeDigests};
@@ -69,6 +71,8 @@ pub(crate) struct ReceiveOptions {
 pub(crate) struct Receiver {
     machine: Target,
     disk: Arc<Disk>,
+    /// What was found beside what was offered, at the end.
+    extras: Arc<OnceLock<Vec<RelPath>>>,
     disk_room: Arc<Semaphore>,
     /// For the bodies of parcels.
     buffers: Arc<Buffers>,
@@ -129,6 +133,7 @@ impl Receiver {
             limit,
             machine: Target::new(options, share.clamp(LEAST_SHARE, LEAST_CREDIT)),
             disk: Arc::new(disk),
+            extras: Arc::default(),
             disk_room: Arc::new(Semaphore::new(DISK_THREADS)),
             buffers: Arc::default(),
             running: JoinSet::new(),
@@ -299,7 +304,12 @@ impl Receiver {
 
     fn job_done(&mut self, result: JobResult) {
         match &result {
-            JobResult::Finished(Ok(receipt)) => self.receipt = Some(receipt.clone()),
+            JobResult::Finished(Ok(receipt)) => {
+                self.receipt = Some(receipt.clone());
+                let extras = self.extras.get().cloned().unwrap_or_default();
+                tell_extras(&self.watch, &extras);
+                self.machine.tell_extras(extras);
+            }
             JobResult::Finished(Err(failed)) => {
                 self.failure = Some(Refusal { code: failed.code, text: failed.text.clone() });
             }
@@ -330,6 +340,11 @@ impl Receiver {
             .map_err(|error| TransferError::Unreadable { peer: peer(), error })?;
         if let SourceMessage::Bound(bound) = message {
             observer.told(bound);
+        }
+        if let SourceMessage::Problem { path, reason } = &message {
+            self.watch.counters.files_failed.add(1);
+            let (path, reason) = (path.clone().into_bytes(), reason.clone());
+            self.watch.sink.emit_with(|| Event::FileFailed { path, reason });
         }
         if let SourceMessage::Offer(entries) = &mut message {
             for entry in entries.iter_mut() {
@@ -403,7 +418,7 @@ impl Receiver {
                     self.note_root(&entry.name);
                 }
                 add_record(&mut self.tree, self.order.setid, &path, &entry, &outcome, linked);
-                if !entry.is_folder() {
+                if !entry.is_folder() || matches!(outcome, Outcome::Planned(_)) {
                     tell_outcome(&self.watch, path.as_bytes(), entry.size(), &outcome);
                 }
             }
@@ -449,8 +464,11 @@ impl Receiver {
         let statement = self.statement();
         let identity = self.identity.clone();
         let dry_run = self.order.dry_run;
+        let told = self.extras.clone();
         self.running.spawn_blocking(move || {
-            let result = disk.finish(failures).map(|removed| {
+            let result = disk.finish(failures).map(|extras| {
+                let removed = extras.len() as u64;
+                let _ = told.set(extras);
                 let statement = Statement { removed, ended: now(), ..statement };
                 if dry_run { Vec::new() } else { statement.sign(&identity) }
             });

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use events::{Counters, Event, How, Sink};
+use events::{Counters, Event};
 use files::{Attributes, Name, RelPath};
 use link::{ControlReceiver, ControlSender, Lane, LaneKind, LinkError, Pace, PeerName};
 use tokio::sync::{Semaphore, mpsc};
@@ -26,6 +26,7 @@ use crate::observe::Observer;
 use crate::record::add_record;
 use crate::session::Answers;
 use crate::source::{Job, JobResult, Output, Place, ReadItem, Source, Walked};
+use crate::tell::{Watch, tell_extras, tell_outcome};
 use crate::{Totals, TransferError};
 use limit::Limit;
 use reader::{Payload, Reader};
@@ -43,13 +44,6 @@ const MOST_LOOKING: usize = 4;
 const MOST_LAST: u64 = 32 << 20;
 /// How often link figures are read and silence is checked.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-
-/// What a shell tells while it works.
-#[derive(Clone)]
-pub(crate) struct Watch {
-    pub(crate) sink: Sink,
-    pub(crate) counters: Arc<Counters>,
-}
 
 /// How a source's paths begin, for the names under which they are offered.
 struct Top {
@@ -399,7 +393,7 @@ impl Sender {
                 let path = self.offered_path(&place);
                 add_record(&mut self.tree, self.setid, &path, &entry, &outcome, linked);
                 let failed = matches!(outcome, Outcome::Failed { .. });
-                if !entry.is_folder() || failed {
+                if !entry.is_folder() || failed || matches!(outcome, Outcome::Planned(_)) {
                     tell_outcome(&self.watch, path.as_bytes(), entry.size(), &outcome);
                 }
             }
@@ -407,6 +401,7 @@ impl Sender {
                 self.watch.counters.files_failed.add(1);
                 self.watch.sink.emit(&Event::FileFailed { path: path.into_bytes(), reason });
             }
+            Output::Extras(paths) => tell_extras(&self.watch, &paths),
             Output::Receipt(receipt) => self.receipt = Some(receipt),
             Output::Aborted { code, text } => {
                 return Err(TransferError::Refused { peer: peer.clone(), code, text });
@@ -556,33 +551,4 @@ pub(crate) fn report_link(counters: &Counters, lane: &Lane) {
     counters.link.is_pipe.set(u64::from(stats.kind == LaneKind::Pipe));
     counters.link.gives_way.set(u64::from(stats.pace == Some(Pace::Background)));
     counters.link.remembered_rate.set(stats.remembered_rate);
-}
-
-/// Counts an outcome and tells the event that belongs to it.
-pub(crate) fn tell_outcome(watch: &Watch, path: &[u8], size: Option<u64>, outcome: &Outcome) {
-    let counters = &watch.counters;
-    let done = |how, digest: Option<&files::Digest>| Event::FileDone {
-        path: path.to_vec(),
-        size: size.unwrap_or(0),
-        how,
-        digest: digest.map(|digest| *digest.as_bytes()),
-    };
-    match outcome {
-        Outcome::Copied(digest) => {
-            counters.files_done.add(1);
-            watch.sink.emit_with(|| done(How::Copied, Some(digest)));
-        }
-        Outcome::Unchanged(digest) => {
-            counters.files_skipped.add(1);
-            watch.sink.emit_with(|| done(How::Unchanged, Some(digest)));
-        }
-        Outcome::Made | Outcome::Planned => watch.sink.emit_with(|| done(How::Linked, None)),
-        Outcome::Skipped => counters.files_skipped.add(1),
-        Outcome::Failed { text, .. } => {
-            counters.files_failed.add(1);
-            let (path, reason) = (path.to_vec(), text.clone());
-            watch.sink.emit_with(|| Event::FileFailed { path, reason });
-        }
-        Outcome::Withdrawn => {}
-    }
 }

@@ -2,6 +2,7 @@
 //! their dialler comes back. What a peer can make it keep is bounded.
 
 mod book;
+mod names;
 mod registry;
 mod sending;
 mod third;
@@ -15,13 +16,14 @@ use link::{Lane, LinkError, Pace, close_code};
 use tokio::time::timeout;
 
 use crate::TransferError;
-use crate::client::chain;
+use crate::client::{Wanted, chain};
 use crate::host::{Host, Refusal};
 use crate::measure::{self, Allowances};
-use crate::message::{Listed, Opening, Order, RefuseCode, pack};
+use crate::message::{Extent, Listed, Opening, Order, RefuseCode, pack};
 use crate::receive::{ReceiveOptions, Receiver};
-use crate::send::{Sender, Start, Watch};
+use crate::send::{Sender, Start};
 use crate::session::{self, Control};
+use crate::tell::Watch;
 pub use book::GrantBook;
 use registry::{Kept, Registry};
 use turns::Turns;
@@ -125,9 +127,21 @@ impl Server {
                     Err(refusal) => Err(refusal.into()),
                 }
             }
-            Opening::Get { id, resume, window, pace, order, sources } => {
-                let begins = (!resume).then_some((order, sources));
-                self.get(lane, &mut control, id, (window, pace), begins).await
+            Opening::Get { id, resume, window, pace, order, sources, extent } => {
+                let only = match extent {
+                    Extent::Listed | Extent::ListedWhole if !resume => {
+                        names::read(lane, &mut control, extent == Extent::ListedWhole).await
+                    }
+                    _ => Ok(None),
+                };
+                match only {
+                    Ok(only) => {
+                        let wanted = Wanted { paths: sources, only };
+                        let begins = (!resume).then_some((order, wanted));
+                        self.get(lane, &mut control, id, (window, pace), begins).await
+                    }
+                    Err(refused) => Err(refused),
+                }
             }
             Opening::List { path } => self.list(lane, &mut control, path).await,
             Opening::Measure { up, seconds } => self.measure(lane, &mut control, up, seconds).await,
@@ -232,7 +246,7 @@ impl Server {
         control: &mut Control,
         id: [u8; 16],
         (window, pace): (u64, Pace),
-        begins: Option<(Order, Vec<Vec<u8>>)>,
+        begins: Option<(Order, Wanted)>,
     ) -> Result<Option<Running>, Refused> {
         let peer = *lane.peer();
         let resume = begins.is_none();
@@ -245,10 +259,11 @@ impl Server {
             }
             Pace::Fixed(rate) => Some(rate),
         };
-        let (slot, kept) = if let Some((order, paths)) = begins {
+        let (slot, kept) = if let Some((order, Wanted { paths, only })) = begins {
             let (host, asking) = (self.host.clone(), lane.clone());
             let wanted = order.clone();
             let sources = blocking(move || host.sources(&asking, &paths, &wanted)).await?;
+            let sources = names::listed(sources, only)?;
             let sender = Sender::start(sources, order, limit, self.watch());
             self.registry.add(&peer, &id, Kept::Send(Box::new(sender)), None)?.0
         } else {

@@ -51,7 +51,19 @@ pub(crate) async fn ask(
     lane: &Lane,
     request: &Opening,
 ) -> Result<(Control, Opening), TransferError> {
+    ask_with(lane, request, &[]).await
+}
+
+/// The same for a request of which more messages follow.
+pub(crate) async fn ask_with(
+    lane: &Lane,
+    request: &Opening,
+    further: &[Opening],
+) -> Result<(Control, Opening), TransferError> {
     let mut control = ask_ahead(lane, request).await?;
+    for message in further {
+        control.0.send(&message.encode()).await?;
+    }
     match read(lane, &mut control.1, DEADLINE).await? {
         Opening::Welcome { version: VERSION, .. } => {}
         other => return Err(unexpected(lane, other)),

@@ -17,7 +17,7 @@ pub use walked::{Found, Place, Walked};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
-use files::{Attributes, CHUNK, Digest};
+use files::{Attributes, CHUNK, Digest, RelPath};
 
 use crate::message::{
     Entry, EntryKind, MAX_WINDOW, MIN_WINDOW, Need, Outcome, RefuseCode, SourceMessage,
@@ -36,6 +36,8 @@ const MAX_COMPARES: usize = 3;
 const MAX_BUNDLE: usize = 512;
 /// Hard-linked files remembered; links beyond them are sent as files of their own.
 const MAX_SHARED: usize = 65_536;
+/// Paths that a target may name as extra; a cut at the end may have it name them again.
+const MAX_EXTRAS: usize = 10 * crate::target::MAX_EXTRAS;
 /// Outcomes after which the target may forget what it keeps for a cut link.
 const SEEN_EVERY: u64 = 512;
 
@@ -73,6 +75,8 @@ pub enum Output {
         /// Why.
         reason: String,
     },
+    /// The target names what it has beside what was offered.
+    Extras(Vec<RelPath>),
     /// The target says that the job is over.
     Receipt(Vec<u8>),
     /// The target gave up.
@@ -145,6 +149,8 @@ pub struct Source {
     shared_digests: HashMap<u64, Digest>,
     finished_walk: bool,
     problems: u64,
+    /// How many paths the target has named as extra.
+    extras: usize,
     ready: bool,
     /// Began without waiting for the target, whose word that it is ready is still to come.
     ahead: bool,
@@ -196,6 +202,7 @@ impl Source {
             shared_digests: HashMap::new(),
             finished_walk: false,
             problems: 0,
+            extras: 0,
             ready: false,
             ahead: false,
             early_open: false,
@@ -365,6 +372,14 @@ impl Source {
                 self.outputs.push_back(Output::Receipt(receipt));
                 Ok(())
             }
+            TargetMessage::Extras(paths) => {
+                self.extras += paths.len();
+                if self.extras > MAX_EXTRAS || !self.finished_walk {
+                    return Err(Violation("extras that cannot be"));
+                }
+                self.outputs.push_back(Output::Extras(paths));
+                Ok(())
+            }
             // The shell has read it.
             TargetMessage::Bound(_) => Ok(()),
             TargetMessage::Older { index, exponent } => self.older_comes(index, exponent),
@@ -437,10 +452,13 @@ impl Source {
         let withdrawn: Vec<_> = self
             .live
             .iter()
-            .filter_map(|(index, live)| Some((*index, live.withdrawn.as_ref()?.reason.clone())))
+            .filter_map(|(index, live)| {
+                let Withdrawn { reason, replaced } = live.withdrawn.as_ref()?;
+                Some((*index, reason.clone(), !replaced))
+            })
             .collect();
-        for (index, reason) in withdrawn {
-            self.send(SourceMessage::Withdraw { index, reason });
+        for (index, reason, last) in withdrawn {
+            self.send(SourceMessage::Withdraw { index, reason, last });
         }
         if self.finished_walk {
             self.send_end();

@@ -21,7 +21,7 @@ use files::{ChunkHash, Digest, Name, RelPath, chunk_len};
 
 use crate::message::{
     Deletion, Entry, EntryKind, Existing, Need, Order, Outcome, ParcelHead, SourceMessage,
-    TargetMessage,
+    TargetMessage, Why,
 };
 use crate::{Totals, Violation};
 use entries::{File, Folder, State};
@@ -35,6 +35,8 @@ const MAX_SHARED: usize = 65_536;
 const MAX_SHARED_BYTES: usize = 8 << 20;
 /// Bytes that the names of all unfinished folders may take while extras are looked for.
 const MAX_NAMES_BYTES: usize = 64 << 20;
+/// The most extra entries that one job removes or names.
+pub(crate) const MAX_EXTRAS: usize = 100_000;
 /// How often a large file whose digest was wrong is asked for again.
 const MAX_REPEATS: u8 = 1;
 
@@ -145,6 +147,10 @@ pub struct Target {
     failures: bool,
     /// Bytes of content that have been asked for, held against what may be stored.
     claimed: u64,
+    /// What the source could not offer.
+    problems: u64,
+    /// What is extra at this end, once that is known.
+    extras: Vec<RelPath>,
     finishing: bool,
     receipt: Option<Vec<u8>>,
     /// Payload of earlier connections that the disk still works on.
@@ -204,6 +210,8 @@ impl Target {
             ended_at: None,
             failures: false,
             claimed: 0,
+            problems: 0,
+            extras: Vec::new(),
             finishing: false,
             receipt: None,
             earlier: 0,
@@ -297,8 +305,9 @@ impl Target {
         self.outcomes.repeat();
         self.flush_outcomes();
         self.messages.push_back(TargetMessage::Ready);
-        if let Some(receipt) = &self.receipt {
-            self.messages.push_back(TargetMessage::Receipt(receipt.clone()));
+        if let Some(receipt) = self.receipt.clone() {
+            self.send_extras();
+            self.messages.push_back(TargetMessage::Receipt(receipt));
         }
         Ok(())
     }
@@ -320,7 +329,9 @@ impl Target {
         match message {
             SourceMessage::Offer(entries) => entries.into_iter().try_for_each(|e| self.offered(e)),
             SourceMessage::Leave { index, complete } => self.left(index, complete),
-            SourceMessage::Withdraw { index, .. } => self.withdrawn(index),
+            SourceMessage::Withdraw { index, reason, last } => {
+                self.withdrawn(index, last.then_some(reason))
+            }
             SourceMessage::Sum { index, digest } => self.summed(index, digest),
             SourceMessage::Same { index } => self.same(index),
             SourceMessage::End { entries, problems } => {
@@ -332,6 +343,16 @@ impl Target {
                 }
                 self.ended_at = Some(entries);
                 self.failures |= problems > 0;
+                // Those that were told while the link was down are known by their number only.
+                let untold = problems.saturating_sub(self.problems);
+                self.problems += untold;
+                self.totals.failed = self.totals.failed.saturating_add(untold);
+                Ok(())
+            }
+            SourceMessage::Problem { .. } => {
+                self.failures = true;
+                self.problems += 1;
+                self.totals.failed = self.totals.failed.saturating_add(1);
                 Ok(())
             }
             SourceMessage::Seen { outcomes } => self.outcomes.seen(outcomes),
@@ -466,7 +487,8 @@ impl Target {
         let path = RelPath::clone(&folder.path);
         if self.options.dry_run && keep.is_none() {
             if index != 0 {
-                let outcome = if folder.would_make { Outcome::Planned } else { Outcome::Made };
+                let planned = Outcome::Planned(Why::New);
+                let outcome = if folder.would_make { planned } else { Outcome::Made };
                 self.end_entry(index, outcome);
             } else {
                 folder.finished = true;

@@ -113,7 +113,7 @@ fn landing(root: &Dir, folder: &[u8]) -> Landing {
 fn source(root: &Dir, path: &[u8]) -> SourceRoot {
     let path = RelPath::parse_user(path).unwrap();
     let name = path.file_name();
-    SourceRoot { root: root.clone(), path, name, max_rate_bytes_per_s: None }
+    SourceRoot { root: root.clone(), path, name, max_rate_bytes_per_s: None, only: None }
 }
 
 /// A daemon on loopback, over QUIC behind a relay.

@@ -121,7 +121,7 @@ impl Totals {
                 self.failed_by_disk += u64::from(*code == RefuseCode::Disk);
             }
             Outcome::Withdrawn => {}
-            Outcome::Planned => self.planned += 1,
+            Outcome::Planned(_) => self.planned += 1,
         }
     }
 }

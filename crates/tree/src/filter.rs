@@ -187,7 +187,7 @@ enum NamePattern {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Token {
+pub(crate) enum Token {
     /// `*`
     Star,
     /// `?`
@@ -202,12 +202,20 @@ enum Token {
 
 /// A UTF-8 character, or a byte that is not part of one: those sort after all characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Char {
+pub(crate) enum Char {
     Unicode(char),
     Byte(u8),
 }
 
 impl Char {
+    /// Its bytes, as they stand in a name.
+    pub(crate) fn push_to(self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Unicode(c) => bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            Self::Byte(byte) => bytes.push(byte),
+        }
+    }
+
     /// The first character of `bytes` and its length.
     fn first(bytes: &[u8]) -> Option<(Self, usize)> {
         let &byte = bytes.first()?;
@@ -264,7 +272,7 @@ impl Pattern {
 }
 
 /// Splits one name of a pattern into tokens.
-fn parse_name(mut rest: &[u8]) -> Result<Vec<Token>, PatternDefect> {
+pub(crate) fn parse_name(mut rest: &[u8]) -> Result<Vec<Token>, PatternDefect> {
     let mut tokens = Vec::new();
     while let Some((first, len)) = Char::first(rest) {
         rest = &rest[len..];
@@ -354,7 +362,7 @@ fn matches_names(pattern: &[NamePattern], path: &[&[u8]]) -> bool {
 }
 
 /// The same for the characters of one name and `*`.
-fn matches_name(pattern: &[Token], name: &[u8]) -> bool {
+pub(crate) fn matches_name(pattern: &[Token], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut retry = None;
     loop {
@@ -381,6 +389,10 @@ fn matches_name(pattern: &[Token], name: &[u8]) -> bool {
 }
 
 impl Token {
+    pub(crate) fn is_dot(&self) -> bool {
+        *self == Self::Char(Char::Unicode('.'))
+    }
+
     fn matches(&self, character: Char) -> bool {
         match self {
             Self::Star => false,

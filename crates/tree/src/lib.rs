@@ -7,9 +7,11 @@
 
 pub mod digest;
 pub mod filter;
+pub mod glob;
 mod key;
 pub mod measure;
 pub mod scan;
+pub mod selection;
 pub mod settle;
 pub mod snapshot;
 mod sort;
@@ -20,6 +22,7 @@ pub mod watch;
 
 pub use digest::{Body, Record, TreeDigest, TreeDigests};
 pub use filter::{Filter, FilterError, Rule, Verdict};
+pub use glob::{Glob, NameGlob};
 pub use measure::{
     CompareOptions, Comparison, Difference, MeasureOptions, Measured, compare, tree_digest_as,
     tree_digest_of,
@@ -27,12 +30,13 @@ pub use measure::{
 pub use scan::{
     Change, Changes, Extent, Moved, Scan, ScanError, ScanOptions, Summary, Unsettled, scan,
 };
+pub use selection::{Selection, TooLong};
 pub use settle::unfinished_names;
 pub use snapshot::{
     KnownEntries, Snapshot, SnapshotError, SnapshotRead, SnapshotTable, SnapshotWrite,
 };
 pub use stamp::{Found, Known, Stamp};
-pub use walk::{Entry, Step, Walk, WalkOptions, WalkRoot};
+pub use walk::{Entry, ListedWalk, Step, Walk, WalkOptions, WalkRoot};
 pub use watch::{Hint, Watch, WatchError};
 
 #[cfg(test)]

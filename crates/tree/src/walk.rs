@@ -14,6 +14,10 @@ use files::{
 
 use crate::filter::{Filter, Verdict};
 
+mod listed;
+
+pub use listed::ListedWalk;
+
 /// Directories that are open at a time; each takes two descriptors.
 pub const OPEN_LEVELS: usize = 32;
 

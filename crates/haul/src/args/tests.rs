@@ -41,6 +41,19 @@ fn what_others_have_is_answered_with_what_there_is_here() {
         ("cp --bwlimit 1000 a host:b", "--limit 1000KiB"),
         ("cp -l 800 a host:b", "--limit 1MB"),
         ("cp --delete a host:b", "--delete-extra"),
+        ("cp -P a host:b", "what has arrived is always kept"),
+        ("cp --partial-dir=x a host:b", "used again by itself"),
+        ("cp -ri a host:b", "-v names each file"),
+        ("cp -J jump a host:b", "option of ssh"),
+        ("cp -o X=y a host:b", "option of ssh"),
+        ("cp -u a host:b", "does not compare ages"),
+        ("cp --inplace a host:b", "leave it out"),
+        ("cp --delete-excluded a host:b", "always stays"),
+        ("cp --ignore-existing a host:b", "--existing skip"),
+        ("sync a host:b", "--delete-extra SOURCE/."),
+        ("copy a host:b", "haul cp SOURCE"),
+        ("lsf host:", "haul ls HOST:PATH"),
+        ("help cp", "haul COMMAND --help"),
         ("cp --limit 800 a host:b", "bytes per second"),
         ("cp --pace 800 a host:b", "bytes per second"),
         ("key allow --max-rate 800 line", "bytes per second"),
@@ -51,6 +64,50 @@ fn what_others_have_is_answered_with_what_there_is_here() {
     let other = said("cp --delet-extra a host:b");
     assert!(other.contains("--delete-extra") && !other.contains("removes from"), "{other}");
     assert!(!said("ls -a host:").contains("always kept"));
+}
+
+/// Every option that is answered with advice is one that `haul cp` does not have.
+#[test]
+fn what_there_is_needs_no_advice() {
+    let command = Arguments::command();
+    let copy = command.find_subcommand("cp").unwrap();
+    for option in habits::options() {
+        let known = copy.get_arguments().any(|argument| {
+            let long = argument.get_long_and_visible_aliases().unwrap_or_default();
+            let short = argument.get_short_and_visible_aliases().unwrap_or_default();
+            long.iter().any(|long| format!("--{long}") == option)
+                || short.iter().any(|short| format!("-{short}") == option)
+        });
+        assert!(!known, "{option} means something here");
+    }
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command_and_option() {
+    fn check(command: &clap::Command, name: &str, pages: &[(String, Vec<u8>)]) {
+        let page = pages.iter().find(|(file, _)| *file == format!("{name}.1"));
+        let text = String::from_utf8(page.unwrap_or_else(|| panic!("no page {name}")).1.clone());
+        let text = text.unwrap().replace("\\-", "-");
+        for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+            let Some(long) = argument.get_long() else { continue };
+            assert!(text.contains(&format!("--{long}")), "{name} has no --{long}");
+        }
+        for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+            check(inner, &format!("{name}-{}", inner.get_name()), pages);
+        }
+    }
+    let pages = Arguments::man_pages().unwrap();
+    let mut command = Arguments::command();
+    command.build();
+    check(&command, "haul", &pages);
+    assert!(!pages.iter().any(|(name, _)| name.starts_with("haul-man")));
+    for shell in [clap_complete::Shell::Bash, clap_complete::Shell::Zsh, clap_complete::Shell::Fish]
+    {
+        let text = String::from_utf8(Arguments::completions(shell)).unwrap();
+        for word in ["doctor", "receipt", "diode", "delete-extra", "files-from", "accept-new"] {
+            assert!(text.contains(word), "{shell} does not know {word}");
+        }
+    }
 }
 
 #[test]
@@ -86,4 +143,41 @@ fn options_are_read_as_scp_users_type_them() {
     {
         assert!(copy(wrong).is_err(), "{wrong}");
     }
+}
+
+/// What the guide says to type is understood, and what it says others type is taken or answered.
+#[test]
+fn the_page_for_those_who_come_from_elsewhere_is_true() {
+    let page = include_str!("../../../../docs/guide/coming-from.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `"));
+    let commands = |cell: &str| -> Vec<String> {
+        let parts = cell.split('`').skip(1).step_by(2);
+        parts.map(|part| part.replace('…', "a HOST:").replace('\'', "")).collect()
+    };
+    let read = |words: &str| Arguments::read(words.split_whitespace().map(OsString::from));
+    let mut tried = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split(" | ").collect();
+        for command in commands(cells[1]).iter().filter(|text| text.starts_with("haul ")) {
+            let whole = format!("{command} a HOST:");
+            let found = read(command).or_else(|_| read(&whole));
+            assert!(found.is_ok(), "{row}: {}", found.unwrap_err());
+            tried += 1;
+        }
+        let Some((from, rest)) = commands(cells[0]).first().and_then(|text| {
+            text.split_once(' ').map(|(from, rest)| (from.to_owned(), rest.to_owned()))
+        }) else {
+            continue;
+        };
+        // A command of rclone is its first word.
+        let words = match from.as_str() {
+            "rclone" => format!("haul {rest}"),
+            _ => format!("haul cp {rest}"),
+        };
+        let answer = read(&words).or_else(|_| read(&format!("{words} a HOST:")));
+        if let Err(error) = answer {
+            assert!(error.to_string().contains("tip:"), "{words}: {error}");
+        }
+    }
+    assert!(tried > 30, "only {tried} were found");
 }

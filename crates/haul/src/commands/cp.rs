@@ -7,12 +7,13 @@ use std::sync::Arc;
 use anyhow::Result;
 use events::Counters;
 use files::Name;
-use link::{Identity, Target};
+use link::{Identity, LinkChoice, Pace, Target};
 use tokio::task::spawn_blocking;
 use transfer::TransferError;
-use transfer::client;
+use transfer::client::{self, Wanted};
 use transfer::host::SourceRoot;
 use transfer::message::{Deletion, Existing, Order};
+use tree::Selection;
 
 use crate::address::Host;
 use crate::args::{CopyArguments, DeletionChoice, ExistingChoice};
@@ -21,8 +22,10 @@ use crate::contact::{self, Links};
 use crate::daemon::{Daemon, DaemonOptions};
 use crate::interrupt::Interrupt;
 use crate::landing::Wish;
+use crate::list;
 use crate::local::{self, OneLanding};
 use crate::reach::{Around, Reached, Reacher, Wishes};
+use crate::remotes::Remotes;
 use crate::render;
 use crate::report::{Code, Failure};
 use crate::spool::{self, Scratch};
@@ -42,8 +45,16 @@ const SPOOL: &str = "spool";
 const PIPED: &str = "content";
 
 /// Carries the command out.
-pub fn run(arguments: CopyArguments) -> Result<Code> {
-    let plan = plan::plan(&arguments.words)?;
+pub fn run(mut arguments: CopyArguments) -> Result<Code> {
+    let places = Places::from_environment()?;
+    let remotes = Remotes::read(&places)?;
+    if let Some(remote) = arguments.words.iter().find_map(|word| remotes.of_word(word)) {
+        arguments.link = arguments.link.or(remote.link);
+        arguments.pace = arguments.pace.or(remote.pace);
+        arguments.limit = arguments.limit.or(remote.limit);
+    }
+    arguments.words.iter_mut().for_each(|word| *word = remotes.spelled(word));
+    let plan = plan::plan(&arguments.words, arguments.list.files_from.is_some())?;
     if plan.writes_to_stdout() && arguments.json {
         let text = "--json writes to standard output, and so does the target -";
         return Err(Failure::new(Code::Usage, text).into());
@@ -51,10 +62,15 @@ pub fn run(arguments: CopyArguments) -> Result<Code> {
     // A pattern that cannot be used is found before anything is dialled.
     tree::Filter::new(arguments.rules.0.clone())
         .map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
-    let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
+    let only = arguments
+        .list
+        .files_from
+        .as_ref()
+        .map(|file| list::read(file, arguments.list.from0, arguments.recursive).map(Arc::new));
+    let only = only.transpose()?;
     let interrupt = Interrupt::listen()?;
-    let copy = Copy { arguments, places, identity, interrupt, counters: Counters::new() };
+    let copy = Copy { arguments, places, identity, interrupt, only, counters: Counters::new() };
     super::block_on(copy.carry_out(plan))
 }
 
@@ -64,6 +80,8 @@ struct Copy {
     places: Places,
     identity: Arc<Identity>,
     interrupt: Interrupt,
+    /// What of the one source is wanted, if that is not all.
+    only: Option<Arc<Selection>>,
     counters: Arc<Counters>,
 }
 
@@ -71,7 +89,7 @@ impl Copy {
     async fn carry_out(self, plan: Plan) -> Result<Code> {
         match plan {
             Plan::Push { given: Given::Paths(paths), host, path, wish } => {
-                let sources = sources(&paths)?;
+                let sources = self.sources(&paths)?;
                 let order = self.order(path, wish);
                 let Reached { connect, around, .. } = self.reach(&host).await?;
                 self.run_job(Here::Source, around, |options| {
@@ -95,8 +113,9 @@ impl Copy {
                 let order = self.order(Vec::new(), wish);
                 let Reached { connect, around, .. } = self.reach(&host).await?;
                 let identity = self.identity.clone();
+                let wanted = Wanted { paths, only: self.only.clone() };
                 self.run_job(Here::Target, around, |options| {
-                    client::get(connect, paths, landing, order, identity, options)
+                    client::get(connect, wanted, landing, order, identity, options)
                 })
                 .await
             }
@@ -129,7 +148,7 @@ impl Copy {
         let scratch;
         let sources = match given {
             Given::Paths(paths) => {
-                let sources = sources(&paths)?;
+                let sources = self.sources(&paths)?;
                 local::check_apart(&paths, &sources, &landing, target)?;
                 sources
             }
@@ -178,8 +197,8 @@ impl Copy {
     fn reacher(&self) -> Reacher<'_> {
         let a = &self.arguments;
         let wishes = Wishes {
-            link: a.link,
-            pace: a.pace,
+            link: self.link(),
+            pace: self.pace(),
             accept_new: a.accept_new,
             patience: a.give_up_after,
             ssh: a.ssh.clone(),
@@ -222,6 +241,24 @@ impl Copy {
         }
     }
 
+    /// The sources, opened; two of the same name are refused before anything is sent.
+    fn sources(&self, paths: &[std::path::PathBuf]) -> Result<Vec<SourceRoot>> {
+        let sources = paths.iter().map(|path| {
+            local::source(path).map(|source| SourceRoot { only: self.only.clone(), ..source })
+        });
+        let sources = sources.collect::<Result<Vec<_>>>()?;
+        plan::check_names(sources.iter().map(|source| source.name.clone()))?;
+        Ok(sources)
+    }
+
+    fn link(&self) -> LinkChoice {
+        self.arguments.link.unwrap_or_default()
+    }
+
+    fn pace(&self) -> Pace {
+        self.arguments.pace.unwrap_or(Pace::Fair)
+    }
+
     fn scratch(&self) -> Result<Scratch> {
         let parent = self.places.state(SPOOL)?;
         Scratch::below(parent, &self.places.state_path(SPOOL), "pipe-")
@@ -252,18 +289,12 @@ impl Copy {
     }
 }
 
-/// The sources, opened; two of the same name are refused before anything is sent.
-fn sources(paths: &[std::path::PathBuf]) -> Result<Vec<SourceRoot>> {
-    let sources = paths.iter().map(|path| local::source(path)).collect::<Result<Vec<_>>>()?;
-    plan::check_names(sources.iter().map(|source| source.name.clone()))?;
-    Ok(sources)
-}
-
 fn piped(scratch: &Scratch, name: Name) -> SourceRoot {
     SourceRoot {
         root: scratch.dir().clone(),
         path: state::path_of(PIPED),
         name: Some(name),
         max_rate_bytes_per_s: None,
+        only: None,
     }
 }

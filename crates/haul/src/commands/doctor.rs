@@ -11,6 +11,7 @@ use transfer::measure::measure;
 use crate::args::DoctorArguments;
 use crate::contact::{self, ContactOptions, Links};
 use crate::interrupt::Interrupt;
+use crate::remotes::Remotes;
 use crate::render;
 use crate::report::{self, Code};
 use crate::state::Places;
@@ -31,7 +32,9 @@ const KINDS: [LaneKind; 2] = [LaneKind::Quic, LaneKind::Tcp];
 
 /// Carries the command out.
 pub fn run(arguments: DoctorArguments) -> Result<Code> {
-    let (host, path) = super::ls::place(&arguments.place)?;
+    let places = Places::from_environment()?;
+    let word = Remotes::read(&places)?.spelled_place(&arguments.place);
+    let (host, path) = super::ls::place(&word)?;
     let host = host.daemon.ok_or_else(|| {
         report::Failure::new(
             Code::Usage,
@@ -39,7 +42,6 @@ pub fn run(arguments: DoctorArguments) -> Result<Code> {
         )
         .hint("name the HOST of a `haul serve`")
     })?;
-    let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
     let interrupt = Interrupt::listen()?;
     let (json, ours) = (arguments.json, identity.clone());

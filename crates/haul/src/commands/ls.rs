@@ -13,14 +13,15 @@ use crate::args::ListArguments;
 use crate::contact;
 use crate::interrupt::Interrupt;
 use crate::reach::{Reached, Reacher, Wishes};
+use crate::remotes::Remotes;
 use crate::render::{self, json, table};
 use crate::report::{Code, Failure};
 use crate::state::Places;
 
 /// Carries the command out.
 pub fn run(arguments: &ListArguments) -> Result<Code> {
-    let (host, path) = place(&arguments.place)?;
     let places = Places::from_environment()?;
+    let (host, path) = place(&Remotes::read(&places)?.spelled_place(&arguments.place))?;
     let identity = Arc::new(places.identity()?);
     let interrupt = Interrupt::listen()?;
     let (word, ours) = (arguments.place.clone(), identity.clone());

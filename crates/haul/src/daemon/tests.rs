@@ -11,8 +11,8 @@ use testkit::hostile::{End, Peer, Step, bundle, file, offer};
 use testkit::tree::Scratch;
 use transfer::grant::PER_KEY;
 use transfer::message::{
-    Existing, Go, Granted, Opening, Order, Outcome, RefuseCode, Report, SourceMessage, Stopped,
-    Stretch,
+    Existing, Extent, Go, Granted, Opening, Order, Outcome, RefuseCode, Report, SourceMessage,
+    Stopped, Stretch,
 };
 
 use super::*;

@@ -158,3 +158,67 @@ fn export_options_are_read() {
         check(wrong, None);
     }
 }
+
+#[test]
+fn patterns_stand_for_what_a_key_may_use() {
+    let (scratch, both) = exports(&["one", "two"]);
+    let (other, single) = exports(&["one"]);
+    for (dir, file) in
+        [("one/sub", "x.gz"), ("one/sub/deep", "x.gz"), ("two", "y.gz"), ("one", "a*")]
+    {
+        for scratch in [&scratch, &other] {
+            let folder = scratch.dir().open_dir(&path(dir), Follow::Never).unwrap();
+            folder.write_private(&own_name(file), b"x").unwrap();
+        }
+    }
+    let check = |exports: &Exports, typed: &[&str], allowed: &Permissions, expected: &str| {
+        let paths: Vec<Vec<u8>> = typed.iter().map(|path| path.as_bytes().to_vec()).collect();
+        let told = match exports.all_sources(&paths, allowed) {
+            Ok(sources) => {
+                let name = |source: &SourceRoot| {
+                    source.name.as_ref().map_or(".".to_owned(), ToString::to_string)
+                };
+                sources.iter().map(name).collect::<Vec<_>>().join(" ")
+            }
+            Err(refused) => refused.text,
+        };
+        assert!(
+            told == expected || (expected.len() > 12 && told.contains(expected)),
+            "{typed:?}: {told}"
+        );
+    };
+    let all = allowed(&[]);
+    check(&both, &["one/s*"], &all, "sub");
+    check(&both, &["*/*.gz"], &all, "y.gz");
+    check(&both, &["*"], &all, "one two");
+    check(&both, &["t*/"], &all, "two");
+    check(&both, &["t*/."], &all, ".");
+    check(&both, &["*/."], &all, "must be the only one");
+    check(&both, &["*/sub"], &all, "sub");
+    check(
+        &both,
+        &["one/sub/*.gz", "one/sub/deep/x*"],
+        &all,
+        "two of the paths that match are called x.gz",
+    );
+    check(&both, &["one/*", "two/y.gz"], &all, "a* out sub to-sub y.gz");
+    check(&both, &["one/a*"], &all, "a*");
+    check(&both, &["one/a\\*"], &all, "a*");
+    check(&both, &["one/sub/*.none"], &all, "no file matches one/sub/*.none");
+    check(&both, &["one/\\none"], &all, "it does not exist");
+    check(&both, &["one/../t*"], &all, "the path cannot be used");
+    check(&both, &["one/.h*"], &all, "no file matches");
+    check(&both, &["one/out/*"], &all, "no file matches");
+    check(&both, &["/etc/p*"], &all, "lies in no export");
+    let absolute = scratch.path().join("two/*.gz");
+    check(&both, &[absolute.to_str().unwrap()], &all, "y.gz");
+    check(&single, &["s*/*.gz"], &all, "x.gz");
+    check(&single, &["one/s*/*.gz"], &all, "x.gz");
+
+    let narrow = allowed(&["one/sub"]);
+    check(&both, &["*/*"], &narrow, "sub");
+    check(&both, &["*"], &narrow, "no file matches *");
+    check(&both, &["one/sub/*.gz"], &narrow, "x.gz");
+    check(&both, &["two/*"], &narrow, "no file matches two/*");
+    check(&both, &["one/a*"], &narrow, "no file matches one/a*");
+}

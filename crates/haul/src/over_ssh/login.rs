@@ -4,10 +4,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use files::Dir;
 use link::{Identity, Lane};
 use transfer::host::{Host, Landing, Refusal, SourceRoot};
 use transfer::message::{Listed, Order, RefuseCode};
+use tree::Glob;
 
+use crate::glob::{self, Budget, Everything, Match};
 use crate::landing::{self, Wish, from_disk, refusal};
 use crate::report::Failure;
 use crate::{listing, local};
@@ -59,6 +62,29 @@ fn told(error: anyhow::Error, path: &Path) -> Refusal {
     }
 }
 
+/// What a pattern of this machine stands for.
+fn expanded(path: &Path, contents: bool, budget: &mut Budget) -> Result<Vec<SourceRoot>, Refusal> {
+    let shown = files::escape_path(path).to_string();
+    let root = Dir::open_ambient(Path::new("/")).map_err(|error| from_disk(&error, &shown))?;
+    let typed = path.as_os_str().as_bytes();
+    let below = typed.strip_suffix(b"/.").unwrap_or(typed);
+    let below = below.strip_prefix(b"/").unwrap_or(below);
+    let no_match = || refusal(RefuseCode::NotFound, format!("no file matches {shown}"));
+    let pattern = Glob::parse(below).ok_or_else(no_match)?;
+    let found = glob::expand(&root, &pattern, &Everything, budget)?;
+    if found.is_empty() {
+        return Err(no_match());
+    }
+    let source = |found: Match| SourceRoot {
+        root: root.clone(),
+        path: found.path,
+        name: (!contents).then_some(found.name),
+        max_rate_bytes_per_s: None,
+        only: None,
+    };
+    Ok(found.into_iter().map(source).collect())
+}
+
 impl Host for Login {
     fn landing(&self, _lane: &Lane, order: &Order) -> Result<Landing, Refusal> {
         let path = self.path(&order.target)?;
@@ -72,11 +98,27 @@ impl Host for Login {
         paths: &[Vec<u8>],
         _order: &Order,
     ) -> Result<Vec<SourceRoot>, Refusal> {
-        let source = |typed: &Vec<u8>| {
+        let mut budget = Budget::default();
+        let (mut sources, mut is_expanded) = (Vec::new(), false);
+        for typed in paths {
             let path = self.path(typed)?;
-            local::source(&path).map_err(|error| told(error, &path))
-        };
-        paths.iter().map(source).collect()
+            // What stands there as it is written is meant as it is written.
+            let is_there = landing::ambient(&path).is_ok_and(|found| {
+                let (dir, below) = found.into_place(false);
+                dir.attributes_of(&below).is_ok()
+            });
+            match glob::pattern_of(path.as_os_str().as_bytes()).filter(|_| !is_there) {
+                None => sources.push(local::source(&path).map_err(|error| told(error, &path))?),
+                Some((_, contents)) => {
+                    is_expanded = true;
+                    sources.extend(expanded(&path, contents, &mut budget)?);
+                }
+            }
+        }
+        if is_expanded {
+            glob::check_apart(&sources)?;
+        }
+        Ok(sources)
     }
 
     fn list(&self, _lane: &Lane, path: &[u8]) -> Result<Vec<Listed>, Refusal> {

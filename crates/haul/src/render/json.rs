@@ -60,6 +60,10 @@ pub fn event(event: &Event) -> Option<String> {
             "how": how_word(*how),
             "digest": digest.map(|digest| files::Digest::from_bytes(digest).to_string()),
         }),
+        Event::Planned { path, size, why } => {
+            json!({ "event": "planned", "path": shown(path), "bytes": size, "why": why })
+        }
+        Event::Extra { path } => json!({ "event": "extra", "path": shown(path) }),
         Event::FileFailed { path, reason } => {
             json!({ "event": "file_failed", "path": shown(path), "reason": reason })
         }

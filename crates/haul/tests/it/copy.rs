@@ -60,6 +60,18 @@ fn a_pulled_tree_is_the_same() {
 }
 
 #[test]
+fn what_the_other_machine_cannot_give_is_named_here_and_counts_as_failed() {
+    let pair = Pair::new("pull-problems");
+    let (source, here) = (pair.served("tree"), pair.scratch.folder("here"));
+    fs::create_dir_all(&source).unwrap();
+    write(&source.join("file"), b"x");
+    let _socket = std::os::unix::net::UnixListener::bind(source.join("socket")).unwrap();
+    let ended = pair.copy(&[pair.at("data/tree").as_os_str(), here.as_os_str()]).expect_code(1);
+    ended.expect_says(&["tree/socket", "not copied", "copied 1 file", "1 failed"]);
+    assert_eq!(fs::read(here.join("tree/file")).unwrap(), b"x");
+}
+
+#[test]
 fn a_tree_copied_within_one_machine_is_the_same() {
     let pair = Pair::new("local");
     let (source, target) = (pair.local("tree"), pair.local("twin"));

@@ -5,6 +5,7 @@
 
 mod crowd;
 mod hosts;
+mod lists;
 mod third;
 mod twins;
 
@@ -513,7 +514,7 @@ fn entries_that_do_not_fit() {
             ),
             case(
                 "a withdrawal of nothing",
-                vec![say(SourceMessage::Withdraw { index: 4, reason: String::new() })],
+                vec![say(SourceMessage::Withdraw { index: 4, reason: String::new(), last: true })],
                 Breach("unknown entry"),
             ),
             case(

@@ -204,6 +204,73 @@ fn a_dry_run_changes_nothing_at_either_end() {
 }
 
 #[test]
+fn a_dry_run_says_what_it_would_do_and_why() {
+    let pair = Pair::new("dry-why");
+    let (near, far) = (pair.local("tree"), pair.served("tree"));
+    for folder in [&near, &far] {
+        std::fs::create_dir_all(folder.join("sub")).unwrap();
+        for file in ["same", "size", "time", "mode", "sub/content", "kind"] {
+            write(&folder.join(file), file.as_bytes());
+            set_mode(&folder.join(file), 0o644);
+            set_time(&folder.join(file), 1_700_000_000, 0);
+        }
+    }
+    write(&far.join("size"), b"longer");
+    set_time(&far.join("time"), 1_600_000_000, 0);
+    set_mode(&far.join("mode"), 0o600);
+    write(&far.join("sub/content"), b"SUB/CONTENT");
+    set_time(&far.join("sub/content"), 1_700_000_000, 0);
+    std::fs::remove_file(far.join("kind")).unwrap();
+    std::os::unix::fs::symlink("x", far.join("kind")).unwrap();
+    std::fs::create_dir(near.join("new")).unwrap();
+    write(&near.join("new/file"), b"new");
+    write(&far.join("extra"), b"extra");
+    let before = entries(&far).len();
+    let planned = |options: &[&str], from: &Path, to: std::ffi::OsString| {
+        let mut words: Vec<std::ffi::OsString> = vec!["--json".into(), "-n".into()];
+        words.extend(options.iter().map(Into::into));
+        words.extend([from.as_os_str().to_owned(), to]);
+        let text = pair.copy(&words).expect_code(0).text();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let mut found: Vec<String> = lines
+            .filter_map(|line| match line["event"].as_str()? {
+                "planned" => Some(format!(
+                    "{} {}",
+                    line["path"].as_str()?.trim_start_matches("tree/"),
+                    line["why"].as_str()?
+                )),
+                "extra" => {
+                    Some(format!("{} extra", line["path"].as_str()?.trim_start_matches("tree/")))
+                }
+                _ => None,
+            })
+            .collect();
+        found.sort();
+        found
+    };
+    let always = ["kind kind", "mode mode", "new new", "new/file new", "size size", "time time"];
+    let push = |options: &[&str]| planned(options, &near, pair.at("data"));
+    assert_eq!(push(&[]), always);
+    let mut with_extra = always.to_vec();
+    with_extra.insert(0, "extra extra");
+    assert_eq!(push(&["--delete-extra"]), with_extra);
+    // By content the one with another content differs too, and the others only in what they are.
+    let by_content = ["kind kind", "new new", "new/file new", "size size", "sub/content content"];
+    assert_eq!(push(&["--checksum"]), by_content);
+    let here = pair.local("here");
+    std::fs::create_dir(&here).unwrap();
+    let words = [pair.at("data/tree/sub"), here.clone().into_os_string()];
+    let ended = pair.copy(&[&["-n".into()][..], &words].concat()).expect_code(0);
+    ended.expect_says(&["would copy sub (", "would copy sub/content (11 B): it is new"]);
+    assert_eq!(entries(&far).len(), before, "nothing was changed");
+    // And for real, with a line for what went.
+    let real =
+        pair.copy(&["-v".into(), "--delete-extra".into(), near.into_os_string(), pair.at("data")]);
+    real.expect_code(0).expect_says(&["removed tree/extra"]);
+    assert!(!far.join("extra").exists());
+}
+
+#[test]
 fn json_ends_with_exactly_the_documented_keys() {
     let pair = Pair::new("json");
     let source = pair.local("file");

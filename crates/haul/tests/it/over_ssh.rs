@@ -223,11 +223,17 @@ mod needs_sshd {
     }
 
     #[test]
-    fn ls_shows_a_login_folder() {
+    fn a_login_folder_is_shown_and_patterns_mean_what_is_in_it() {
         let logins = Logins::new("login-ls", Reach::Port);
         write(&logins.home("a"), b"a");
         logins.scratch.folder("home/folder");
         write(&logins.home("folder/b"), b"b");
+        write(&logins.home("c.txt"), b"c");
+        let here = logins.scratch.folder("here");
+        logins.copy_there(&["box:*.txt", "box:~/fold*/b", "here"]).expect_code(0);
+        assert_eq!(fs::read(here.join("c.txt")).unwrap(), b"c");
+        assert_eq!(fs::read(here.join("b")).unwrap(), b"b");
+        logins.copy_there(&["box:*.gz", "here"]).expect_code(2).expect_says(&["no file matches"]);
         for (place, expected) in [("box:", "a"), ("box:folder", "b")] {
             let mut command = logins.near.command(["ls", "--far-haul", HAUL, place]);
             command.env("HAUL_SSH", logins.ssh());

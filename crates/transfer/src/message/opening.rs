@@ -1,7 +1,7 @@
 //! The messages that open a transfer: who speaks which version, what is asked for, and the answer.
 
 use events::Bound;
-use files::{Name, Timestamp};
+use files::{Name, RelPath, Timestamp};
 use link::wire::{Decoder, Encoder, WireError};
 use link::{Pace, PublicKey};
 
@@ -19,6 +19,16 @@ pub(super) const MAX_PATH: usize = 4096;
 pub const MAX_SOURCES: usize = 4096;
 /// The longest time for which one request may have the link measured, in seconds.
 pub const MAX_MEASURE_SECONDS: u64 = 10;
+
+/// The most that the names of one request may cost its reader, in bytes; with many peers it is less.
+pub const MAX_LIST: usize = 16 << 20;
+/// What a name costs beside its bytes, which are there twice for a moment: as they came, and sorted.
+const LIST_COST: usize = 48;
+
+/// What these names cost who reads them.
+pub fn list_cost<'a>(paths: impl Iterator<Item = &'a [u8]>) -> usize {
+    paths.map(|path| 2 * path.len() + LIST_COST).sum()
+}
 
 /// Messages before and beside a transfer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +81,8 @@ pub enum Opening {
         order: Order,
         /// Paths as the user typed them.
         sources: Vec<Vec<u8>>,
+        /// What of the one folder that is asked for.
+        extent: Extent,
     },
     /// The dialler wants to see a folder, or all exports when the path is empty.
     List {
@@ -135,6 +147,13 @@ pub enum Opening {
         /// What the target is to do.
         order: Order,
     },
+    /// After Get: a part of the list of what is wanted.
+    Names {
+        /// Paths below the folder that is asked for.
+        paths: Vec<RelPath>,
+        /// Whether this is the last part.
+        last: bool,
+    },
 }
 
 /// A grant as the one who asked for it hears of it.
@@ -148,6 +167,18 @@ pub struct Granted {
     pub named: bool,
     /// Where the copy lands, as the target names it.
     pub shown: String,
+}
+
+/// How much of a folder is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Extent {
+    /// All that is in it.
+    #[default]
+    All,
+    /// What Names list, which follow; of folders among them nothing but themselves.
+    Listed,
+    /// The same, of folders with all that is in them.
+    ListedWhole,
 }
 
 /// What one end has seen of a measurement.
@@ -268,11 +299,12 @@ impl Opening {
                 out.u8(4).array(id).boolean(*resume).varint(*seen);
                 order.encode(&mut out);
             }
-            Self::Get { id, resume, window, pace, order, sources } => {
+            Self::Get { id, resume, window, pace, order, sources, extent } => {
                 out.u8(5).array(id).boolean(*resume).varint(*window);
                 encode_pace(*pace, &mut out);
                 order.encode(&mut out);
                 encode_sources(sources, &mut out);
+                out.u8(*extent as u8);
             }
             Self::List { path } => {
                 out.u8(6).bytes(path);
@@ -305,6 +337,12 @@ impl Opening {
             Self::PutGranted { grant, id, resume, seen, order } => {
                 out.u8(51).array(grant).array(id).boolean(*resume).varint(*seen);
                 order.encode(&mut out);
+            }
+            Self::Names { paths, last } => {
+                out.u8(11).boolean(*last).varint(paths.len() as u64);
+                for path in paths {
+                    out.bytes(path.as_bytes());
+                }
             }
         }
         out.finish()
@@ -347,6 +385,12 @@ impl Opening {
                 pace: decode_pace(&mut input)?,
                 order: Order::decode(&mut input)?,
                 sources: decode_sources(&mut input)?,
+                extent: match input.u8("extent")? {
+                    0 => Extent::All,
+                    1 => Extent::Listed,
+                    2 => Extent::ListedWhole,
+                    _ => return Err(WireError::invalid("extent")),
+                },
             },
             6 => Self::List { path: input.bytes("path", MAX_PATH)?.to_vec() },
             7 => Self::Accept {
@@ -392,6 +436,10 @@ impl Opening {
                 seen: input.varint("outcomes seen")?,
                 order: Order::decode(&mut input)?,
             },
+            11 => Self::Names {
+                last: input.boolean("last names")?,
+                paths: list(&mut input, "names", decode_listed_path)?,
+            },
             _ => return Err(WireError::invalid("opening message type")),
         };
         input.finish()?;
@@ -429,6 +477,13 @@ fn encode_sources(sources: &[Vec<u8>], out: &mut Encoder) {
     for source in sources {
         out.bytes(source);
     }
+}
+
+fn decode_listed_path(input: &mut Decoder) -> Result<RelPath, WireError> {
+    let path = RelPath::parse(input.bytes("a listed path", MAX_PATH)?);
+    let path = path.map_err(|_| WireError::invalid("a listed path"))?;
+    let is_reserved = path.names().any(|name| files::is_reserved(&name));
+    if is_reserved { Err(WireError::invalid("a listed path")) } else { Ok(path) }
 }
 
 fn decode_sources(input: &mut Decoder) -> Result<Vec<Vec<u8>>, WireError> {

@@ -1,7 +1,7 @@
 //! Every message there and back, its bytes as they stand for good, and what becomes of damaged ones.
 
 use crate::delta::{MOST_OPS, Op, Piece};
-use files::{ChunkHash, Name, Timestamp};
+use files::{ChunkHash, Name, RelPath, Timestamp};
 use link::wire::WireError;
 use link::{LaneKind, LinkChoice, Pace, PublicKey, Target};
 use tree::Rule;
@@ -76,6 +76,14 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
                 pace: Pace::Fixed(300),
                 order: order(),
                 sources: vec![vec![255]],
+                extent: Extent::Listed,
+            },
+        ),
+        (
+            "Names",
+            Opening::Names {
+                paths: vec![RelPath::root(), RelPath::parse(b"a/\xff").unwrap()],
+                last: true,
             },
         ),
         ("List", Opening::List { path: b"p".to_vec() }),
@@ -106,11 +114,12 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
     let from_source = [
         ("Offer", offer()),
         ("Leave", SourceMessage::Leave { index: 1, complete: false }),
-        ("Withdraw", SourceMessage::Withdraw { index: 2, reason: text() }),
+        ("Withdraw", SourceMessage::Withdraw { index: 2, reason: text(), last: true }),
         ("Sum", SourceMessage::Sum { index: 2, digest: digest(1) }),
         ("Same", SourceMessage::Same { index: 300 }),
         ("End", SourceMessage::End { entries: 4, problems: 0 }),
         ("Seen", SourceMessage::Seen { outcomes: u64::MAX }),
+        ("Problem", SourceMessage::Problem { path: text(), reason: text() }),
         ("Bound", SourceMessage::Bound(Bound::new(BoundKind::PathLoss, 50_000))),
     ];
     for (name, message) in from_source {
@@ -127,13 +136,14 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
         (4, Outcome::Skipped),
         (5, Outcome::Failed { code: RefuseCode::Corrupt, text: text() }),
         (6, Outcome::Withdrawn),
-        (7, Outcome::Planned),
+        (7, Outcome::Planned(Why::Time)),
     ];
     let from_target = [
         ("Need", TargetMessage::Need(needs)),
         ("Outcomes", TargetMessage::Outcomes { first: 128, list }),
         ("Credit", TargetMessage::Credit { allowed: 6 << 20, stored: 1 }),
         ("Receipt", TargetMessage::Receipt(b"{}".to_vec())),
+        ("Extras", TargetMessage::Extras(vec![RelPath::parse(b"a/b").unwrap()])),
         ("Ready", TargetMessage::Ready),
         ("Abort", TargetMessage::Abort { code: RefuseCode::Disk, text: text() }),
         ("Older", TargetMessage::Older { index: 300, exponent: 13 }),
@@ -330,10 +340,27 @@ fn the_bytes_of_version_1() {
 }
 
 #[test]
+fn what_must_not_be_in_a_list_of_names() {
+    let bytes = |path: &[u8]| [&[11, 1, 1, path.len() as u8][..], path].concat();
+    assert!(Opening::decode(&bytes(b"a/b")).is_ok());
+    for path in [&b"/a"[..], b"a/", b"a//b", b"../a", b"a/.", b"a\0", b".haul/x", b"a/.HAUL"] {
+        assert!(Opening::decode(&bytes(path)).is_err(), "{}", path.escape_ascii());
+    }
+    let (order, sources) = (order(), Vec::new());
+    let (id, pace, extent) = ([7; 16], Pace::Fair, Extent::ListedWhole);
+    let get = Opening::Get { id, resume: false, window: 9, pace, order, sources, extent };
+    let mut bytes = get.encode();
+    assert_eq!(Opening::decode(&bytes), Ok(get));
+    *bytes.last_mut().unwrap() = 3;
+    assert!(Opening::decode(&bytes).is_err());
+}
+
+#[test]
 fn what_must_not_be_in_a_pace() {
     let get = |pace| {
         let (order, sources) = (order(), Vec::new());
-        Opening::Get { id: [7; 16], resume: false, window: 9, pace, order, sources }
+        let extent = Extent::All;
+        Opening::Get { id: [7; 16], resume: false, window: 9, pace, order, sources, extent }
     };
     let at = 1 + 16 + 1 + 1;
     for (pace, byte) in [(Pace::Fair, 0), (Pace::Background, 1), (Pace::Fixed(5), 2)] {
@@ -507,7 +534,7 @@ fn long_lists_are_packed_into_messages_that_fit() {
 #[test]
 fn texts_are_cut_at_a_character() {
     let reason = "ä".repeat(MAX_TEXT);
-    let bytes = SourceMessage::Withdraw { index: 1, reason }.encode();
+    let bytes = SourceMessage::Withdraw { index: 1, reason, last: false }.encode();
     let SourceMessage::Withdraw { reason, .. } = SourceMessage::decode(&bytes).unwrap() else {
         panic!("it is read as something else");
     };

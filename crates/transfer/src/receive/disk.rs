@@ -16,7 +16,7 @@ use files::{
 };
 
 use crate::host::{Admission, Landing, Refusal};
-use crate::message::{Entry, EntryKind, Existing, Order, RefuseCode};
+use crate::message::{Entry, EntryKind, Existing, Order, RefuseCode, Why};
 use crate::target::{Failed, Found, Job, JobResult, Opened, Placed, Spot};
 use extras::Extras;
 use older::Older;
@@ -217,13 +217,13 @@ impl Disk {
         }
     }
 
-    /// The last job: removes extras, makes the rest durable. Says how many extras were removed.
-    pub(crate) fn finish(&self, failures: bool) -> Result<u64, Failed> {
+    /// The last job: removes extras, makes the rest durable. Says which extras were removed, or would be.
+    pub(crate) fn finish(&self, failures: bool) -> Result<Vec<RelPath>, Failed> {
         let extras =
             std::mem::take(&mut *self.extras.lock().unwrap_or_else(PoisonError::into_inner));
         let removed = match &self.base {
             Some(base) => extras.remove(base, &self.order, failures)?,
-            None => 0,
+            None => Vec::new(),
         };
         if let (Some(base), true) = (&self.base, self.order.durable && !self.order.dry_run) {
             base.sync().map_err(|error| failed(&error))?;

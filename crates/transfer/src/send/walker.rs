@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use files::{Dir, FilesError, Follow, Kind, Name, RelPath, escape};
 use tokio::sync::mpsc::{self, Sender};
-use tree::{Filter, Step, Walk, WalkOptions, WalkRoot};
+use tree::{Filter, ListedWalk, Step, Walk, WalkOptions, WalkRoot};
 
 use super::reader::Reader;
 use crate::host::SourceRoot;
@@ -60,6 +60,9 @@ struct Walker<'a> {
     steps: &'a Sender<Walked>,
 }
 
+/// A walk of either kind.
+type Steps = Box<dyn Iterator<Item = Step>>;
+
 /// Nobody listens any more.
 struct Unheard;
 
@@ -77,18 +80,23 @@ impl Walker<'_> {
     }
 
     /// The folder that paths are relative to, and the walk in it.
-    fn begin(&self, filter: &Filter) -> Result<(Dir, Walk), FilesError> {
+    fn begin(&self, filter: &Filter) -> Result<(Dir, Steps), FilesError> {
         let options = WalkOptions { filter: filter.clone(), ..WalkOptions::default() };
-        let SourceRoot { root, path, name, .. } = self.source;
+        let SourceRoot { root, path, name, only, .. } = self.source;
+        if let Some(list) = only {
+            let folder = root.open_dir(path, Follow::Never)?;
+            let walk = ListedWalk::new(folder.clone(), list.clone(), filter.clone())?;
+            return Ok((folder, Box::new(walk)));
+        }
         match (path.parent(), path.file_name(), name) {
             (Some(parent), Some(last), Some(_)) => {
                 let parent = root.open_dir(&parent, Follow::Never)?;
-                Ok((parent.clone(), Walk::new(parent, WalkRoot::Entry(last), options)?))
+                Ok((parent.clone(), Box::new(Walk::new(parent, WalkRoot::Entry(last), options)?)))
             }
             _ => {
                 let folder = root.open_dir(path, Follow::Never)?;
                 let start = WalkRoot::Inside(RelPath::root());
-                Ok((folder.clone(), Walk::new(folder, start, options)?))
+                Ok((folder.clone(), Box::new(Walk::new(folder, start, options)?)))
             }
         }
     }

@@ -86,7 +86,7 @@ impl Source {
             self.offer(Found { attributes, ..found }, Some(parent), attempts);
             self.send_offers();
         }
-        self.send(SourceMessage::Withdraw { index, reason });
+        self.send(SourceMessage::Withdraw { index, reason, last: again.is_none() });
         if self.finished_walk {
             self.send_end();
         }

@@ -159,6 +159,8 @@ impl Source {
     fn problem(&mut self, path: String, reason: String) {
         self.problems += 1;
         self.totals.failed += 1;
+        let (told, why) = (path.clone(), reason.clone());
+        self.send(SourceMessage::Problem { path: told, reason: why });
         self.outputs.push_back(Output::Problem { path, reason });
     }
 

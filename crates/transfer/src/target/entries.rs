@@ -7,7 +7,7 @@ use files::{CHUNK, Digest, Name, RelPath};
 
 use super::twins::Ours;
 use super::{Failed, Placed};
-use crate::message::{MAX_RANGES, Need};
+use crate::message::{MAX_RANGES, Need, Why};
 
 /// A folder that is being filled. Folder 0 is the target folder, which no entry stands for.
 #[derive(Debug)]
@@ -84,6 +84,10 @@ pub(super) struct File {
     pub(super) state: State,
     /// Taken back by the source while a disk job was under way.
     pub(super) withdrawn: bool,
+    /// What a dry run says of it.
+    pub(super) why: Why,
+    /// Why the source has taken it back, where it will not offer it anew.
+    pub(super) lost: Option<String>,
     /// The digest of what stands there, once compared.
     pub(super) compared: Option<Digest>,
     /// How often the digest at the end was wrong.
@@ -143,6 +147,8 @@ impl File {
             cost,
             state,
             withdrawn: false,
+            why: Why::New,
+            lost: None,
             compared: None,
             repeats: 0,
             asked: false,

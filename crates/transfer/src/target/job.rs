@@ -6,7 +6,7 @@ use std::sync::Arc;
 use files::{ChunkHash, Digest, Name, RelPath};
 
 use crate::delta::{Op, Piece};
-use crate::message::{Entry, RefuseCode};
+use crate::message::{Entry, RefuseCode, Why};
 use crate::twins::Stamp;
 
 /// Where an entry goes: a name in a folder below the target folder.
@@ -186,8 +186,8 @@ pub enum Found {
     Made,
     /// Something different stands there and is left alone by the order.
     Left,
-    /// A dry run would have made it.
-    WouldMake,
+    /// A dry run would have made it, for this reason.
+    WouldMake(Why),
     /// It cannot be.
     Failed(Failed),
 }

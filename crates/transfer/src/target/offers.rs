@@ -7,7 +7,10 @@ use super::job::{Failed, Job, Placed, Spot};
 use super::twins::Ours;
 use super::{MAX_NAMES_BYTES, Target};
 use crate::Violation;
-use crate::message::{Deletion, ENTRY_COST, Entry, MIN_WINDOW, Need, Outcome, RefuseCode};
+use crate::message::{
+    Deletion, ENTRY_COST, Entry, MAX_OUTCOME_TEXT, MIN_WINDOW, Need, Outcome, RefuseCode, Why,
+    capped_at,
+};
 
 impl Target {
     pub(super) fn offered(&mut self, entry: Entry) -> Result<(), Violation> {
@@ -175,12 +178,14 @@ impl Target {
         Ok(())
     }
 
-    pub(super) fn withdrawn(&mut self, index: u64) -> Result<(), Violation> {
+    /// An offer is taken back, for ever if there is a reason for it.
+    pub(super) fn withdrawn(&mut self, index: u64, lost: Option<String>) -> Result<(), Violation> {
         if self.has_ended(index) {
             return Ok(());
         }
         self.unclaim(index);
         let file = self.files.get_mut(&index).ok_or(Violation("unknown entry withdrawn"))?;
+        file.lost = lost.map(|reason| capped_at(&reason, MAX_OUTCOME_TEXT).to_owned());
         match std::mem::replace(&mut file.state, State::Withdrawn) {
             State::Withdrawn => Ok(()),
             State::Receiving { .. } => {
@@ -226,6 +231,7 @@ impl Target {
             }
             // The source compared, and has something else.
             State::Comparing { .. } => {
+                file.why = Why::Content;
                 self.want_content(index);
                 return Ok(());
             }

@@ -1,13 +1,13 @@
 //! What the results of disk jobs mean for the entries they were for, and how entries end.
 
-use files::{CHUNK, Digest, chunk_count};
+use files::{CHUNK, Digest, RelPath, chunk_count};
 
 use super::entries::{Missing, State};
 use super::{
     Failed, Found, Job, JobResult, MAX_REPEATS, MAX_SHARED, MAX_SHARED_BYTES, Opened, Output,
     Target,
 };
-use crate::message::{EntryKind, Existing, Need, Outcome, RefuseCode};
+use crate::message::{EntryKind, Existing, Need, Outcome, RefuseCode, Why, pack};
 
 impl Target {
     /// Takes the result of a disk job.
@@ -72,15 +72,20 @@ impl Target {
             folder.examined = true;
             match found {
                 Found::Failed(failed) => folder.failure = Some(failed),
-                Found::WouldMake => folder.would_make = true,
+                Found::WouldMake(_) => folder.would_make = true,
                 _ => {}
             }
             self.finish_folder_if_done(index);
             return;
         }
-        let Some(file) = self.files.get(&index) else { return };
+        let Some(file) = self.files.get_mut(&index) else { return };
         if file.withdrawn {
             return self.end_entry(index, Outcome::Withdrawn);
+        }
+        match found {
+            Found::Different { same_size: true } => file.why = Why::Time,
+            Found::Different { same_size: false } => file.why = Why::Size,
+            _ => {}
         }
         let hard_link = match file.placed.entry.kind {
             EntryKind::HardLink { to, .. } => Some(to),
@@ -91,7 +96,7 @@ impl Target {
             Found::Made => self.end_entry(index, Outcome::Made),
             Found::Unchanged(digest) => self.end_entry(index, Outcome::Unchanged(digest)),
             Found::Left => self.exists(index),
-            Found::WouldMake => self.end_entry(index, Outcome::Planned),
+            Found::WouldMake(why) => self.end_entry(index, Outcome::Planned(why)),
             Found::SameStamp if !self.options.checksum && hard_link.is_none() => {
                 self.hash_existing(index, true);
             }
@@ -165,7 +170,8 @@ impl Target {
             return self.end_entry(index, Outcome::Withdrawn);
         }
         if self.options.dry_run {
-            return self.end_entry(index, Outcome::Planned);
+            let why = file.why;
+            return self.end_entry(index, Outcome::Planned(why));
         }
         if self.seek(index) {
             return;
@@ -210,7 +216,8 @@ impl Target {
         let Some(file) = self.files.get_mut(&index) else { return };
         if let Some((path, _)) = self.shared.get(&to) {
             if self.options.dry_run {
-                return self.end_entry(index, Outcome::Planned);
+                let why = file.why;
+                return self.end_entry(index, Outcome::Planned(why));
             }
             file.state = State::Busy;
             let job = Job::Link { placed: file.placed.clone(), to: path.clone() };
@@ -307,12 +314,26 @@ impl Target {
         };
         let would_make = self.folders.get(&index).is_some_and(|folder| folder.would_make);
         match result {
-            Ok(()) if would_make => self.end_entry(index, Outcome::Planned),
+            Ok(()) if would_make => self.end_entry(index, Outcome::Planned(Why::New)),
             Ok(()) => self.end_entry(index, Outcome::Made),
             Err(failed) => {
                 let outcome = Outcome::Failed { code: failed.code, text: failed.text };
                 self.end_entry(index, outcome);
             }
+        }
+    }
+
+    /// What is extra at the target and was removed, or would be, is told before the receipt.
+    pub fn tell_extras(&mut self, extras: Vec<RelPath>) {
+        self.extras = extras;
+        if self.ready {
+            self.send_extras();
+        }
+    }
+
+    pub(super) fn send_extras(&mut self) {
+        for part in pack(self.extras.clone(), |path| path.as_bytes().len() + 3) {
+            self.messages.push_back(crate::message::TargetMessage::Extras(part));
         }
     }
 
@@ -349,13 +370,13 @@ impl Target {
     /// Ends an entry: forgets it, tells the source, lets its folder and its hard links go on.
     pub(super) fn end_entry(&mut self, index: u64, outcome: Outcome) {
         self.seeker_ends(index, &outcome);
-        let (placed, cost) = match self.folders.remove(&index) {
+        let (placed, cost, lost) = match self.folders.remove(&index) {
             Some(folder) => {
                 self.names_bytes -= folder.names_bytes;
-                (folder.placed, folder.cost)
+                (folder.placed, folder.cost, None)
             }
             None => match self.files.remove(&index) {
-                Some(file) => (Some(file.placed), file.cost),
+                Some(file) => (Some(file.placed), file.cost, file.lost),
                 None => return,
             },
         };
@@ -380,8 +401,15 @@ impl Target {
             }
             _ => {}
         }
-        self.totals.count(entry.size(), entry.is_folder(), &outcome);
         self.outcomes.push(index, outcome.clone());
+        // The source knows; here it is a file that was to come and did not.
+        let outcome = match (outcome, lost) {
+            (Outcome::Withdrawn, Some(text)) => {
+                Outcome::Failed { code: RefuseCode::NotFound, text }
+            }
+            (outcome, _) => outcome,
+        };
+        self.totals.count(entry.size(), entry.is_folder(), &outcome);
         let parent = entry.parent;
         self.ended.push_back(Output::Ended { entry, path, outcome, linked });
         for waiting in self.waiting_links.remove(&index).unwrap_or_default() {

@@ -222,9 +222,12 @@ fn what_has_ended_is_not_taken_twice() {
     offer(&mut target, vec![file(1, "a", 5)]).unwrap();
     let digest = Digest::from_bytes([1; 32]);
     target.message(SourceMessage::Sum { index: 1, digest }).unwrap();
-    target.message(SourceMessage::Withdraw { index: 1, reason: String::new() }).unwrap();
+    target
+        .message(SourceMessage::Withdraw { index: 1, reason: String::new(), last: false })
+        .unwrap();
     assert_eq!((*target.totals(), drain(&mut target)), (before, (Vec::new(), Vec::new())));
-    let unknown = target.message(SourceMessage::Withdraw { index: 2, reason: String::new() });
+    let unknown =
+        target.message(SourceMessage::Withdraw { index: 2, reason: String::new(), last: false });
     assert_eq!(unknown, Err(Violation("unknown entry withdrawn")));
 }
 
@@ -306,7 +309,9 @@ fn more_bytes_than_may_be_stored_are_not_asked_for() {
 fn files_that_are_taken_back_give_back_what_never_came() {
     let mut target = small_target();
     let withdraw = |target: &mut Target, index| {
-        target.message(SourceMessage::Withdraw { index, reason: String::new() }).unwrap();
+        target
+            .message(SourceMessage::Withdraw { index, reason: String::new(), last: false })
+            .unwrap();
         drain(target);
     };
     // Not begun: all of it.

@@ -53,8 +53,8 @@ impl Copy {
         let options = JobOptions {
             give_up_after: a.give_up_after.unwrap_or(GIVE_UP_AFTER),
             limit_bytes_per_s: a.limit,
-            pace: a.pace,
-            may_move: a.link == LinkChoice::Auto && a.pace == Pace::Fair,
+            pace: self.pace(),
+            may_move: self.link() == LinkChoice::Auto && self.pace() == Pace::Fair,
             lane_ended,
             sink: render.sink().and(move |event| {
                 if let Event::FileFailed { reason, .. } = event

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use files::Name;
+use tree::Glob;
 
 use crate::address::{Address, Host};
 use crate::exports::typed_name;
@@ -86,15 +87,19 @@ impl Plan {
     }
 }
 
-/// Finds the job that the words ask for: sources, and last the target.
-pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
+/// Finds the job that the words ask for: sources, and last the target. With `listed` there is one source,
+/// a folder, of which only what is in a list is wanted.
+pub fn plan(words: &[OsString], listed: bool) -> Result<Plan, Failure> {
     let Some((target, sources)) = words.split_last().filter(|(_, sources)| !sources.is_empty())
     else {
         return Err(usage("a SOURCE and a TARGET are needed")
             .hint("haul cp SOURCE HOST:TARGET; see haul cp --help"));
     };
     let target = parse(target)?;
-    let sources = sources.iter().map(|word| parse(word)).collect::<Result<Vec<_>, _>>()?;
+    let mut sources = sources.iter().map(|word| parse(word)).collect::<Result<Vec<_>, _>>()?;
+    if listed {
+        sources = vec![contents_of(sources)?];
+    }
     let hosts: Vec<Option<&Host>> = sources.iter().map(Address::host).collect();
     let first = hosts.first().copied().flatten();
     if hosts.iter().any(|host| *host != first) {
@@ -103,8 +108,8 @@ pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
     }
     match (first.cloned(), target) {
         (Some(from), Address::Far { host: to, path }) => {
-            let (paths, contents) = far_paths(sources)?;
-            let wish = wish(paths.len(), path.ends_with(b"/"), contents);
+            let Asked { paths, contents, has_pattern } = far_paths(sources)?;
+            let wish = wish(paths.len(), path.ends_with(b"/") || has_pattern, contents);
             Ok(Plan::Third { from, paths, to, path, wish })
         }
         (Some(host), target) => pull(host, sources, target),
@@ -122,8 +127,17 @@ pub fn plan(words: &[OsString]) -> Result<Plan, Failure> {
     }
 }
 
-/// The paths of far sources, of which no two have one name, and whether they mean what is in a folder.
-fn far_paths(sources: Vec<Address>) -> Result<(Vec<Vec<u8>>, bool), Failure> {
+/// What is wanted of another machine.
+struct Asked {
+    /// Paths as typed, of which no two have one name.
+    paths: Vec<Vec<u8>>,
+    /// They mean what is in a folder.
+    contents: bool,
+    /// Some of them are patterns.
+    has_pattern: bool,
+}
+
+fn far_paths(sources: Vec<Address>) -> Result<Asked, Failure> {
     let paths: Vec<Vec<u8>> = sources
         .into_iter()
         .filter_map(|source| match source {
@@ -131,17 +145,25 @@ fn far_paths(sources: Vec<Address>) -> Result<(Vec<Vec<u8>>, bool), Failure> {
             Address::Local(_) | Address::Pipe => None,
         })
         .collect();
-    check_names(paths.iter().map(|path| typed_name(path)))?;
+    // What a pattern stands for is known there only, and so is whether two of its names are the same.
+    let is_pattern = |path: &&Vec<u8>| Glob::parse(path).is_some_and(|pattern| pattern.is_wild());
+    let has_pattern = paths.iter().any(|path| is_pattern(&path));
+    check_names(paths.iter().filter(|path| !is_pattern(path)).map(|path| typed_name(path)))?;
     let contents = check_contents(paths.iter().map(|path| means_contents(path)))?;
-    Ok((paths, contents))
+    Ok(Asked { paths, contents, has_pattern })
 }
 
 fn pull(host: Host, sources: Vec<Address>, target: Address) -> Result<Plan, Failure> {
-    let (paths, contents) = far_paths(sources)?;
+    let Asked { paths, contents, has_pattern } = far_paths(sources)?;
     let taken = match target {
         Address::Local(path) => Taken::Path(path),
         _ if paths.len() > 1 || contents => {
             return Err(usage("only one file can be written to standard output"));
+        }
+        _ if has_pattern => {
+            let text =
+                "only one file can be written to standard output, and a pattern may mean several";
+            return Err(usage(text).hint("a backslash before * ? or [ makes it a plain character"));
         }
         _ => Taken::Pipe,
     };
@@ -149,7 +171,7 @@ fn pull(host: Host, sources: Vec<Address>, target: Address) -> Result<Plan, Fail
         Taken::Path(path) => path.as_os_str().as_bytes().ends_with(b"/"),
         Taken::Pipe => false,
     };
-    let wish = wish(paths.len(), slash, contents);
+    let wish = wish(paths.len(), slash || has_pattern, contents);
     Ok(Plan::Pull { host, paths, taken, wish })
 }
 
@@ -190,6 +212,24 @@ fn check_contents(sources: impl Iterator<Item = bool>) -> Result<bool, Failure> 
         return Err(usage("a source that ends in /. must be the only one"));
     }
     Ok(all.contains(&true))
+}
+
+/// What is in the one folder that a list goes with.
+fn contents_of(sources: Vec<Address>) -> Result<Address, Failure> {
+    let mut sources = sources.into_iter();
+    match (sources.next(), sources.next()) {
+        (Some(Address::Local(path)), None) => Ok(Address::Local(path.join("."))),
+        (Some(Address::Far { host, mut path }), None) => {
+            if !path.is_empty() && !path.ends_with(b"/") {
+                path.push(b'/');
+            }
+            path.push(b'.');
+            Ok(Address::Far { host, path })
+        }
+        _ => Err(usage(
+            "with --files-from there is one SOURCE, the folder that the names are relative to",
+        )),
+    }
 }
 
 fn means_contents(path: &[u8]) -> bool {

@@ -20,6 +20,12 @@ impl Copy {
         (to, path): (Host, Vec<u8>),
         wish: Wish,
     ) -> Result<Code> {
+        if self.only.is_some() {
+            let text = "--files-from does not go with a copy between two other machines";
+            return Err(Failure::new(Code::Usage, text)
+                .hint("run haul cp with the list on one of the two")
+                .into());
+        }
         let at = daemon_of(&to)?.clone();
         daemon_of(&from)?;
         // The target first: it is asked only when the source has been looked through.

@@ -50,6 +50,7 @@ fn a_grant_lets_an_unlisted_key_do_what_was_granted_and_nothing_else() {
                 pace: Pace::Fair,
                 order: order.clone(),
                 sources: sources.clone(),
+                extent: Extent::All,
             },
             Opening::Send { order: order.clone(), sources },
             grant(&o, &order, 1),

@@ -10,8 +10,8 @@ use badlink::{Profile, Relay, RelayOptions};
 use haul::files::CHUNK;
 use haul::link::{Identity, LaneKind, LinkError, Pace};
 use haul::transfer::message::{
-    Deletion, Entry, EntryKind, Need, Opening, Order, ParcelHead, SourceMessage, TargetMessage,
-    Xattr,
+    Deletion, Entry, EntryKind, Extent, Need, Opening, Order, ParcelHead, SourceMessage,
+    TargetMessage, Xattr,
 };
 use testkit::hostile::{Peer, Step, entry, file, offer, send_parcel};
 use testkit::tree::Scratch;
@@ -169,7 +169,8 @@ async fn hoard(mut peer: Peer, number: usize, accepted: &AtomicUsize) -> Result<
     let (id, sources) = ([number as u8; 16], vec![b"data/huge".to_vec()]);
     let order = Order::default();
     let (resume, window, pace) = (false, u64::MAX, Pace::Fixed(u64::MAX));
-    let request = Opening::Get { id, resume, window, pace, order, sources };
+    let extent = Extent::All;
+    let request = Opening::Get { id, resume, window, pace, order, sources, extent };
     if let Opening::Accept { .. } = peer.ask(&request).await? {
         accepted.fetch_add(1, Ordering::Relaxed);
         let need = Need { index: 1, have: None, ranges: vec![(0, HUGE / CHUNK)] };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use haul::events::{Counters, Sink};
 use haul::files::{Digest, Dir, RelPath, hash_chunk};
 use haul::link::{DialOptions, Identity, LinkError, Pace, Target, close_code, dial};
-use haul::transfer::client::{Connect, JobOptions, get, put};
+use haul::transfer::client::{Connect, JobOptions, Wanted, get, put};
 use haul::transfer::delta::Piece;
 use haul::transfer::host::{AdmitAll, Landing, SourceRoot};
 use haul::transfer::message::{
@@ -17,7 +17,7 @@ use haul::transfer::message::{
 };
 use haul::transfer::receipt::{Receipt, Statement};
 use haul::transfer::{Totals, TransferError};
-use haul::tree::TreeDigests;
+use haul::tree::{Selection, TooLong, TreeDigests};
 use testkit::hostile::host::{Act, Guest, Host};
 use testkit::hostile::{AnyHost, file};
 use testkit::tree::{Scratch, entries};
@@ -92,7 +92,8 @@ fn put_to(identity: &Identity, name: &str, act: Act) -> String {
     std::fs::write(scratch.join("a"), b"hello").unwrap();
     let root = Dir::open_ambient(scratch.path()).unwrap();
     let path = RelPath::parse(b"a").unwrap();
-    let source = SourceRoot { root, name: path.file_name(), path, max_rate_bytes_per_s: None };
+    let source =
+        SourceRoot { root, name: path.file_name(), path, max_rate_bytes_per_s: None, only: None };
     runtime().block_on(async {
         let host = Host::start(identity, act);
         let putting = put(connect(&host), vec![source], Order::default(), options());
@@ -326,24 +327,48 @@ fn offering(entry: Entry, content: &'static [u8]) -> Act {
 #[test]
 fn a_source_gives_only_what_was_asked_for() {
     let identity = Identity::generate().unwrap();
-    let fetch = |name: &str| {
+    let fetch = |asked: &'static [u8], name: &str| {
         let scratch = Scratch::new(&format!("hostile-unasked-{}", name.replace('.', "")));
         let (entry, landing) = (file(1, 0, name, 5), landing(scratch.path()));
         let result = runtime().block_on(async {
             let host = Host::start(&identity, offering(entry, b"hello"));
             let me = Arc::new(Identity::generate().unwrap());
-            let paths = vec![b"data/report.pdf".to_vec()];
+            let paths = vec![asked.to_vec()];
             let getting = get(connect(&host), paths, landing, Order::default(), me, options());
             tokio::time::timeout(PATIENCE, getting).await
         });
         (scratch, result.ok())
     };
     // The one that was asked for stands, so a refusal of the other is not a mistake of this script.
-    let (scratch, result) = fetch("report.pdf");
-    assert_eq!(result.unwrap().unwrap().totals.copied, 1);
-    assert_eq!(std::fs::read(scratch.join("report.pdf")).unwrap(), b"hello");
-    for name in [".bashrc", "report.pdf.sh", "data"] {
-        let (scratch, result) = fetch(name);
+    for asked in [&b"data/report.pdf"[..], b"data/r*.pdf"] {
+        let (scratch, result) = fetch(asked, "report.pdf");
+        assert_eq!(result.unwrap().unwrap().totals.copied, 1);
+        assert_eq!(std::fs::read(scratch.join("report.pdf")).unwrap(), b"hello");
+    }
+    let listed = |name: &str| {
+        let scratch = Scratch::new(&format!("hostile-unlisted-{}", name.replace('.', "")));
+        let (entry, landing) = (file(1, 0, name, 5), landing(scratch.path()));
+        let path = RelPath::parse(b"report.pdf").unwrap();
+        let list = Selection::of([Ok::<_, TooLong>(path)], false, 1000).unwrap();
+        let wanted = Wanted { paths: vec![b"data/.".to_vec()], only: Some(Arc::new(list)) };
+        let order = Order { contents: true, ..Order::default() };
+        let result = runtime().block_on(async {
+            let host = Host::start(&identity, offering(entry, b"hello"));
+            let me = Arc::new(Identity::generate().unwrap());
+            let getting = get(connect(&host), wanted, landing, order, me, options());
+            tokio::time::timeout(PATIENCE, getting).await
+        });
+        let failed = result.unwrap().map_or(1, |report| report.totals.failed);
+        (entries(scratch.path()).len(), failed)
+    };
+    assert_eq!(listed("report.pdf"), (1, 0));
+    assert_eq!(listed("other.pdf"), (0, 1));
+    assert_eq!(listed(".bashrc"), (0, 1));
+    let plain = [".bashrc", "report.pdf.sh", "data"].map(|name| (&b"data/report.pdf"[..], name));
+    let pattern =
+        [".bashrc", ".r.pdf", "report.pdf.sh", "x.pdf"].map(|name| (&b"data/r*.pdf"[..], name));
+    for (asked, name) in plain.into_iter().chain(pattern) {
+        let (scratch, result) = fetch(asked, name);
         let names: Vec<_> = entries(scratch.path()).into_iter().map(|(path, _)| path).collect();
         assert!(names.is_empty(), "{name}: {names:?} stands");
         let Some(result) = result else { panic!("{name}: the copy hangs") };

@@ -8,11 +8,9 @@ use tree::{Filter, Verdict};
 
 use super::failed;
 use crate::message::{Deletion, Order, RefuseCode};
-use crate::target::Failed;
+use crate::target::{Failed, MAX_EXTRAS};
 
-/// Extras that are remembered; more are a sign that something is wrong, and nothing is removed.
-const MAX_EXTRAS: usize = 100_000;
-
+/// What was found so far.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
     found: Vec<RelPath>,
@@ -60,11 +58,16 @@ impl Extras {
         Ok(())
     }
 
-    /// Removes what was found, if that is safe. Says how many entries it was, or would be in a dry run.
-    pub(super) fn remove(self, base: &Dir, order: &Order, failures: bool) -> Result<u64, Failed> {
+    /// Removes what was found, if that is safe. Says what it was, or would be in a dry run.
+    pub(super) fn remove(
+        self,
+        base: &Dir,
+        order: &Order,
+        failures: bool,
+    ) -> Result<Vec<RelPath>, Failed> {
         let count = self.found.len() as u64;
         if count == 0 && !self.too_many {
-            return Ok(0);
+            return Ok(Vec::new());
         }
         let refuse = |text: String| Failed { code: RefuseCode::Denied, text };
         if failures {
@@ -85,7 +88,7 @@ impl Extras {
             )));
         }
         if order.dry_run {
-            return Ok(count);
+            return Ok(self.found);
         }
         for path in &self.found {
             let parent = path.parent().unwrap_or_default();
@@ -99,7 +102,7 @@ impl Extras {
                 _ => {}
             }
         }
-        Ok(count)
+        Ok(self.found)
     }
 }
 

@@ -21,6 +21,11 @@ impl Disk {
             EntryKind::File { .. } | EntryKind::HardLink { .. } if is_free => Ok(Found::Nothing),
             EntryKind::File { size, .. } => {
                 let found = look(folder, placed, *size);
+                if self.order.dry_run
+                    && let Some(why) = self.beside_content(folder, placed, &found)
+                {
+                    return Found::WouldMake(why);
+                }
                 let read_now = *size <= CHUNK && !self.order.checksum && !self.order.dry_run;
                 match found {
                     // A job of its own for each would cost more than the reading.
@@ -40,11 +45,29 @@ impl Disk {
         found.unwrap_or_else(|error| Found::Failed(failed(&error)))
     }
 
+    /// What a dry run would change of what is there, but for content.
+    fn beside_content(
+        &self,
+        folder: &Dir,
+        placed: &Placed,
+        found: &Result<Found, FilesError>,
+    ) -> Option<Why> {
+        let now = folder.attributes_of(&RelPath::from(&placed.spot.name)).ok()?;
+        let replaces = matches!(self.order.existing, Existing::Overwrite | Existing::Rename);
+        match found {
+            Ok(Found::SameStamp) if !self.order.checksum => {
+                (now.mode & 0o7777 != self.mode(&placed.entry)).then_some(Why::Mode)
+            }
+            Ok(Found::Different { .. }) if replaces && now.kind != Kind::File => Some(Why::Kind),
+            _ => None,
+        }
+    }
+
     fn make_folder(&self, folder: &Dir, placed: &Placed) -> Result<Found, FilesError> {
         let name = &placed.spot.name;
         if self.order.dry_run {
             return Ok(match kind_of(folder, name)? {
-                None => Found::WouldMake,
+                None => Found::WouldMake(Why::New),
                 Some(Kind::Directory) => Found::Made,
                 Some(kind) => in_the_way(kind),
             });
@@ -95,7 +118,11 @@ impl Disk {
             }
             Some(_) if self.order.existing == Existing::Skip => return Ok(Found::Left),
             Some(_) if self.order.existing == Existing::Fail => return Ok(Found::Left),
-            _ if self.order.dry_run => return Ok(Found::WouldMake),
+            None if self.order.dry_run => return Ok(Found::WouldMake(Why::New)),
+            Some(Kind::Symlink) if self.order.dry_run => {
+                return Ok(Found::WouldMake(Why::Content));
+            }
+            Some(_) if self.order.dry_run => return Ok(Found::WouldMake(Why::Kind)),
             _ => {}
         }
         self.keep_old(folder, name)?;
@@ -198,7 +225,7 @@ fn look(folder: &Dir, placed: &Placed, size: u64) -> Result<Found, FilesError> {
 
 fn would_make(placed: &Placed) -> Found {
     match placed.entry.kind {
-        EntryKind::Folder | EntryKind::Symlink { .. } => Found::WouldMake,
+        EntryKind::Folder | EntryKind::Symlink { .. } => Found::WouldMake(Why::New),
         EntryKind::File { .. } | EntryKind::HardLink { .. } => Found::Nothing,
     }
 }

@@ -417,7 +417,7 @@ impl TargetDisk {
             return Found::Failed(failed);
         }
         match placed.entry.kind {
-            EntryKind::Folder if rng.percent(5) => Found::WouldMake,
+            EntryKind::Folder if rng.percent(5) => Found::WouldMake(crate::message::Why::New),
             EntryKind::Folder => Found::Made,
             EntryKind::Symlink { .. } => {
                 [Found::Made, Found::Left][usize::from(rng.percent(10))].clone()

@@ -216,8 +216,11 @@ fn files_that_look_alike_wait_for_the_first_of_them() {
 #[test]
 fn nobody_waits_for_what_has_ended() {
     let offered: Vec<_> = (1..=3).map(|index| file(index, &format!("{index}"), SIZE)).collect();
-    let withdraw =
-        |index| SourceMessage::Withdraw { index, reason: "it changed while it was read".into() };
+    let withdraw = |index| SourceMessage::Withdraw {
+        index,
+        reason: "it changed while it was read".into(),
+        last: false,
+    };
     let mut target = listed(offered.clone(), &[]);
     assert_eq!(said(&mut target), [Said::Need(1)]);
     target.message(withdraw(1)).unwrap();

@@ -2,7 +2,7 @@ use super::*;
 
 fn planned(words: &str) -> Result<Plan, String> {
     let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
-    plan(&words).map_err(|error| error.to_string())
+    plan(&words, false).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -43,6 +43,10 @@ fn words_become_jobs() {
     check("host:a host:b other:c", third(&["a", "b"], "c", wish(true, false)));
     check("host:a other:b/", third(&["a"], "b/", wish(true, false)));
     check("host:a/. other:b", third(&["a/."], "b", wish(false, true)));
+    check("host:a/*.gz d", pull(&["a/*.gz"], path("d"), wish(true, false)));
+    check("host:a/*.gz host:b/*.gz d", pull(&["a/*.gz", "b/*.gz"], path("d"), wish(true, false)));
+    check(r"host:a\*b d", pull(&[r"a\*b"], path("d"), wish(false, false)));
+    check("host:*/. d", pull(&["*/."], path("d"), wish(false, true)));
     let here = Plan::Local { given: paths("a"), target: "b".into(), wish: wish(false, false) };
     check("a b", Ok(here));
 }
@@ -59,6 +63,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_sent() {
     check("host:a b c", "on one machine");
     check("host:a/x host:b/x c", "two sources are called x");
     check("host:a host:b -", "only one file");
+    check("host:*.gz -", "only one file");
     check("a/. b host:c", "must be the only one");
     check("host:a/. host:b c", "must be the only one");
     check("host:a", "a SOURCE and a TARGET");
@@ -67,4 +72,37 @@ fn what_cannot_be_done_is_refused_before_anything_is_sent() {
     check("- host:c/", "must say the name");
     check("a -", "needs no haul");
     check("haul://me@host/a b", "no user names");
+}
+
+#[test]
+fn a_list_goes_with_what_is_in_one_folder() {
+    let listed = |words: &str| {
+        let words: Vec<OsString> = words.split(' ').map(OsString::from).collect();
+        match plan(&words, true) {
+            Ok(Plan::Push { given: Given::Paths(paths), wish, .. })
+            | Ok(Plan::Local { given: Given::Paths(paths), wish, .. }) => {
+                assert!(wish.contents && !wish.into_folder);
+                paths[0].display().to_string()
+            }
+            Ok(Plan::Pull { paths, wish, .. }) => {
+                assert!(wish.contents && !wish.into_folder);
+                String::from_utf8(paths[0].clone()).unwrap()
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(failure) => failure.to_string(),
+        }
+    };
+    for (words, expected) in [
+        ("src host:d", "src/."),
+        ("src/ d/", "src/."),
+        ("host:src d", "src/."),
+        ("host:src/ d", "src/."),
+        ("host: d", "."),
+        ("host:/ d", "/."),
+    ] {
+        assert_eq!(listed(words), expected, "{words}");
+    }
+    for words in ["a b host:", "- host:x"] {
+        assert!(listed(words).contains("one SOURCE"), "{words}");
+    }
 }
