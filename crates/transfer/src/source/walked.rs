@@ -6,6 +6,9 @@ use files::{Attributes, Kind, Name, RelPath};
 use super::{Output, Source};
 use crate::message::{ENTRY_COST, SourceMessage, Xattr};
 
+/// Outputs that may wait while the walk goes on.
+const MAX_WAITING: usize = 4096;
+
 /// Where a file of the source is: which of the sources named, and the path below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -61,7 +64,8 @@ impl Source {
     /// How many steps of the walk may be taken now: half of the window, less what unfinished entries
     /// cost. The other half is for files that change while they are read and are offered anew.
     pub fn walk_room(&self) -> usize {
-        if self.finished_walk || !self.steps.is_empty() {
+        // Problems cost nothing of the window, and wait here until the link has taken them.
+        if self.finished_walk || !self.steps.is_empty() || self.outputs.len() > MAX_WAITING {
             return 0;
         }
         let room = (self.window / 2).saturating_sub(self.live_cost);

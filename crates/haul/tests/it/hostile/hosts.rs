@@ -141,6 +141,14 @@ fn a_target_that_asks_and_answers_what_it_must_not() {
             vec![outcomes(0, vec![(1, failed())]), TargetMessage::Receipt(vec![255; 9])],
             "receipt",
         ),
+        (
+            "more extras than there can be",
+            {
+                let path = RelPath::parse(b"x").unwrap();
+                vec![TargetMessage::Extras(vec![path; 20_000]); 51]
+            },
+            "extras that cannot be",
+        ),
         ("pieces of nothing", vec![pieces(7)], "unknown entry"),
         ("pieces that were not announced", vec![pieces(1)], "not announced"),
         (
