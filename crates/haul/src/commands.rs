@@ -7,7 +7,7 @@ use crate::render;
 use crate::report::Code;
 use crate::state;
 
-mod cp;
+pub(crate) mod cp;
 mod diode;
 mod doctor;
 mod key;

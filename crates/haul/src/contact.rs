@@ -31,6 +31,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub struct ContactOptions {
     /// Take the key that an unknown host shows.
     pub accept_new: bool,
+    /// Refuse an unknown host without asking, whether or not somebody sits there.
+    pub asks_nobody: bool,
     /// How long a host that does not answer is tried.
     pub patience: Duration,
     /// How long one try may take, where that is less than usual.
@@ -210,7 +212,8 @@ async fn introduce(
     say: &(dyn Fn(&str) + Sync),
 ) -> Result<()> {
     let name = bare(target);
-    let asked = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let terminals = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let asked = terminals && !options.asks_nobody;
     if !options.accept_new {
         if !asked {
             let text = format!("the key of {name} is not known here: {}", key.fingerprint());

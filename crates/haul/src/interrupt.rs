@@ -48,6 +48,11 @@ impl Interrupt {
         Ok(Self(receiver))
     }
 
+    /// For a program that has the signals to itself: none is ever heard.
+    pub fn never() -> Self {
+        Self(watch::channel(false).1)
+    }
+
     /// Waits for the first signal.
     pub async fn wait(&self) {
         let mut receiver = self.0.clone();

@@ -7,6 +7,7 @@
 //! command, and the daemon. What it is built from are crates of their own, re-exported here for programs
 //! that want to copy without the command line:
 //!
+//! - [`Copy`]: a copy as `haul cp` makes one, in a few lines.
 //! - [`files`]: one file on disk, safely.
 //! - [`tree`]: walks, filters, tree digests.
 //! - [`link`]: identities and connections.
@@ -25,6 +26,7 @@ mod bounds;
 mod commands;
 mod config;
 mod contact;
+mod copy;
 mod daemon;
 mod exports;
 mod glob;
@@ -44,6 +46,7 @@ mod spool;
 mod state;
 mod trust;
 mod units;
+mod within;
 
 pub use events;
 pub use files;
@@ -52,6 +55,7 @@ pub use transfer;
 pub use tree;
 
 pub use address::{Address, AddressError};
+pub use copy::{Copy, Error};
 pub use daemon::{Daemon, DaemonOptions};
 pub use exports::{Export, Exports, Mode};
 pub use report::Code;

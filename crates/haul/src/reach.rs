@@ -44,8 +44,10 @@ pub struct Wishes {
     pub far_ports: Option<(u16, u16)>,
     /// What the command was given: in one folder, the same words are the same job.
     pub words: Vec<OsString>,
-    /// Only questions are asked.
+    /// Nothing is said but questions.
     pub quiet: bool,
+    /// Not even those: what would be asked is an error.
+    pub asks_nobody: bool,
 }
 
 /// Reaches hosts for a command.
@@ -119,7 +121,8 @@ impl Reacher<'_> {
             None => self.wishes.patience.unwrap_or(FIRST_CONTACT),
         };
         let accept_new = self.wishes.accept_new;
-        let options = ContactOptions { accept_new, patience, deadline, links };
+        let asks_nobody = self.wishes.asks_nobody;
+        let options = ContactOptions { accept_new, asks_nobody, patience, deadline, links };
         let say = self.say();
         let (identity, places) = (self.identity.clone(), self.places);
         let contact =

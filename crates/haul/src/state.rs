@@ -32,11 +32,15 @@ impl Places {
         Self::from(|name| std::env::var_os(name).filter(|value| !value.is_empty()))
     }
 
+    /// Both in this folder.
+    pub fn at(home: PathBuf) -> Self {
+        Self { config: home.clone(), state: home }
+    }
+
     /// From what `variable` says the environment is.
     pub fn from(variable: impl Fn(&str) -> Option<OsString>) -> Result<Self> {
         if let Some(home) = variable("HAUL_HOME") {
-            let home = PathBuf::from(home);
-            return Ok(Self { config: home.clone(), state: home });
+            return Ok(Self::at(home.into()));
         }
         let folder = |name: &str, below_home: &str| {
             // The XDG specification has relative paths ignored.

@@ -53,9 +53,9 @@ const OPTIONS: &[(&[&str], &str)] = &[
         "--delete-extra removes what the source does not have; what --exclude leaves out always stays",
     ),
     (
-        &["-e", "--rsh", "-o", "-F", "-J", "-S"],
-        "this is an option of ssh; a daemon is reached without it: both machines know each other by keys of their own, \
-         see `haul key --help`",
+        &["--rsh", "-o", "-F", "-J", "-S"],
+        "this is an option of ssh: --ssh 'ssh -J gate -o Name=value' has the ssh that leads to a login use it; a daemon \
+         is reached without ssh",
     ),
     (
         &["-i", "--itemize-changes"],

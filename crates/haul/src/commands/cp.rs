@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use events::Counters;
 use files::Name;
-use link::{Identity, LinkChoice, Pace, Target};
+use link::{Identity, LinkChoice, Pace};
 use tokio::task::spawn_blocking;
 use transfer::TransferError;
 use transfer::client::{self, Wanted};
@@ -18,22 +18,20 @@ use tree::Selection;
 use crate::address::Host;
 use crate::args::{CopyArguments, DeletionChoice, ExistingChoice};
 use crate::bounds::Here;
-use crate::contact::{self, Links};
-use crate::daemon::{Daemon, DaemonOptions};
 use crate::interrupt::Interrupt;
 use crate::landing::Wish;
 use crate::list;
-use crate::local::{self, OneLanding};
+use crate::local;
 use crate::reach::{Around, Reached, Reacher, Wishes};
 use crate::remotes::Remotes;
 use crate::render;
 use crate::report::{Code, Failure};
 use crate::spool::{self, Scratch};
 use crate::state::{self, Places, own_name};
-use crate::trust::{OneKey, Pinned};
+use crate::within::Within;
 
 mod job;
-mod plan;
+pub mod plan;
 mod third;
 mod words;
 
@@ -158,34 +156,13 @@ impl Copy {
                 vec![piped(&scratch, name)]
             }
         };
-        let host = Arc::new(OneLanding { landing, identity: self.identity.clone() });
-        let options = DaemonOptions {
-            listen: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
-            identity: self.identity.clone(),
-            host,
-            sink: events::Sink::default(),
-            carrier: None,
-        };
-        let ours = self.identity.public_key();
-        let daemon = Daemon::bind(options, Arc::new(OneKey(ours)))?;
-        let hushed = daemon.warnings().iter().map(|warning| warning.text.clone()).collect();
-        let around = Around { hushed, ..Around::default() };
-        let address = daemon.local_addr();
-        let host = Target::new(&address.ip().to_string(), address.port())?;
-        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let serving = tokio::spawn(daemon.run(async {
-            // Stopped by a word or by the end of whoever could have said it.
-            let _ = stopped.await;
-        }));
-        let check = Arc::new(Pinned(ours));
-        let connect =
-            contact::connect_by(host, self.identity.clone(), check, Links::default(), None);
-        let order = self.order(Vec::new(), wish);
+        let within = Within::start(landing, &self.identity)?;
+        let around = Around { hushed: within.hushed.clone(), ..Around::default() };
+        let (connect, order) = (within.connect.clone(), self.order(Vec::new(), wish));
         let result = self
             .run_job(Here::Both, around, |options| client::put(connect, sources, order, options))
             .await;
-        drop(stop);
-        let _ = serving.await;
+        within.stop().await;
         result
     }
 
@@ -206,6 +183,7 @@ impl Copy {
             far_ports: a.far_ports,
             words: a.words.clone(),
             quiet: a.quiet,
+            asks_nobody: false,
         };
         let (identity, places, interrupt) = (self.identity.clone(), &self.places, &self.interrupt);
         Reacher { identity, places, interrupt, wishes }
@@ -241,14 +219,10 @@ impl Copy {
         }
     }
 
-    /// The sources, opened; two of the same name are refused before anything is sent.
+    /// The sources, opened; of the one there may be only a part that is wanted.
     fn sources(&self, paths: &[std::path::PathBuf]) -> Result<Vec<SourceRoot>> {
-        let sources = paths.iter().map(|path| {
-            local::source(path).map(|source| SourceRoot { only: self.only.clone(), ..source })
-        });
-        let sources = sources.collect::<Result<Vec<_>>>()?;
-        plan::check_names(sources.iter().map(|source| source.name.clone()))?;
-        Ok(sources)
+        let sources = plan::sources(paths)?.into_iter();
+        Ok(sources.map(|source| SourceRoot { only: self.only.clone(), ..source }).collect())
     }
 
     fn link(&self) -> LinkChoice {

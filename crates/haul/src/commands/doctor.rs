@@ -56,6 +56,7 @@ pub fn run(arguments: DoctorArguments) -> Result<Code> {
             accept_new: arguments.accept_new,
             patience: PATIENCE,
             deadline: None,
+            asks_nobody: false,
             links,
         };
         let reaching =

@@ -15,13 +15,12 @@ use super::Copy;
 use super::words::{link_words, summary};
 use crate::bounds::{self, Here};
 use crate::contact;
+use crate::copy::GIVE_UP_AFTER;
 use crate::reach::Around;
 use crate::render::{self, Render, RenderOptions, Style, json};
 use crate::report::{self, Code, Failure};
 use crate::state::{self, own_name};
 
-/// How long a link may be down where the user gave no time.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(300);
 /// Where receipts are kept.
 const RECEIPTS: &str = "receipts";
 

@@ -1,4 +1,4 @@
-//! What the words of `haul cp` ask for, before anything is opened or dialled. Pure.
+//! What the words of `haul cp` ask for, before anything is dialled.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -6,11 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use files::Name;
+use transfer::host::SourceRoot;
 use tree::Glob;
 
 use crate::address::{Address, Host};
 use crate::exports::typed_name;
 use crate::landing::Wish;
+use crate::local;
 use crate::report::{Code, Failure};
 
 /// One job.
@@ -249,6 +251,14 @@ pub fn check_names(names: impl Iterator<Item = Option<Name>>) -> Result<(), Fail
         seen.insert(name);
     }
     Ok(())
+}
+
+/// The sources, opened; two of the same name are refused before anything is sent.
+pub fn sources(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceRoot>> {
+    let sources =
+        paths.iter().map(|path| local::source(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    check_names(sources.iter().map(|source| source.name.clone()))?;
+    Ok(sources)
 }
 
 fn parse(word: &OsStr) -> Result<Address, Failure> {
