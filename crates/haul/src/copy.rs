@@ -170,17 +170,17 @@ impl Copy {
             pace: self.pace,
             accept_new: self.accept_new,
             patience: self.give_up_after,
-            words: self.words.clone(),
             asks_nobody: true,
             quiet: true,
             ..Wishes::default()
         };
         let (places, interrupt) = (&places, &interrupt);
-        let reacher = Reacher { identity: identity.clone(), places, interrupt, wishes };
+        let mut reacher = Reacher { identity: identity.clone(), places, interrupt, wishes };
         match plan::plan(&self.words, false)? {
             Plan::Push { given: Given::Paths(paths), host, path, wish } => {
                 let sources = plan::sources(&paths)?;
                 let order = self.order_to(path, wish);
+                reacher.wishes.words = self.words.clone();
                 let Reached { connect, around, .. } = reacher.reach(&host).await?;
                 self.job(around, |options| client::put(connect, sources, order, options)).await
             }

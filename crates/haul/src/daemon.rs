@@ -45,7 +45,7 @@ pub struct Daemon {
     server: Arc<Server>,
     door: Option<Arc<Door>>,
     log: Log,
-    guests: watch::Sender<usize>,
+    guests: watch::Sender<Guests>,
 }
 
 impl Daemon {
@@ -80,7 +80,7 @@ impl Daemon {
         let options = ListenOptions { carrier, ..ListenOptions::default() };
         let listener = Listener::bind(listen, &identity, gatekeeper, options)?;
         let server = Server::with_grants(host, sink, grants);
-        let (guests, _) = watch::channel(0);
+        let (guests, _) = watch::channel(Guests { lanes: 0, parted: true });
         Ok(Self { listener, server, door, log, guests })
     }
 
@@ -94,14 +94,14 @@ impl Daemon {
         self.listener.warnings()
     }
 
-    /// How many lanes are being served.
-    pub(crate) fn guests(&self) -> watch::Receiver<usize> {
+    /// Who is being served.
+    pub(crate) fn guests(&self) -> watch::Receiver<Guests> {
         self.guests.subscribe()
     }
 
     /// Serves until `stop` is done; then peers are told, and what has arrived is kept.
     pub async fn run(self, stop: impl Future<Output = ()>) {
-        let mut guests = Guests::default();
+        let mut guests = Served::new();
         let mut watch = tokio::time::interval(WATCH_EVERY);
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -117,7 +117,7 @@ impl Daemon {
                 () = &mut stop => break,
             }
             self.guests.send_if_modified(|count| {
-                let now = guests.lanes.len();
+                let now = Guests { lanes: guests.lanes.len(), parted: guests.parted };
                 std::mem::replace(count, now) != now
             });
         }
@@ -128,11 +128,20 @@ impl Daemon {
     }
 }
 
+/// Who is being served, for whoever waits for the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Guests {
+    /// How many lanes there are.
+    pub(crate) lanes: usize,
+    /// Whether the last lane that ended was closed by its peer because all was done, or there was none yet.
+    pub(crate) parted: bool,
+}
+
 /// The lanes that are being served.
-#[derive(Default)]
-struct Guests {
-    tasks: JoinSet<()>,
+struct Served {
+    tasks: JoinSet<bool>,
     lanes: HashMap<Id, Guest>,
+    parted: bool,
 }
 
 struct Guest {
@@ -141,7 +150,11 @@ struct Guest {
     is_told: Arc<AtomicBool>,
 }
 
-impl Guests {
+impl Served {
+    fn new() -> Self {
+        Self { tasks: JoinSet::new(), lanes: HashMap::new(), parted: true }
+    }
+
     /// Serves a lane. It is told of when its first request comes, for of the kinds of lane that a dialler
     /// tries at once all but one are closed without a word.
     fn welcome(&mut self, lane: Lane, server: &Arc<Server>, log: &Log) {
@@ -157,12 +170,13 @@ impl Guests {
         self.lanes.insert(task.id(), Guest { lane, is_told });
     }
 
-    fn part(&mut self, ended: Result<(Id, ()), tokio::task::JoinError>, log: &Log) {
+    fn part(&mut self, ended: Result<(Id, bool), tokio::task::JoinError>, log: &Log) {
         let id = match &ended {
-            Ok((id, ())) => *id,
+            Ok((id, _)) => *id,
             Err(error) => error.id(),
         };
         let Some(Guest { lane, is_told }) = self.lanes.remove(&id) else { return };
+        self.parted = matches!(ended, Ok((_, true)));
         match ended {
             Err(error) if error.is_panic() => {
                 log(&format!("{}: the lane ended by a fault of this program", lane.peer_name()));

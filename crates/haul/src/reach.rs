@@ -10,6 +10,7 @@ use link::{
     Identity, KnownHosts, LaneKind, LinkChoice, LinkError, Pace, PublicKey, Target,
     TransportOptions,
 };
+use tokio::time::timeout;
 use transfer::client::{Connect, LaneEnded};
 
 use crate::address::{Host, Login};
@@ -24,6 +25,8 @@ use crate::state::{KNOWN_HOSTS, Places};
 
 /// How long a daemon that nobody has promised may take to answer before ssh is tried.
 const UNPROMISED: Duration = Duration::from_secs(3);
+/// How much later than ssh we may hear of a signal that was for both.
+const TOLD_WITHIN: Duration = Duration::from_millis(100);
 
 /// How a command wants its links, and what the user said about the ways to a host.
 #[derive(Debug, Clone, Default)]
@@ -42,7 +45,8 @@ pub struct Wishes {
     pub far_haul: Option<String>,
     /// The ports that the other end of ssh may listen on.
     pub far_ports: Option<(u16, u16)>,
-    /// What the command was given: in one folder, the same words are the same job.
+    /// What a command was given that writes at the other end: in one folder, the same words are the same job,
+    /// of which only one run can be at it. Empty for others.
     pub words: Vec<OsString>,
     /// Nothing is said but questions.
     pub quiet: bool,
@@ -139,12 +143,18 @@ impl Reacher<'_> {
         let options = SshOptions {
             ssh: Ssh::new(named.as_deref(), w.far_haul.as_deref()),
             ports: w.far_ports,
-            job: self.job(),
+            command: self.command(),
             links: self.links(None),
         };
         let reaching = near::reach(login, self.identity.clone(), options, self.say());
         let contact = tokio::select! {
-            contact = reaching => contact?,
+            contact = reaching => match contact {
+                // Where both were told to end, that is what it ended of.
+                Err(_) if timeout(TOLD_WITHIN, self.interrupt.wait()).await.is_ok() => {
+                    return Err(transfer::TransferError::Cancelled.into());
+                }
+                contact => contact?,
+            },
             () = self.interrupt.wait() => return Err(transfer::TransferError::Cancelled.into()),
         };
         let hushed = contact.warnings().await;
@@ -180,8 +190,11 @@ impl Reacher<'_> {
         })
     }
 
-    /// The same for every run of this command in this folder.
-    fn job(&self) -> [u8; 16] {
+    /// The same for every run of this command in this folder; zeros where runs are not in each other's way.
+    fn command(&self) -> [u8; 16] {
+        if self.wishes.words.is_empty() {
+            return [0; 16];
+        }
         let folder = std::env::current_dir().unwrap_or_default();
         let mut whole = folder.as_os_str().as_bytes().to_vec();
         for word in &self.wishes.words {
@@ -195,12 +208,8 @@ impl Reacher<'_> {
 
 /// Whether the error says that no daemon is there to be talked with.
 fn is_nobody(error: &anyhow::Error) -> bool {
-    let of_link = error.chain().find_map(|cause| match cause.downcast_ref::<Hinted>() {
-        Some(hinted) => hinted.error.downcast_ref::<LinkError>(),
-        None => cause.downcast_ref::<LinkError>(),
-    });
     matches!(
-        of_link,
+        of_link(error),
         Some(
             LinkError::NoAnswer { .. }
                 | LinkError::NobodyServes { .. }
@@ -211,19 +220,33 @@ fn is_nobody(error: &anyhow::Error) -> bool {
     )
 }
 
+fn of_link(error: &anyhow::Error) -> Option<&LinkError> {
+    error.chain().find_map(|cause| match cause.downcast_ref::<Hinted>() {
+        Some(hinted) => hinted.error.downcast_ref::<LinkError>(),
+        None => cause.downcast_ref::<LinkError>(),
+    })
+}
+
 /// Neither a daemon nor a login was reached: what ssh says is the error, unless there is no ssh there either.
 fn neither(login: &Login, daemon: anyhow::Error, over_ssh: anyhow::Error) -> anyhow::Error {
     let (of_daemon, of_ssh) = (report::explain(&daemon), report::explain(&over_ssh));
     if matches!(over_ssh.downcast_ref(), Some(transfer::TransferError::Cancelled)) {
         return over_ssh;
     }
-    let text = format!("{}, and over ssh: {}", of_daemon.line(), of_ssh.line());
+    // A name that only ssh's configuration knows is no host's.
+    let is_name =
+        matches!(of_link(&daemon), Some(LinkError::Resolve { .. } | LinkError::NoAddress { .. }));
+    let text = match is_name {
+        true => of_ssh.line(),
+        false => format!("{}, and over ssh: {}", of_daemon.line(), of_ssh.line()),
+    };
     let hint = match (of_ssh.code, of_ssh.hint) {
-        (Code::Link, _) | (_, None) => format!(
+        (Code::Link, _) => format!(
             "is `haul serve` running there, or can you log in with `ssh {}`?",
             login.destination()
         ),
         (_, Some(hint)) => hint,
+        (_, None) => return Failure::new(of_ssh.code, text).into(),
     };
     Failure::new(of_ssh.code, text).hint(hint).into()
 }

@@ -21,11 +21,16 @@ pub(crate) mod frame;
 mod greeting;
 mod tunnel;
 
+pub use greeting::Job;
 use greeting::{Answer, End, Greeting, Introduction, MAGIC, MOST_GREETING, MOST_NOISE};
 pub use tunnel::{Tunnel, TunnelEnd};
 
 /// How long the dialer's greeting may take once its pipe is there.
 const GREETING_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a lane through a pipe may be silent. All its connections share the pipe, so what one says may wait behind
+/// what another sends; that the pipe itself lives is the tunnel's to watch.
+pub(crate) const PIPE_PATIENCE: Duration = Duration::from_secs(600);
 
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_greetings(data: &[u8]) {
@@ -62,8 +67,8 @@ pub struct Served {
 pub struct Guest {
     /// The keys.
     pub keys: Introduced,
-    /// The same for every run of the same command of this peer.
-    pub job: [u8; 16],
+    /// What it is for.
+    pub job: Job,
     /// First and last port to listen on, if that matters.
     pub ports: Option<(u16, u16)>,
     own: Introduction,
@@ -110,14 +115,13 @@ pub enum PipeError {
     Key(#[from] IdentityError),
 }
 
-/// Dialer: greets, and waits for the listener's answer. `job` is the same for every run of the same command, and
-/// `ports` says where the listener is to listen. Nothing behind the greetings is read from `read`, which should be buffered. What takes its time, such as a
+/// Dialer: greets, and waits for the listener's answer. `ports` says where the listener is to listen. Nothing behind the greetings is read from `read`, which should be buffered. What takes its time, such as a
 /// password that is asked for, may take it: the caller sets the deadline.
 pub async fn greet(
     read: &mut (impl AsyncRead + Unpin),
     write: &mut (impl AsyncWrite + Unpin),
     identity: &Identity,
-    job: [u8; 16],
+    job: Job,
     ports: Option<(u16, u16)>,
 ) -> Result<Served, PipeError> {
     let one_time = Arc::new(Identity::generate()?);
@@ -219,7 +223,8 @@ pub struct Carrier(Arc<Carried>);
 
 #[derive(Debug, Default)]
 struct Carried {
-    /// The ports that a tunnel connects to the listener from.
+    /// The ports that connections through it come from: those of the dialer, and those that a tunnel connects
+    /// to the listener from.
     ports: Mutex<HashSet<u16>>,
     /// The least round trip through the pipe in microseconds; 0 if none was measured.
     trip_micros: AtomicU64,
@@ -245,18 +250,44 @@ impl Carrier {
         let _ = self.0.trip_micros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, least);
     }
 
+    /// Waits until a round trip was measured, but not longer than this.
+    pub async fn measured(&self, at_most: Duration) -> Option<Duration> {
+        const LOOK: Duration = Duration::from_millis(5);
+        let measured = async {
+            loop {
+                match self.trip() {
+                    Some(trip) => return trip,
+                    None => tokio::time::sleep(LOOK).await,
+                }
+            }
+        };
+        timeout(at_most, measured).await.ok()
+    }
+
     /// Whether a connection from there comes through the pipe.
     pub(crate) fn carries(&self, remote: SocketAddr) -> bool {
         let ports = self.0.ports.lock().unwrap_or_else(PoisonError::into_inner);
         remote.ip().to_canonical().is_loopback() && ports.contains(&remote.port())
     }
 
-    fn note_port(&self, port: u16, is_used: bool) {
-        let mut ports = self.0.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        match is_used {
-            true => ports.insert(port),
-            false => ports.remove(&port),
-        };
+    /// Connections from this port of the loopback belong to the pipe, for as long as what is returned lives.
+    pub(crate) fn note(&self, port: u16) -> NotedPort {
+        self.0.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
+        NotedPort { carrier: self.clone(), port }
+    }
+}
+
+/// A port that belongs to a pipe.
+#[derive(Debug)]
+pub(crate) struct NotedPort {
+    carrier: Carrier,
+    port: u16,
+}
+
+impl Drop for NotedPort {
+    fn drop(&mut self) {
+        let ports = &self.carrier.0.ports;
+        ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.port);
     }
 }
 

@@ -66,10 +66,18 @@ impl Server {
     }
 
     /// Serves one lane until it ends. `asked` is called when a request has come: a dialler that tries several
-    /// kinds of lane asks on one of them.
-    pub async fn serve(self: Arc<Self>, lane: Lane, asked: impl FnOnce() + Send) {
+    /// kinds of lane asks on one of them. True if the peer has taken leave, so that it will not come back for
+    /// what was going on.
+    pub async fn serve(self: Arc<Self>, lane: Lane, asked: impl FnOnce() + Send) -> bool {
         self.registry.sweep();
         let result = self.serve_request(&lane, asked).await;
+        let parted = match &result {
+            Ok(()) | Err(TransferError::Abandoned { .. }) => true,
+            Err(TransferError::Link(LinkError::Closed { code, .. })) => {
+                *code == u64::from(close_code::DONE)
+            }
+            Err(_) => false,
+        };
         match &result {
             Ok(()) => lane.close(close_code::DONE, "done"),
             Err(error) => {
@@ -86,6 +94,7 @@ impl Server {
                 }
             }
         }
+        parted
     }
 
     async fn serve_request(

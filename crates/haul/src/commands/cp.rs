@@ -89,14 +89,14 @@ impl Copy {
             Plan::Push { given: Given::Paths(paths), host, path, wish } => {
                 let sources = self.sources(&paths)?;
                 let order = self.order(path, wish);
-                let Reached { connect, around, .. } = self.reach(&host).await?;
+                let Reached { connect, around, .. } = self.reach_to_write(&host).await?;
                 self.run_job(Here::Source, around, |options| {
                     client::put(connect, sources, order, options)
                 })
                 .await
             }
             Plan::Push { given: Given::Pipe(name), host, path, wish } => {
-                let Reached { connect, around, .. } = self.reach(&host).await?;
+                let Reached { connect, around, .. } = self.reach_to_write(&host).await?;
                 let scratch = self.scratch()?;
                 self.spool(&scratch).await?;
                 let source = piped(&scratch, name);
@@ -171,6 +171,13 @@ impl Copy {
         self.reacher().reach(host).await
     }
 
+    /// The same where something is to be written there.
+    async fn reach_to_write(&self, host: &Host) -> Result<Reached> {
+        let mut reacher = self.reacher();
+        reacher.wishes.words = self.arguments.words.clone();
+        reacher.reach(host).await
+    }
+
     fn reacher(&self) -> Reacher<'_> {
         let a = &self.arguments;
         let wishes = Wishes {
@@ -181,7 +188,7 @@ impl Copy {
             ssh: a.ssh.clone(),
             far_haul: a.far_haul.clone(),
             far_ports: a.far_ports,
-            words: a.words.clone(),
+            words: Vec::new(),
             quiet: a.quiet,
             asks_nobody: false,
         };

@@ -24,12 +24,11 @@ pub fn run(arguments: &ListArguments) -> Result<Code> {
     let (host, path) = place(&Remotes::read(&places)?.spelled_place(&arguments.place))?;
     let identity = Arc::new(places.identity()?);
     let interrupt = Interrupt::listen()?;
-    let (word, ours) = (arguments.place.clone(), identity.clone());
+    let ours = identity.clone();
     let wishes = Wishes {
         accept_new: arguments.accept_new,
         ssh: arguments.ssh.clone(),
         far_haul: arguments.far_haul.clone(),
-        words: vec![word],
         ..Wishes::default()
     };
     let (places, interrupt) = (&places, &interrupt);

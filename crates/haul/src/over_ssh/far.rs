@@ -13,8 +13,8 @@ use tokio::io::BufReader;
 use tokio::sync::watch;
 
 use super::login::Login;
-use super::turn;
-use crate::daemon::{Daemon, DaemonOptions};
+use super::turn::{self, Taken};
+use crate::daemon::{Daemon, DaemonOptions, Guests};
 use crate::interrupt::Interrupt;
 use crate::report::Code;
 use crate::state::Places;
@@ -31,19 +31,25 @@ pub fn run() -> Result<Code> {
 
 async fn serve(interrupt: Interrupt) -> Result<()> {
     let (mut read, mut write) = (BufReader::new(tokio::io::stdin()), tokio::io::stdout());
-    // Without a key there are no receipts; whoever waits at the other end is told so.
-    let identity = Places::from_environment().and_then(|places| Ok((places.identity()?, places)));
-    let (identity, places) = match identity {
-        Ok((identity, places)) => (Arc::new(identity), places),
+    let places = Places::from_environment()?;
+    let identity = match places.identity() {
+        Ok(identity) => Arc::new(identity),
+        // A full disk must not keep anybody from fetching what is on it. What ssh passes on is shown there.
         Err(error) => {
-            pipe::refuse(&mut write, &format!("{error:#}")).await?;
-            return Err(error);
+            eprintln!(
+                "warning: what is signed here cannot be told from others' later on: {error:#}"
+            );
+            Arc::new(Identity::generate()?)
         }
     };
     let guest = pipe::await_greeting(&mut read, &mut write, &identity).await?;
     // It blocks while an earlier run ends, and nothing else goes on here yet.
     let _turn = match turn::take(&places, &guest) {
-        Ok(turn) => turn,
+        Ok(Taken::Yes(turn)) => turn,
+        Ok(Taken::Superseded) => {
+            pipe::refuse(&mut write, "another run of the same command has taken over").await?;
+            return Ok(());
+        }
         Err(error) => {
             pipe::refuse(&mut write, &format!("{error:#}")).await?;
             return Err(error);
@@ -74,16 +80,18 @@ async fn serve(interrupt: Interrupt) -> Result<()> {
 
 /// Waits until the job is over: until the dialer says so, or is gone with all its lanes and does not come
 /// back.
-async fn over(tunnel: &Tunnel, mut guests: watch::Receiver<usize>) {
+async fn over(tunnel: &Tunnel, mut guests: watch::Receiver<Guests>) {
     if tunnel.closed().await == TunnelEnd::Bye {
         return;
     }
     // Lanes that go by another way live on without ssh.
     loop {
-        if guests.wait_for(|count| *count == 0).await.is_err() {
-            return;
+        match guests.wait_for(|guests| guests.lanes == 0).await.map(|guests| guests.parted) {
+            // Nobody came by another way, or whoever did has taken leave.
+            Ok(true) | Err(_) => return,
+            Ok(false) => {}
         }
-        let back = guests.wait_for(|count| *count > 0);
+        let back = guests.wait_for(|guests| guests.lanes > 0);
         if tokio::time::timeout(LINGER, back).await.is_err() {
             return;
         }

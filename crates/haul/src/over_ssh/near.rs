@@ -6,7 +6,7 @@ use std::sync::{self, Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use link::pipe::{self, PipeError, Served, Tunnel};
+use link::pipe::{self, Job, PipeError, Served, Tunnel};
 use link::{
     DialOptions, HostCheck, HostRefused, Identity, Lane, LaneKind, LinkChoice, LinkError, PeerName,
     PublicKey, Target,
@@ -26,6 +26,8 @@ use crate::report::{self, Code, Failure};
 /// How long a direct lane is tried while there is the pipe: at least, and in round trips through it.
 const DIRECT: Duration = Duration::from_millis(1500);
 const DIRECT_TRIPS: u32 = 6;
+/// How long the first round trip through the pipe is waited for, which says how far away the other end is.
+const FIRST_TRIP: Duration = Duration::from_secs(5);
 /// How long a pipe that replaces a dead one may take. The first may take as long as the user types.
 const AGAIN: Duration = Duration::from_secs(60);
 /// How long ssh may take to end once its output has.
@@ -47,8 +49,8 @@ pub struct SshOptions {
     pub ssh: Ssh,
     /// The ports that the other end may listen on, if not all.
     pub ports: Option<(u16, u16)>,
-    /// The same for every run of the same command.
-    pub job: [u8; 16],
+    /// The same for every run of the same command; zeros where runs are not in each other's way.
+    pub command: [u8; 16],
     /// How lanes are made.
     pub links: Links,
 }
@@ -58,6 +60,8 @@ pub struct SshContact {
     login: Login,
     identity: Arc<Identity>,
     options: SshOptions,
+    /// Another for every run.
+    run: [u8; 16],
     say: Say,
     state: Mutex<State>,
 }
@@ -109,12 +113,18 @@ pub async fn reach(
     say: Say,
 ) -> Result<Arc<SshContact>> {
     let (login, state) = (login.clone(), Mutex::default());
-    let contact = SshContact { login, identity, options, say, state };
+    let random = Identity::generate()?.public_key();
+    let run = *random.as_bytes().first_chunk().expect("a key has 32 bytes");
+    let contact = SshContact { login, identity, options, run, say, state };
     let mut state = contact.state.lock().await;
-    state.pipe = Some(contact.start().await?);
-    let lane = contact.lane(&mut state, Way::Any).await?;
-    state.first = Some(lane);
+    state.pipe = Some(contact.start(false).await?);
+    let lane = contact.lane(&mut state, Way::Any).await;
+    let made = lane.map(|lane| state.first = Some(lane));
     drop(state);
+    if let Err(error) = made {
+        contact.part().await;
+        return Err(error.into());
+    }
     Ok(Arc::new(contact))
 }
 
@@ -185,7 +195,9 @@ impl SshContact {
     /// Starts ssh again.
     async fn replace(&self, state: &mut State) -> Result<()> {
         state.pipe = None;
-        let started = timeout(AGAIN, self.start()).await;
+        // What did not get through may do so now.
+        state.direct = None;
+        let started = timeout(AGAIN, self.start(true)).await;
         let late = |_| Failure::new(Code::Link, format!("ssh to {} takes too long", self.login));
         state.pipe = Some(started.map_err(late)??);
         Ok(())
@@ -195,16 +207,16 @@ impl SshContact {
         PeerName::new(self.login.destination())
     }
 
-    /// Starts ssh, and meets haul at its other end.
-    async fn start(&self) -> Result<Pipe> {
-        let SshOptions { ssh, ports, job, .. } = &self.options;
-        let mut command = Command::new(ssh.program());
-        command.args(ssh.arguments(&self.login)).kill_on_drop(true);
+    /// Starts ssh, for the first time or again, and meets haul at its other end.
+    async fn start(&self, again: bool) -> Result<Pipe> {
+        let SshOptions { ssh, ports, command: of_command, .. } = &self.options;
+        let job = Job { command: *of_command, run: self.run, again };
+        let (program, words) = ssh.starting(&self.login);
+        let mut command = Command::new(program);
+        command.args(words).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| {
-            let program = files::escape(ssh.program().as_bytes());
-            let text = format!("cannot run {program}, which leads to {}: {error}", self.login);
-            Failure::new(Code::Usage, text).hint("install an ssh client, or name one with --ssh")
+            Failure::new(Code::Usage, format!("cannot run a shell to start ssh: {error}"))
         })?;
         let missing = || anyhow::anyhow!("a pipe of ssh is missing");
         let (mut write, read) =
@@ -213,13 +225,17 @@ impl SshContact {
         let said: Arc<sync::Mutex<Vec<String>>> = Arc::default();
         let errors = child.stderr.take().ok_or_else(missing)?;
         let errors = tokio::spawn(overhear(errors, said.clone(), self.say.clone()));
-        let asking = self.configured_host();
-        let greeting = pipe::greet(&mut read, &mut write, &self.identity, *job, *ports);
-        let (served, configured) = tokio::join!(greeting, asking);
-        let served = match served {
+        let asking = configured_host(ssh.clone(), self.login.clone());
+        let greeting = pipe::greet(&mut read, &mut write, &self.identity, job, *ports);
+        let asking = tokio::spawn(asking);
+        let served = match greeting.await {
             Ok(served) => served,
-            Err(error) => return Err(self.explain(error, child, errors, &said).await),
+            Err(error) => {
+                asking.abort();
+                return Err(self.explain(error, child, errors, &said).await);
+            }
         };
+        let configured = asking.await.unwrap_or_default();
         let targets = self.targets(&served, configured);
         let tunnel = Tunnel::enter(read, write).await?;
         Ok(Pipe { tunnel, served, targets, child, _errors: errors })
@@ -262,16 +278,6 @@ impl SshContact {
         self.options.ssh.explain(&self.login, code, &said, &own.to_string_lossy()).into()
     }
 
-    /// The host that the user's configuration means by the login's, if ssh says so.
-    async fn configured_host(&self) -> Option<String> {
-        let ssh = &self.options.ssh;
-        let mut command = Command::new(ssh.program());
-        command.args(ssh.asking_arguments(&self.login)).kill_on_drop(true);
-        command.stdin(Stdio::null()).stderr(Stdio::null());
-        let output = timeout(ASKING, command.output()).await.ok()?.ok()?;
-        ssh::configured_host(&String::from_utf8_lossy(&output.stdout))
-    }
-
     /// Where the other end may be dialed: by the name that ssh goes by, and at the address that it came to
     /// there. Neither need be right: behind a jump host or a translated address they are not. It does
     /// no harm, as nobody else has the key.
@@ -300,7 +306,7 @@ impl SshContact {
         let may_dial = choice != LinkChoice::Only(LaneKind::Pipe)
             && (state.direct != Some(false) || !may_pipe);
         if may_dial {
-            let trip = pipe.tunnel.carrier().trip().unwrap_or_default();
+            let trip = pipe.tunnel.carrier().measured(FIRST_TRIP).await.unwrap_or_default();
             let patience = (DIRECT + trip * DIRECT_TRIPS).min(DialOptions::default().deadline);
             let dialed = match may_pipe {
                 true => timeout(patience, self.dial(pipe, choice)).await.ok(),
@@ -314,7 +320,8 @@ impl SshContact {
                 Some(Err(error)) if !may_pipe => return Err(error),
                 _ => {}
             }
-            if state.direct.replace(false) != Some(false) {
+            // Nobody can be reached where the far end itself is gone.
+            if pipe.tunnel.is_open() && state.direct.replace(false) != Some(false) {
                 (self.say)(&format!(
                     "neither UDP nor TCP port {} of {} can be reached: the copy goes through ssh",
                     pipe.served.port,
@@ -368,6 +375,15 @@ impl SshContact {
     }
 }
 
+/// The host that the user's configuration means by the login's, if ssh says so.
+async fn configured_host(ssh: Ssh, login: Login) -> Option<String> {
+    let mut command = Command::new(ssh.program());
+    command.args(ssh.asking_arguments(&login)).kill_on_drop(true);
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    let output = timeout(ASKING, command.output()).await.ok()?.ok()?;
+    ssh::configured_host(&String::from_utf8_lossy(&output.stdout))
+}
+
 /// Passes on what ssh says, and keeps the last of it.
 async fn overhear(errors: ChildStderr, said: Arc<sync::Mutex<Vec<String>>>, say: Say) {
     /// A longer line is cut.
@@ -385,7 +401,8 @@ async fn overhear(errors: ChildStderr, said: Arc<sync::Mutex<Vec<String>>>, say:
             continue;
         }
         if !ssh::is_for_us(&text) {
-            say(&format!("ssh: {text}"));
+            let prefix = if text.starts_with("ssh: ") { "" } else { "ssh: " };
+            say(&format!("{prefix}{text}"));
         }
         let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.len() == KEPT_LINES {

@@ -12,6 +12,8 @@ const PROGRAM: &str = "ssh";
 const MISSING: &str = "haul is missing:";
 /// How a shell ends that does not find what it is to run.
 const NOT_FOUND: i32 = 127;
+/// How it ends if that may not be run.
+const NOT_RUN: i32 = 126;
 /// How ssh ends when it is ssh that failed.
 const SSH_FAILED: i32 = 255;
 /// How haul ends that does not know a command.
@@ -37,19 +39,22 @@ impl Ssh {
         ssh
     }
 
-    /// The program.
+    /// What the user has ssh called.
     pub fn program(&self) -> &str {
         &self.words[0]
     }
 
-    /// Its arguments that start haul at a login. Host keys, agents, jump hosts and passwords are ssh's own
+    /// The program and its arguments that start haul at a login. A Ctrl-C at the terminal is for haul, which
+    /// then has its last words to say through ssh. Host keys, agents, jump hosts and passwords are ssh's own
     /// business and the user's; what is switched off would only get into the way of a pipe.
-    pub fn arguments(&self, login: &Login) -> Vec<OsString> {
-        let mut words = self.words[1..].to_vec();
+    pub fn starting(&self, login: &Login) -> (&'static str, Vec<OsString>) {
+        const UNDISTURBED: &str = "trap '' INT; exec \"$@\"";
+        let mut words = vec!["-c".to_owned(), UNDISTURBED.to_owned(), "sh".to_owned()];
+        words.extend_from_slice(&self.words);
         words.extend(["-T", "-a", "-x", "-oClearAllForwardings=yes"].map(str::to_owned));
         words.extend(destination(login));
         words.push(self.remote_command());
-        words.into_iter().map(OsString::from).collect()
+        ("sh", words.into_iter().map(OsString::from).collect())
     }
 
     /// Arguments that print what the user's configuration makes of a login.
@@ -86,6 +91,12 @@ impl Ssh {
         let last = said.iter().rev().find(|line| !line.trim().is_empty());
         let last = last.map_or_else(String::new, |line| format!(": {}", line.trim()));
         match code {
+            Some(NOT_FOUND | NOT_RUN)
+                if last.contains(self.program()) && !self.program().is_empty() =>
+            {
+                Failure::new(Code::Usage, format!("cannot run ssh, which leads to {name}{last}"))
+                    .hint("install an ssh client, or name one with --ssh")
+            }
             Some(NOT_FOUND) if self.far_haul.is_some() => {
                 let path = self.far_haul.as_deref().unwrap_or_default();
                 Failure::new(Code::Usage, format!("there is no {path} at {name}{last}"))
@@ -192,18 +203,20 @@ mod tests {
     #[test]
     fn ssh_is_called_as_the_user_has_it() {
         let words = |ssh: &Ssh, port| {
-            let words = ssh.arguments(&login(port));
-            words.into_iter().map(|word| word.into_string().unwrap()).collect::<Vec<_>>()
+            let (program, words) = ssh.starting(&login(port));
+            assert_eq!((program, words[0].to_str()), ("sh", Some("-c")));
+            words.into_iter().skip(3).map(|word| word.into_string().unwrap()).collect::<Vec<_>>()
         };
         let plain = words(&Ssh::new(None, None), None);
-        assert_eq!(plain[..5], ["-T", "-a", "-x", "-oClearAllForwardings=yes", "me@there"]);
-        assert!(plain[5].starts_with("exec sh -c '") && plain[5].ends_with("exec haul over-ssh'"));
-        assert_eq!(plain[5].matches('\'').count(), 2, "{}", plain[5]);
+        let expected = ["ssh", "-T", "-a", "-x", "-oClearAllForwardings=yes", "me@there"];
+        assert_eq!(plain[..6], expected);
+        assert!(plain[6].starts_with("exec sh -c '") && plain[6].ends_with("exec haul over-ssh'"));
+        assert_eq!(plain[6].matches('\'').count(), 2, "{}", plain[6]);
         let ssh = Ssh::new(Some("/opt/ssh -J gate"), Some("/opt/my haul"));
         assert_eq!(ssh.program(), "/opt/ssh");
         let words = words(&ssh, Some(22));
-        assert_eq!(words[..2], ["-J", "gate"]);
-        assert_eq!(words[6..], ["-p", "22", "me@there", "exec '/opt/my haul' over-ssh"][..]);
+        assert_eq!(words[..3], ["/opt/ssh", "-J", "gate"]);
+        assert_eq!(words[7..], ["-p", "22", "me@there", "exec '/opt/my haul' over-ssh"][..]);
         assert_eq!(Ssh::new(Some("  "), None).program(), "ssh");
         let asking = Ssh::new(None, None).asking_arguments(&login(None));
         assert_eq!(asking, ["-G", "me@there"]);

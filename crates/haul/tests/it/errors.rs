@@ -295,7 +295,7 @@ fn mistakes_of_usage_are_told_before_anything_is_dialled() {
         (vec!["cp", "--existing", "maybe", file, "h:x"], "maybe"),
         (vec!["cp", "--json", "--quiet", file, "h:x"], "--quiet"),
         (vec!["cp", "a:x", "b:y", "."], "one machine"),
-        (vec!["cp", "user@host:x", "."], "user"),
+        (vec!["cp", "haul://user@host/x", "."], "user"),
         (vec!["cp", "-", "host:"], "name"),
         (vec!["cp", "-", file, "host:"], "standard input"),
         (vec!["cp", "host:x", "host:y", "-"], "one file"),

@@ -75,7 +75,7 @@ impl Logins {
         let sshd_config = format!(
             "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nLogLevel ERROR\n\
-             SetEnv HOME={home} HAUL_HOME={home}/.haul\n",
+             SetEnv HOME={home} HAUL_HOME={home}/.keys\n",
             at("host_key"),
             at("allowed"),
             home = home.display(),
@@ -209,7 +209,7 @@ mod needs_sshd {
         let again = finished(&logins.copy_there(&["-r", "--json", "tree/.", "box:kept"]));
         assert_eq!((number(&again, "files"), number(&again, "failed")), (0, 0), "{again}");
         // The receipt is signed by who has the login, not by a key that nobody has any more.
-        let there = machine(logins.home(".haul")).key_line();
+        let there = machine(logins.home(".keys")).key_line();
         let receipt = again["receipt"].as_str().unwrap();
         let verify = ["receipt", "verify", receipt, "--signer", &there, "--tree"];
         let mut words = verify.to_vec();
@@ -285,7 +285,7 @@ mod needs_sshd {
         let ended = logins.copy_there(&["box:~root/x", "here"]).expect_code(2);
         ended.expect_says(&["./~root/x"]);
         let ended = logins.copy(&["-e", "/nowhere/ssh", "file", "box:"]).expect_code(2);
-        ended.expect_says(&["cannot run /nowhere/ssh", "--ssh"]);
+        ended.expect_says(&["cannot run ssh", "/nowhere/ssh", "--ssh"]);
         let ended = logins.copy_there(&["file", "nobody@127.0.0.1:1:"]).expect_code(4);
         ended.expect_says(&["ssh does not reach nobody@127.0.0.1"]);
         // A shell that talks is passed over.
@@ -310,6 +310,51 @@ mod needs_sshd {
         assert_same(&tree, &logins.home("kept"));
         assert_eq!(number(&finished(&again), "failed"), 0);
         wait_until("no far end is left", || far_ends(&home).is_empty());
+    }
+
+    /// Ctrl-C reaches every process of the terminal. ssh is to live on until haul has said its last word.
+    #[test]
+    fn an_interrupted_copy_leaves_nobody_at_the_other_end() {
+        use std::os::unix::process::CommandExt;
+        let logins = Logins::new("login-interrupted", Reach::Port);
+        let tree = logins.scratch.join("tree");
+        Growth { large: vec![20 << 20], ..Growth::small(25, 5) }.grow(&tree);
+        let home = logins.scratch.join("home");
+        for link in ["auto", "ssh"] {
+            let words =
+                ["--far-haul", HAUL, "--link", link, "--limit", "4MB", "tree/.", "box:kept"];
+            let mut command = logins.command(&words);
+            command.process_group(0);
+            let running = Running::start(command);
+            wait_until("something has arrived", || logins.home("kept").exists());
+            let group = format!("-{}", running.pid());
+            run(Command::new("kill").args(["-INT", "--", &group]));
+            running.wait().expect_code(130).expect_says(&["interrupted"]);
+            wait_until("no far end is left", || far_ends(&home).is_empty());
+        }
+        logins.copy_there(&["tree/.", "box:kept"]).expect_code(0);
+        assert_same(&tree, &logins.home("kept"));
+    }
+
+    /// The later run goes on with what the earlier one has begun, and the earlier one does not come back.
+    #[test]
+    fn of_two_runs_of_one_command_the_later_goes_on() {
+        let logins = Logins::new("login-twice", Reach::Port);
+        let tree = logins.scratch.join("tree");
+        Growth { large: vec![20 << 20], ..Growth::small(26, 5) }.grow(&tree);
+        let words = ["--far-haul", HAUL, "--link", "ssh", "tree/.", "box:kept"];
+        let slowly = [words.as_slice(), &["--limit", "2MB"]].concat();
+        let first = Running::start(logins.command(&slowly));
+        wait_until("something has arrived", || logins.home("kept").exists());
+        // Which options there are is no part of the command that is meant.
+        let second =
+            Running::start(logins.command(&[words.as_slice(), &["--limit", "8MB"]].concat()));
+        first
+            .wait()
+            .expect_code(3)
+            .expect_says(&["another run of the same command has taken over"]);
+        second.wait().expect_code(0);
+        assert_same(&tree, &logins.home("kept"));
     }
 
     /// UDP and TCP lead nowhere: sshd itself is in another network, and ssh gets to it by a pipe.

@@ -23,6 +23,7 @@ use crate::lane::tcp::session::{End, Extend, Joining, Pulse, Session, Task};
 use crate::lane::tcp::{growth, stream};
 use crate::lane::{Path, TcpLane};
 use crate::memory::Account;
+use crate::pipe::{Carrier, PIPE_PATIENCE};
 use crate::{
     DialOptions, Identity, Lane, LinkError, Pace, PeerName, PublicKey, TransportOptions, tls,
 };
@@ -34,12 +35,21 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const FIRST_TRIES: u32 = 6;
 const TRY_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long the pipe that a connection leads into may take to take it.
+const TAKEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Any port of the address that a pipe listens on.
+fn wildcard_loopback(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip(), 0)
+}
+
 /// What every connection of a lane is made with.
 #[derive(Debug, Clone)]
 struct Way {
     peer: PeerName,
     config: Arc<ClientConfig>,
     transport: TransportOptions,
+    carrier: Option<Carrier>,
 }
 
 /// A finished handshake, and others to the same address that may not be finished.
@@ -67,7 +77,12 @@ pub(super) async fn dial(
 ) -> Result<Lane, LinkError> {
     let setup = |error: rustls::Error| LinkError::Setup { detail: error.to_string() };
     let config = Arc::new(tls::tcp_client_config(identity).map_err(setup)?);
-    let way = Way { peer: host.peer.clone(), config, transport: options.transport.clone() };
+    let mut transport = options.transport.clone();
+    if options.carrier.is_some() {
+        transport.idle_timeout = PIPE_PATIENCE;
+    }
+    let carrier = options.carrier.clone();
+    let way = Way { peer: host.peer.clone(), config, transport, carrier };
     let mut lane = [0; 16];
     SystemRandom::new()
         .fill(&mut lane)
@@ -169,7 +184,17 @@ impl Way {
                 SocketAddr::V6(_) => TcpSocket::new_v6()?,
             };
             stream::prepare(&socket);
-            socket.connect(address).await
+            let Some(carrier) = &self.carrier else { return socket.connect(address).await };
+            // The pipe takes connections of this dialer alone, and must know them before they come.
+            socket.bind(wildcard_loopback(address))?;
+            let noted = carrier.note(socket.local_addr()?.port());
+            let socket = socket.connect(address).await?;
+            // It is taken within that time, or nobody takes it any more.
+            tokio::spawn(async move {
+                tokio::time::sleep(TAKEN_WITHIN).await;
+                drop(noted);
+            });
+            Ok(socket)
         };
         let socket = connecting.await.map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => LinkError::TimedOut { peer: self.peer.clone() },
@@ -325,7 +350,8 @@ mod tests {
         let identity = Identity::generate().unwrap();
         let peer = PeerName::new(address);
         let config = Arc::new(tls::tcp_client_config(&identity).unwrap());
-        let way = Way { peer: peer.clone(), config, transport: TransportOptions::default() };
+        let (transport, carrier) = (TransportOptions::default(), None);
+        let way = Way { peer: peer.clone(), config, transport, carrier };
         let further = Arc::new(Further { way, address, key: identity.public_key(), lane: [1; 16] });
         let congestion = crate::Congestion::Rate;
         let pulse = Pulse { keep_alive: PATIENCE, idle_timeout: PATIENCE, congestion };
@@ -343,7 +369,7 @@ mod tests {
         let identity = Identity::generate().unwrap();
         let config = Arc::new(tls::tcp_client_config(&identity).unwrap());
         let peer = PeerName::new(address);
-        let way = Way { peer, config, transport: TransportOptions::default() };
+        let way = Way { peer, config, transport: TransportOptions::default(), carrier: None };
         let reaching = tokio::spawn(way.reach(address, progress.clone()));
         let _control = timeout(PATIENCE, silent.accept()).await.expect("it is asked").unwrap();
         let more = timeout(within, silent.accept()).await.is_ok();

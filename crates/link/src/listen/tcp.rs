@@ -21,7 +21,7 @@ use crate::lane::tcp::session::{Joining, Pulse, Session};
 use crate::lane::tcp::{first_connections, stream};
 use crate::lane::{Path, TcpLane, canonical};
 use crate::memory::{Account, SMALLEST_SHARE};
-use crate::pipe::Carrier;
+use crate::pipe::{Carrier, PIPE_PATIENCE};
 use crate::{Identity, Lane, LinkError, PeerName, PublicKey, TransportOptions, tls};
 
 /// How long a data connection waits for the control connection of its lane, which it may overtake.
@@ -142,7 +142,11 @@ impl TcpDoor {
         }
         let known_as = self.door.gatekeeper.stands_for(&key);
         let name = PeerName::new(remote).with_key(known_as);
-        let pulse = Pulse::of(&self.transport);
+        let carrier = self.carrier.clone().filter(|carrier| carrier.carries(remote));
+        let mut pulse = Pulse::of(&self.transport);
+        if carrier.is_some() {
+            pulse.idle_timeout = PIPE_PATIENCE;
+        }
         let account = Account::new(SMALLEST_SHARE);
         let (session, joining) = Session::new(name.clone(), false, pulse, account.clone());
         session.outbox.welcome();
@@ -152,7 +156,6 @@ impl TcpDoor {
         };
         let _place = self.door.budget.join(session.clone(), account.clone());
         let (_over, ended) = watch::channel(());
-        let carrier = self.carrier.clone().filter(|carrier| carrier.carries(remote));
         let path = TcpLane::new(session.clone(), remote, None, ended).through(carrier);
         let path = Path::Tcp(path);
         let ready = Lane::new(path, name, known_as, Some(permissions), account, Vec::new());

@@ -67,6 +67,17 @@ fn signed(end: End, key: &PublicKey) -> Vec<u8> {
     [CONTEXT, &[end], key.as_bytes()].concat()
 }
 
+/// Which job a pipe is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Job {
+    /// The same for every run of the same command; zeros where runs are not in each other's way.
+    pub command: [u8; 16],
+    /// Another for every run.
+    pub run: [u8; 16],
+    /// The run has had a pipe before, which it has lost.
+    pub again: bool,
+}
+
 /// The dialer's greeting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Greeting {
@@ -74,8 +85,7 @@ pub(crate) struct Greeting {
     pub(crate) versions: (u64, u64),
     pub(crate) who: Introduction,
     pub(crate) software: String,
-    /// The same for every run of the same command.
-    pub(crate) job: [u8; 16],
+    pub(crate) job: Job,
     /// Where the listener is to listen, if that matters.
     pub(crate) ports: Option<(u16, u16)>,
 }
@@ -96,7 +106,7 @@ pub(crate) enum Answer {
 }
 
 impl Greeting {
-    pub(crate) fn new(who: Introduction, job: [u8; 16], ports: Option<(u16, u16)>) -> Self {
+    pub(crate) fn new(who: Introduction, job: Job, ports: Option<(u16, u16)>) -> Self {
         Self { versions: (VERSION, VERSION), who, software: software(), job, ports }
     }
 
@@ -105,7 +115,8 @@ impl Greeting {
         out.varint(self.versions.0).varint(self.versions.1);
         self.who.encode(&mut out);
         let (first, last) = self.ports.unwrap_or_default();
-        out.text(&self.software).array(&self.job).varint(first.into()).varint(last.into());
+        out.text(&self.software).array(&self.job.command).array(&self.job.run);
+        out.boolean(self.job.again).varint(first.into()).varint(last.into());
         framed(out.finish())
     }
 
@@ -118,7 +129,11 @@ impl Greeting {
         }
         let who = Introduction::decode(&mut input, End::Dialer)?;
         let software = input.text("software", MAX_SOFTWARE)?.to_owned();
-        let job = input.array("job")?;
+        let job = Job {
+            command: input.array("job")?,
+            run: input.array("run")?,
+            again: input.boolean("whether the run goes on")?,
+        };
         let first = port(&mut input, "first port")?;
         let last = port(&mut input, "last port")?;
         if first > last || (first == 0) != (last == 0) {
@@ -221,7 +236,11 @@ mod tests {
     #[test]
     fn greetings_are_read_as_written() {
         for ports in [None, Some((60_000, 60_010))] {
-            let greeting = Greeting::new(introduced(End::Dialer), [7; 16], ports);
+            let greeting = Greeting::new(
+                introduced(End::Dialer),
+                Job { run: [7; 16], again: true, ..Job::default() },
+                ports,
+            );
             assert_eq!(Greeting::decode(inside(&greeting.encode())).unwrap().unwrap(), greeting);
         }
         for address in [None, Some("::1".parse().unwrap()), Some("10.0.0.1".parse().unwrap())] {
@@ -234,7 +253,11 @@ mod tests {
 
     #[test]
     fn an_identity_must_have_signed_the_key_for_its_end() {
-        let mut greeting = Greeting::new(introduced(End::Listener), [7; 16], None);
+        let mut greeting = Greeting::new(
+            introduced(End::Listener),
+            Job { run: [7; 16], again: true, ..Job::default() },
+            None,
+        );
         assert!(Greeting::decode(inside(&greeting.encode())).is_err(), "signed for the other end");
         greeting.who =
             Introduction { one_time: introduced(End::Dialer).one_time, ..introduced(End::Dialer) };
@@ -250,7 +273,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused() {
-        let greeting = Greeting::new(introduced(End::Dialer), [7; 16], Some((2, 1)));
+        let greeting = Greeting::new(
+            introduced(End::Dialer),
+            Job { run: [7; 16], again: true, ..Job::default() },
+            Some((2, 1)),
+        );
         assert!(Greeting::decode(inside(&greeting.encode())).is_err(), "ports backwards");
         let answer = Answer::serves(introduced(End::Listener), 0, None);
         assert!(Answer::decode(inside(&answer.encode())).is_err(), "no port");

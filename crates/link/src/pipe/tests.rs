@@ -1,8 +1,8 @@
 use std::net::Ipv4Addr;
 
 use bytes::Bytes;
-use tokio::io::{BufReader, duplex, split};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{BufReader, DuplexStream, duplex, split};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::frame::{HEAD_BYTES, Head, MOST_CONNECTIONS, WINDOW};
@@ -10,8 +10,10 @@ use super::*;
 use crate::rig::{Expect, PATIENCE, Random, dial_options, target};
 use crate::{
     Denied, DialOptions, Gatekeeper, HostCheck, HostRefused, LaneKind, ListenOptions, Listener,
-    Permissions,
+    Permissions, TransportOptions,
 };
+
+const JOB: Job = Job { command: [3; 16], run: [4; 16], again: true };
 
 async fn within<T>(work: impl Future<Output = T>) -> T {
     timeout(PATIENCE, work).await.expect("it takes too long")
@@ -27,14 +29,14 @@ async fn two_ends_get_to_know_each_other_behind_what_a_shell_prints() {
         write.write_all(b"Welcome to haulp haulpip!\n").await.unwrap();
         let guest = await_greeting(&mut read, &mut write, &far).await.unwrap();
         assert_eq!((guest.ports, guest.keys.peer), (Some((7, 9)), near_key));
-        assert_eq!(guest.job, [3; 16]);
+        assert_eq!(guest.job, JOB);
         guest.serve(&mut write, 8, Some("::1".parse().unwrap())).await.unwrap();
         write.write_all(b"behind").await.unwrap();
         guest.keys
     });
     let (read, mut write) = split(here);
     let mut read = BufReader::new(read);
-    let served = within(greet(&mut read, &mut write, &near, [3; 16], Some((7, 9)))).await.unwrap();
+    let served = within(greet(&mut read, &mut write, &near, JOB, Some((7, 9)))).await.unwrap();
     assert_eq!((served.port, served.address), (8, Some("::1".parse().unwrap())));
     let keys = listener.await.unwrap();
     assert_eq!(served.keys.peer, far_key);
@@ -50,7 +52,7 @@ async fn two_ends_get_to_know_each_other_behind_what_a_shell_prints() {
 async fn greeted_by(bytes: &[u8]) -> PipeError {
     let identity = Identity::generate().unwrap();
     let mut nowhere = tokio::io::sink();
-    within(greet(&mut &*bytes, &mut nowhere, &identity, [0; 16], None)).await.unwrap_err()
+    within(greet(&mut &*bytes, &mut nowhere, &identity, JOB, None)).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -92,13 +94,57 @@ async fn tunnel() -> (Tunnel, Tunnel, TcpListener) {
     (Tunnel::enter(read, write).await.unwrap(), far, listener)
 }
 
+/// A connection into the tunnel, as its own dialer makes one.
+async fn enter(tunnel: &Tunnel) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    // For as long as the test lasts.
+    std::mem::forget(tunnel.carrier().note(socket.local_addr().unwrap().port()));
+    socket.connect(tunnel.address()).await.unwrap()
+}
+
+#[tokio::test]
+async fn nobody_else_gets_into_a_tunnel() {
+    let (near, _far, listener) = tunnel().await;
+    for _ in 0..2 * MOST_CONNECTIONS {
+        let mut stranger = TcpStream::connect(near.address()).await.unwrap();
+        assert!(!matches!(within(stranger.read(&mut [0; 1])).await, Ok(1..)));
+    }
+    let _ours = enter(&near).await;
+    within(listener.accept()).await.unwrap();
+}
+
+/// A pipe that carries so many bytes a second, the other way at once.
+fn slow_pipe(bytes_per_s: u64) -> (DuplexStream, DuplexStream) {
+    let (near, from_near) = duplex(4096);
+    let (to_far, far) = duplex(4096);
+    tokio::spawn(async move {
+        let ((mut a, mut b), (mut c, mut d)) = (split(from_near), split(to_far));
+        let back = tokio::io::copy(&mut c, &mut b);
+        let forth = async {
+            let mut buffer = [0; 1024];
+            loop {
+                let read = a.read(&mut buffer).await?;
+                if read == 0 {
+                    return d.shutdown().await;
+                }
+                let micros = 1_000_000 * read as u64 / bytes_per_s;
+                tokio::time::sleep(Duration::from_micros(micros)).await;
+                d.write_all(&buffer[..read]).await?;
+            }
+        };
+        let _ = tokio::join!(back, forth);
+    });
+    (near, far)
+}
+
 /// What one end sends arrives at the other, whole and in order, on many connections at once, of which one
 /// is not read for as long as the others run.
 #[tokio::test]
 async fn connections_do_not_hold_each_other_up() {
     const LENGTH: usize = 3 * WINDOW / 2;
     let (near, _far, listener) = tunnel().await;
-    let mut stuck = TcpStream::connect(near.address()).await.unwrap();
+    let mut stuck = enter(&near).await;
     let (mut unread, _) = within(listener.accept()).await.unwrap();
     let filling = tokio::spawn(async move {
         stuck.write_all(&Random(99).bytes(4 * WINDOW)).await.unwrap();
@@ -109,9 +155,9 @@ async fn connections_do_not_hold_each_other_up() {
     });
     let mut running = JoinSet::new();
     for seed in 0..4 {
-        let address = near.address();
+        let socket = enter(&near).await;
         running.spawn(async move {
-            let (mut read, mut write) = TcpStream::connect(address).await.unwrap().into_split();
+            let (mut read, mut write) = socket.into_split();
             write.write_all(&[seed as u8]).await.unwrap();
             let sending = tokio::spawn(async move {
                 write.write_all(&Random(seed).bytes(LENGTH)).await.unwrap();
@@ -151,7 +197,7 @@ async fn connections_do_not_hold_each_other_up() {
 #[tokio::test]
 async fn a_pipe_that_breaks_ends_its_connections() {
     let (near, far, listener) = tunnel().await;
-    let mut socket = TcpStream::connect(near.address()).await.unwrap();
+    let mut socket = enter(&near).await;
     let (mut peer, _) = within(listener.accept()).await.unwrap();
     drop(far);
     assert!(matches!(within(near.closed()).await, TunnelEnd::Lost(_)));
@@ -168,7 +214,7 @@ async fn a_pipe_that_breaks_ends_its_connections() {
 async fn what_nobody_listens_for_is_reset() {
     let (near, far, listener) = tunnel().await;
     drop(listener);
-    let mut socket = TcpStream::connect(near.address()).await.unwrap();
+    let mut socket = enter(&near).await;
     assert!(!matches!(within(socket.read(&mut [0; 1])).await, Ok(1..)));
     assert!(near.is_open() && far.is_open());
 }
@@ -225,16 +271,16 @@ async fn no_more_connections_than_there_are_places() {
     let (near, _far, listener) = tunnel().await;
     let mut open = Vec::new();
     for _ in 0..MOST_CONNECTIONS {
-        let socket = TcpStream::connect(near.address()).await.unwrap();
+        let socket = enter(&near).await;
         open.push((socket, within(listener.accept()).await.unwrap()));
     }
-    let mut more = TcpStream::connect(near.address()).await.unwrap();
+    let mut more = enter(&near).await;
     assert!(!matches!(within(more.read(&mut [0; 1])).await, Ok(1..)));
     drop(open.pop());
     // A place is free as soon as both ends know of it.
     within(async {
         loop {
-            let mut more = TcpStream::connect(near.address()).await.unwrap();
+            let mut more = enter(&near).await;
             more.write_all(b"x").await.unwrap();
             tokio::select! {
                 accepted = listener.accept() => break accepted.map(drop).unwrap(),
@@ -321,4 +367,47 @@ async fn a_lane_goes_through_and_is_known_by_its_identities() {
     assert!(within(stranger.welcomed()).await.is_err(), "the identity itself is not admitted");
     let wrong = Expect(far.public_key());
     assert!(within(crate::dial(&address, &near_once, &wrong, &options)).await.is_err());
+}
+
+/// All connections share the pipe, so a lane hears nothing of its peer for a long time while much is sent.
+#[tokio::test]
+async fn a_lane_outlives_a_pipe_that_is_slow() {
+    let [near, far, near_once, far_once] = [(); 4].map(|()| Identity::generate().unwrap());
+    let carrier = Carrier::new();
+    // Whoever hears nothing for so long gives an ordinary lane up.
+    let impatient = TransportOptions {
+        idle_timeout: Duration::from_millis(800),
+        keep_alive: Duration::from_millis(200),
+        ..TransportOptions::default()
+    };
+    let options = ListenOptions {
+        carrier: Some(carrier.clone()),
+        transport: impatient.clone(),
+        ..ListenOptions::default()
+    };
+    let gatekeeper = Arc::new(Known(near_once.public_key(), near.public_key()));
+    let any = (Ipv4Addr::LOCALHOST, 0).into();
+    let listener = Listener::bind(any, &far_once, gatekeeper, options).unwrap();
+    let (here, there) = slow_pipe(200_000);
+    let (read, write) = split(there);
+    let _far = Tunnel::leave(read, write, listener.local_addr(), carrier);
+    let (read, write) = split(here);
+    let tunnel = Tunnel::enter(read, write).await.unwrap();
+    let options = DialOptions {
+        kind: LaneKind::Tcp,
+        carrier: Some(tunnel.carrier().clone()),
+        transport: impatient,
+        ..dial_options()
+    };
+    let check = Known(far_once.public_key(), far.public_key());
+    let address = target(tunnel.address());
+    let lane = within(crate::dial(&address, &near_once, &check, &options)).await.unwrap();
+    within(lane.welcomed()).await.unwrap();
+    let served = within(listener.accept()).await.unwrap();
+    let body = Random(6).bytes(900_000);
+    let sending = lane.send_parcel(Bytes::new(), body.clone().into(), 0);
+    let receiving = async { served.accept_parcel().await.unwrap().read(16, 1_000_000).await };
+    let (sent, got) = within(async { tokio::join!(sending, receiving) }).await;
+    sent.unwrap();
+    assert!(got.unwrap().1 == body);
 }

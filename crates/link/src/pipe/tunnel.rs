@@ -116,11 +116,9 @@ impl Tunnel {
                             break TunnelEnd::Lost(failed.map_or_else(|e| e.to_string(), closed));
                         }
                         _ = beat.tick() => ours.ping(),
-                        accepted = accept(&listener) => match accepted {
-                            Ok(socket) => ours.clone().begin(socket, &mut tasks).await,
-                            // No descriptor is left for it: whoever dials tries again.
-                            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-                        },
+                        socket = accept(&listener, &ours.carrier) => {
+                            ours.clone().begin(socket, &mut tasks);
+                        }
                         Some(number) = arrived.recv() => {
                             tasks.spawn(ours.clone().come_out(number, address));
                         }
@@ -160,11 +158,12 @@ impl Tunnel {
     /// Tells the other end that the job is over. What it does then is to end.
     pub async fn bye(&self) {
         // If the pipe is gone there is nobody to tell.
-        let _ = self.shared.out.send((Head::Bye, Vec::new())).await;
+        let _ = self.shared.out.send(Head::Bye.encode().to_vec()).await;
     }
 }
 
-type Frame = (Head, Vec<u8>);
+/// A frame as it goes out.
+type Frame = Vec<u8>;
 
 #[derive(Debug)]
 struct Shared {
@@ -180,20 +179,64 @@ struct Shared {
 /// What the reader of the pipe knows of a connection.
 #[derive(Debug)]
 struct Connection {
-    /// What has come for it; none is its end. Bounded by the credit that was given.
-    data: mpsc::UnboundedSender<Option<Vec<u8>>>,
+    inbox: Arc<Inbox>,
     credited: Arc<Notify>,
-    inbox: Option<mpsc::UnboundedReceiver<Option<Vec<u8>>>>,
+}
+
+/// What has come for a connection and was not passed on. Bounded by the credit that was given.
+#[derive(Debug, Default)]
+struct Inbox {
+    come: Mutex<Come>,
+    rung: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Come {
+    data: Vec<u8>,
+    /// Nothing more will.
+    ended: bool,
+    /// The connection is over, both ways.
+    over: bool,
+}
+
+impl Inbox {
+    fn put(&self, change: impl FnOnce(&mut Come)) {
+        change(&mut lock(&self.come));
+        self.rung.notify_one();
+    }
+
+    /// What there is, at least a byte; empty at the end, and an error if the connection is over before.
+    async fn take(&self) -> io::Result<Vec<u8>> {
+        loop {
+            {
+                let mut come = lock(&self.come);
+                if come.over {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
+                if !come.data.is_empty() || come.ended {
+                    return Ok(std::mem::take(&mut come.data));
+                }
+            }
+            self.rung.notified().await;
+        }
+    }
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn accept(listener: &Option<TcpListener>) -> io::Result<TcpStream> {
-    match listener {
-        Some(listener) => Ok(listener.accept().await?.0),
-        None => std::future::pending().await,
+/// The next connection of our own dialer. Whoever else is on this machine may connect to the port too, and gets
+/// nothing.
+async fn accept(listener: &Option<TcpListener>, carrier: &Carrier) -> TcpStream {
+    let Some(listener) = listener else { return std::future::pending().await };
+    loop {
+        match listener.accept().await {
+            Ok((socket, remote)) if carrier.carries(remote) => return socket,
+            Ok(_) => {}
+            // No descriptor is left for it: whoever dials tries again.
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
     }
 }
 
@@ -209,13 +252,12 @@ async fn write_all(
             Some(frame) = answers.recv() => Some(frame),
             frame = waiting.recv() => frame,
         };
-        let Some((head, data)) = next else { return pipe.shutdown().await };
-        pipe.write_all(&head.encode()).await?;
-        pipe.write_all(&data).await?;
+        let Some(frame) = next else { return pipe.shutdown().await };
+        pipe.write_all(&frame).await?;
         if waiting.is_empty() && answers.is_empty() {
             pipe.flush().await?;
         }
-        if head == Head::Bye {
+        if frame == Head::Bye.encode() {
             return pipe.shutdown().await;
         }
     }
@@ -228,16 +270,13 @@ async fn read_all(
     arrivals: mpsc::Sender<u32>,
 ) -> TunnelEnd {
     loop {
-        let frame = match timeout(SILENCE, read_frame(&mut pipe)).await {
-            Ok(Ok(frame)) => frame,
-            Ok(Err(ReadError::Violation(Violation(text)))) => return TunnelEnd::Violation(text),
-            Ok(Err(ReadError::Io(error))) if error.kind() == io::ErrorKind::UnexpectedEof => {
+        let frame = match read_frame(&mut pipe).await {
+            Ok(frame) => frame,
+            Err(ReadError::Violation(Violation(text))) => return TunnelEnd::Violation(text),
+            Err(ReadError::Io(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 return TunnelEnd::Lost("it was closed".to_owned());
             }
-            Ok(Err(ReadError::Io(error))) => return TunnelEnd::Lost(error.to_string()),
-            Err(_) => {
-                return TunnelEnd::Lost(format!("nothing came for {} s", SILENCE.as_secs()));
-            }
+            Err(ReadError::Io(error)) => return TunnelEnd::Lost(error.to_string()),
         };
         match shared.take(frame) {
             Ok(None) => {}
@@ -264,16 +303,29 @@ impl From<io::Error> for ReadError {
     }
 }
 
-async fn read_frame(pipe: &mut (impl AsyncRead + Unpin)) -> Result<Frame, ReadError> {
+async fn read_frame(pipe: &mut (impl AsyncRead + Unpin)) -> Result<(Head, Vec<u8>), ReadError> {
     let mut head = [0; HEAD_BYTES];
-    pipe.read_exact(&mut head).await?;
+    read_exact(pipe, &mut head).await?;
     let head = Head::decode(&head).map_err(ReadError::Violation)?;
     let mut data = Vec::new();
     if let Head::Data { length, .. } = head {
         data = vec![0; length];
-        pipe.read_exact(&mut data).await?;
+        read_exact(pipe, &mut data).await?;
     }
     Ok((head, data))
+}
+
+/// Fills the buffer. A pipe may be slow, but not silent.
+async fn read_exact(pipe: &mut (impl AsyncRead + Unpin), buffer: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let silent = |_| io::Error::other(format!("nothing came for {} s", SILENCE.as_secs()));
+        match timeout(SILENCE, pipe.read(&mut buffer[filled..])).await.map_err(silent)?? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            more => filled += more,
+        }
+    }
+    Ok(())
 }
 
 /// What the reader cannot see to itself.
@@ -283,7 +335,7 @@ enum Came {
 }
 
 impl Shared {
-    fn take(&self, (head, data): Frame) -> Result<Option<Came>, Violation> {
+    fn take(&self, (head, data): (Head, Vec<u8>)) -> Result<Option<Came>, Violation> {
         let meaning = lock(&self.table).take(head)?;
         match (meaning, head) {
             (Meaning::Opened, Head::Open { connection }) => {
@@ -293,8 +345,12 @@ impl Shared {
             (Meaning::NoPlace, Head::Open { connection }) => {
                 self.answer(Head::Reset { connection })?;
             }
-            (Meaning::Data, Head::Data { connection, .. }) => self.hand(connection, Some(data)),
-            (Meaning::Ended, Head::End { connection }) => self.hand(connection, None),
+            (Meaning::Data, Head::Data { connection, .. }) => {
+                self.hand(connection, |come| come.data.extend_from_slice(&data));
+            }
+            (Meaning::Ended, Head::End { connection }) => {
+                self.hand(connection, |come| come.ended = true);
+            }
             (Meaning::Credited, Head::Credit { connection, .. }) => {
                 if let Some(of) = lock(&self.connections).get(&connection) {
                     of.credited.notify_one();
@@ -317,7 +373,7 @@ impl Shared {
     }
 
     fn answer(&self, head: Head) -> Result<(), Violation> {
-        let sent = self.urgent.try_send((head, Vec::new()));
+        let sent = self.urgent.try_send(head.encode().to_vec());
         sent.map_err(|_| Violation("it does not read what it is answered"))
     }
 
@@ -328,37 +384,41 @@ impl Shared {
             pinged.0
         };
         // A pipe that is as full as that will be seen to be dead by its silence.
-        let _ = self.urgent.try_send((Head::Ping { number }, Vec::new()));
+        let _ = self.urgent.try_send(Head::Ping { number }.encode().to_vec());
     }
 
-    fn list(&self, number: u32) -> Arc<Notify> {
-        let (data, inbox) = mpsc::unbounded_channel();
-        let credited = Arc::new(Notify::new());
-        let fresh = Connection { data, credited: credited.clone(), inbox: Some(inbox) };
+    fn list(&self, number: u32) {
+        let fresh = Connection { inbox: Arc::default(), credited: Arc::default() };
         lock(&self.connections).insert(number, fresh);
-        credited
     }
 
-    fn hand(&self, number: u32, data: Option<Vec<u8>>) {
+    fn hand(&self, number: u32, change: impl FnOnce(&mut Come)) {
+        // A connection that has just ended needs no more.
         if let Some(of) = lock(&self.connections).get(&number) {
-            // A connection that has just ended needs no more.
-            let _ = of.data.send(data);
+            of.inbox.put(change);
         }
+    }
+
+    /// Sends one frame that is all head. An error if the tunnel is over.
+    async fn say(&self, head: Head) -> io::Result<()> {
+        let over = |_| io::Error::from(io::ErrorKind::ConnectionReset);
+        self.out.send(head.encode().to_vec()).await.map_err(over)
     }
 
     /// The connection is over: whoever waits for it finds out.
     fn forget(&self, number: u32) {
         if let Some(of) = lock(&self.connections).remove(&number) {
             of.credited.notify_one();
+            of.inbox.put(|come| come.over = true);
         }
     }
 
     /// A connection that was made to this end's loopback goes into the pipe.
-    async fn begin(self: Arc<Self>, socket: TcpStream, tasks: &mut JoinSet<()>) {
+    fn begin(self: Arc<Self>, socket: TcpStream, tasks: &mut JoinSet<()>) {
         let Some(number) = lock(&self.table).open() else { return };
         self.list(number);
         tasks.spawn(async move {
-            if self.out.send((Head::Open { connection: number }, Vec::new())).await.is_ok() {
+            if self.say(Head::Open { connection: number }).await.is_ok() {
                 self.join(number, socket).await;
             }
         });
@@ -370,18 +430,11 @@ impl Shared {
             let socket = TcpSocket::new_v4()?;
             socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
             // Before the listener can see it.
-            let port = socket.local_addr()?.port();
-            self.carrier.note_port(port, true);
-            io::Result::Ok((socket.connect(listener).await, port))
+            let noted = self.carrier.note(socket.local_addr()?.port());
+            io::Result::Ok((socket.connect(listener).await?, noted))
         };
         match connecting.await {
-            Ok((connected, port)) => {
-                match connected {
-                    Ok(socket) => self.join(number, socket).await,
-                    Err(_) => self.reset(number).await,
-                }
-                self.carrier.note_port(port, false);
-            }
+            Ok((socket, _noted)) => self.join(number, socket).await,
             Err(_) => self.reset(number).await,
         }
     }
@@ -389,7 +442,8 @@ impl Shared {
     async fn reset(&self, number: u32) {
         self.forget(number);
         if lock(&self.table).close(number) {
-            let _ = self.out.send((Head::Reset { connection: number }, Vec::new())).await;
+            // Without the tunnel the other end knows anyway.
+            let _ = self.say(Head::Reset { connection: number }).await;
         }
     }
 
@@ -398,11 +452,10 @@ impl Shared {
         // What waits is sent together anyway.
         let _ = socket.set_nodelay(true);
         let (from, to) = socket.into_split();
-        let (inbox, credited) = match lock(&self.connections).get_mut(&number) {
-            Some(of) => (of.inbox.take(), of.credited.clone()),
+        let (inbox, credited) = match lock(&self.connections).get(&number) {
+            Some(of) => (of.inbox.clone(), of.credited.clone()),
             None => return,
         };
-        let Some(inbox) = inbox else { return };
         let inward = self.send_what_comes(number, from, credited);
         let outward = self.pass_on(number, inbox, to);
         let ended = tokio::try_join!(inward, outward);
@@ -426,23 +479,22 @@ impl Shared {
                 credited.notified().await;
                 continue;
             }
-            let mut data = vec![0; credit];
-            let read = from.read(&mut data).await?;
-            data.truncate(read);
+            // Head and data go out as one.
+            let mut frame = vec![0; HEAD_BYTES + credit];
+            let read = from.read(&mut frame[HEAD_BYTES..]).await?;
             if read < credit {
                 lock(&self.table).refund(number, credit - read);
             }
-            let head = match read {
-                0 => Head::End { connection: number },
-                length => Head::Data { connection: number, length },
-            };
-            if read == 0 && !lock(&self.table).end(number) {
-                return Err(over());
-            }
-            self.out.send((head, data)).await.map_err(|_| over())?;
             if read == 0 {
-                return Ok(());
+                if !lock(&self.table).end(number) {
+                    return Err(over());
+                }
+                return self.say(Head::End { connection: number }).await;
             }
+            frame.truncate(HEAD_BYTES + read);
+            let head = Head::Data { connection: number, length: read };
+            frame[..HEAD_BYTES].copy_from_slice(&head.encode());
+            self.out.send(frame).await.map_err(|_| over())?;
         }
     }
 
@@ -450,24 +502,23 @@ impl Shared {
     async fn pass_on(
         &self,
         number: u32,
-        mut inbox: mpsc::UnboundedReceiver<Option<Vec<u8>>>,
+        inbox: Arc<Inbox>,
         mut to: OwnedWriteHalf,
     ) -> io::Result<()> {
-        let over = || io::Error::from(io::ErrorKind::ConnectionReset);
         let mut passed = 0;
         loop {
-            // The sender goes when the other end resets the connection.
-            match inbox.recv().await.ok_or_else(over)? {
-                Some(data) => {
-                    to.write_all(&data).await?;
-                    passed += data.len();
-                }
-                None => return to.shutdown().await,
+            let data = inbox.take().await?;
+            if data.is_empty() {
+                return to.shutdown().await;
             }
+            for part in data.chunks(MOST_DATA) {
+                to.write_all(part).await?;
+            }
+            passed += data.len();
             if passed >= CREDIT_STEP && lock(&self.table).passed_on(number, passed) {
                 let credit = Head::Credit { connection: number, bytes: passed };
                 passed = 0;
-                self.out.send((credit, Vec::new())).await.map_err(|_| over())?;
+                self.say(credit).await?;
             }
         }
     }

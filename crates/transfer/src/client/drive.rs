@@ -222,7 +222,9 @@ async fn replacement(
             }
         }
         let stats = lane.stats();
-        let is_silent = silence.look(began.elapsed(), stats.sent_bytes, stats.heard, stats.rtt);
+        // What is said through a pipe may wait behind what is sent there, and whoever made the pipe watches it.
+        let is_silent = stats.kind != LaneKind::Pipe
+            && silence.look(began.elapsed(), stats.sent_bytes, stats.heard, stats.rtt);
         match another.as_ref().map(|another| (another.why, another.began)) {
             Some((Why::Silence, _)) if is_silent => {}
             _ if is_silent => another = Some(Another::begin(connect, Why::Silence)),

@@ -256,7 +256,7 @@ fn a_target_says_what_it_waits_for() {
 
 /// A target that may store 10 MiB.
 fn small_target() -> Target {
-    let options = TargetOptions::of(&Order::default(), None, MIN_WINDOW);
+    let options = TargetOptions::of(&Order { whole: true, ..Order::default() }, None, MIN_WINDOW);
     let options = TargetOptions { max_bytes: Some(10 << 20), ..options };
     let mut target = Target::new(options, 2 << 20);
     target.link_up(0).unwrap();
