@@ -6,7 +6,7 @@ use std::sync::{self, Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use link::pipe::{self, PipeError, Served, Tunnel};
+use link::pipe::{self, PipeError, Served, Tunnel, TunnelOptions};
 use link::{
     DialOptions, HostCheck, HostRefused, Identity, Lane, LaneKind, LinkChoice, LinkError, PeerName,
     PublicKey, Target,
@@ -221,7 +221,7 @@ impl SshContact {
             Err(error) => return Err(self.explain(error, child, errors, &said).await),
         };
         let targets = self.targets(&served, configured);
-        let tunnel = Tunnel::enter(read, write).await?;
+        let tunnel = Tunnel::enter(read, write, TunnelOptions::default()).await?;
         Ok(Pipe { tunnel, served, targets, child, _errors: errors })
     }
 

@@ -45,6 +45,9 @@ pub(super) fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, Li
     config.map(Arc::new).map_err(|error| LinkError::Setup { detail: error.to_string() })
 }
 
+/// Where a peer is, and the tunnel that it comes through, if it does.
+type Whence = (SocketAddr, Option<Carrier>);
+
 /// What the tasks behind the TCP socket share.
 struct TcpDoor {
     door: Arc<Door>,
@@ -89,10 +92,16 @@ async fn going(gone: &mut watch::Receiver<Option<String>>) -> String {
 
 impl TcpDoor {
     fn receive(self: &Arc<Self>, socket: TcpStream, remote: SocketAddr, visits: &mut JoinSet<()>) {
-        // Without a slot the connection is closed before anything was said, which means: busy.
         let remote = canonical(remote);
+        // What comes out of a tunnel has an address of this machine, and is where its other end is.
+        let carried = self.carrier.as_ref().and_then(|carrier| carrier.carries(remote));
+        let (carrier, remote) = match carried {
+            Some((carrier, origin)) => (Some(carrier), origin),
+            None => (None, remote),
+        };
+        // Without a slot the connection is closed before anything was said, which means: busy.
         let Some((slot, ended)) = self.door.slots.take_handshake(remote.ip()) else { return };
-        let visit = self.clone().visit(socket, remote, slot);
+        let visit = self.clone().visit(socket, (remote, carrier), slot);
         visits.spawn(async move {
             // Whoever is part of no lane yet may have to make room at any time: its place is another's then.
             tokio::select! {
@@ -103,7 +112,7 @@ impl TcpDoor {
     }
 
     /// One connection, from its handshake to its end.
-    async fn visit(self: Arc<Self>, socket: TcpStream, remote: SocketAddr, slot: Slot) {
+    async fn visit(self: Arc<Self>, socket: TcpStream, (remote, carrier): Whence, slot: Slot) {
         stream::tune(&socket, self.transport.congestion, self.transport.idle_timeout);
         let meeting = async {
             let mut secured = handshake::answer(socket, self.tls.clone()).await.ok()?;
@@ -115,7 +124,9 @@ impl TcpDoor {
         let Some(key) = secured.key else { return };
         match Hello::decode(&hello) {
             None => turn_away(secured, close_code::PROTOCOL, "another version of haul").await,
-            Some(Hello { lane, number: 0 }) => self.admit(secured, lane, key, remote, slot).await,
+            Some(Hello { lane, number: 0 }) => {
+                self.admit(secured, lane, key, (remote, carrier), slot).await
+            }
             Some(Hello { lane, number }) => {
                 self.join(secured, (lane, number), key, remote, slot).await
             }
@@ -128,7 +139,7 @@ impl TcpDoor {
         secured: Secured,
         lane: [u8; 16],
         key: PublicKey,
-        remote: SocketAddr,
+        (remote, carrier): Whence,
         mut slot: Slot,
     ) {
         let permissions = match self.door.gatekeeper.admit(&key, remote) {
@@ -152,7 +163,6 @@ impl TcpDoor {
         };
         let _place = self.door.budget.join(session.clone(), account.clone());
         let (_over, ended) = watch::channel(());
-        let carrier = self.carrier.clone().filter(|carrier| carrier.carries(remote));
         let path = TcpLane::new(session.clone(), remote, None, ended).through(carrier);
         let path = Path::Tcp(path);
         let ready = Lane::new(path, name, known_as, Some(permissions), account, Vec::new());
