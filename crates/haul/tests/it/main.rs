@@ -24,3 +24,4 @@ mod pace;
 mod pair;
 mod paths;
 mod third;
+mod third_via;

@@ -135,6 +135,9 @@ pub enum Opening {
         /// What the target is to do.
         order: Order,
     },
+    /// The dialler wants to carry connections of others to the one that it has dialled: after Accept, messages both
+    /// ways are bytes of a pipe.
+    Tunnel,
 }
 
 /// A grant as the one who asked for it hears of it.
@@ -306,6 +309,9 @@ impl Opening {
                 out.u8(51).array(grant).array(id).boolean(*resume).varint(*seen);
                 order.encode(&mut out);
             }
+            Self::Tunnel => {
+                out.u8(52);
+            }
         }
         out.finish()
     }
@@ -392,6 +398,7 @@ impl Opening {
                 seen: input.varint("outcomes seen")?,
                 order: Order::decode(&mut input)?,
             },
+            52 => Self::Tunnel,
             _ => return Err(WireError::invalid("opening message type")),
         };
         input.finish()?;
