@@ -23,7 +23,7 @@ pub struct Three {
     pub orchestrator: Machine,
     pub source: Machine,
     pub target: Machine,
-    source_daemon: Option<Daemon>,
+    pub source_daemon: Option<Daemon>,
     pub target_daemon: Option<Daemon>,
     pub addresses: [SocketAddr; 2],
 }

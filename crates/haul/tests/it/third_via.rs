@@ -2,7 +2,8 @@
 //! all that is true of a copy that goes straight is true of these.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use badlink::End;
 use testkit::daemon::{Daemon, Machine, Running, far, serve_words};
@@ -82,6 +83,39 @@ fn crash_of_either_end_of_what_goes_through() {
         finished(&running.wait().expect_code(0));
         assert_same(&three.from("tree"), &three.to("new"));
     }
+}
+
+/// The most memory that a process has had, as long as it is there.
+fn peak(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
+}
+
+/// A target that does not go on for a while fills what is on the way, and that is all.
+#[test]
+fn what_waits_on_the_way_is_bounded() {
+    const BYTES: usize = 400 << 20;
+    const MOST: u64 = 96 << 20;
+    let three = Three::new("via-memory");
+    write(&three.from("large"), &vec![7; BYTES]);
+    let daemons = [&three.source_daemon, &three.target_daemon];
+    let [source, target] = daemons.map(|daemon| daemon.as_ref().unwrap().pid());
+    let running = three.start(&["--via-me", "--json", "--compress=never"], "data/large", "data/x");
+    three.wait_for_bytes(BYTES as u64 / 20);
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &target.to_string()]).status();
+        assert!(status.unwrap().success());
+    };
+    signal("-STOP");
+    std::thread::sleep(Duration::from_secs(2));
+    let orchestrator = peak(running.pid()).expect("it cannot have ended");
+    signal("-CONT");
+    finished(&running.wait().expect_code(0));
+    let peaks = [orchestrator, peak(source).unwrap(), peak(target).unwrap()];
+    eprintln!("at most {:?} MiB", peaks.map(|bytes| bytes >> 20));
+    assert!(peaks.iter().all(|bytes| *bytes < MOST), "{peaks:?}");
+    assert_eq!(std::fs::metadata(three.to("x")).unwrap().len(), BYTES as u64);
 }
 
 #[test]
