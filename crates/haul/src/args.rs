@@ -198,6 +198,11 @@ pub struct CopyArguments {
     /// [default: auto]
     #[arg(long, value_name = "auto|quic|tcp|ssh", value_parser = parse_link_or_ssh)]
     pub link: Option<LinkChoice>,
+    /// Carry what goes between two other machines through this one, for when the first cannot reach the second.
+    ///
+    /// The two encrypt it for each other: this machine passes on what it cannot read.
+    #[arg(long, conflicts_with = "link")]
+    pub via_me: bool,
     /// The ssh that leads to a login, with options if need be, such as 'ssh -J gate'. [default: HAUL_SSH
     /// in the environment, or ssh]
     #[arg(short = 'e', long, value_name = "COMMAND")]
@@ -279,7 +284,7 @@ or with / for the full path there. Where only one folder is exported its name ca
 HOST: is that folder. `haul ls HOST` lists exports.
 
 Source and target may be two other machines: the bytes go straight from the one to the other, which need \
-not know each other. Both must let this machine in.
+not know each other. Both must let this machine in. Where the first cannot reach the second, --via-me helps.
 
 A target that is an existing folder is copied into; anything else is the new name. With several \
 sources, or with a slash at the end, the target must be a folder that exists. FOLDER/. means what is \

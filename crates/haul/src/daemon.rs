@@ -2,7 +2,7 @@
 //! right to be there. `haul serve` runs one until it is stopped; `haul try` runs one for a moment.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use link::{
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use transfer::host::Host;
-use transfer::serve::{GrantBook, Server};
+use transfer::serve::{GrantBook, OwnListener, Server};
 
 use crate::trust::{Door, LiveKeys, Log};
 
@@ -77,9 +77,14 @@ impl Daemon {
         log: Log,
     ) -> Result<Self, LinkError> {
         let DaemonOptions { listen, identity, host, sink, carrier } = options;
+        // Who takes grants also takes those who come by them, through whoever was granted them.
+        let tunnels = door.is_some().then(|| carrier.clone().unwrap_or_default());
+        let carrier = tunnels.clone().or(carrier);
         let options = ListenOptions { carrier, ..ListenOptions::default() };
         let listener = Listener::bind(listen, &identity, gatekeeper, options)?;
-        let server = Server::with_grants(host, sink, grants);
+        let address = reached_from_here(listener.local_addr());
+        let own = tunnels.map(|carrier| OwnListener { address, carrier });
+        let server = Server::with_grants(host, sink, grants, own);
         let (guests, _) = watch::channel(Guests { lanes: 0, parted: true });
         Ok(Self { listener, server, door, log, guests })
     }
@@ -125,6 +130,14 @@ impl Daemon {
         // Whoever is still at the disk may finish what it holds; the link is gone for all of them.
         let last = async { while guests.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, last).await;
+    }
+}
+
+/// Where this machine itself reaches a listener: one at any address takes IPv4 of the loopback too.
+fn reached_from_here(local: SocketAddr) -> SocketAddr {
+    match local.ip().is_unspecified() {
+        true => (Ipv4Addr::LOCALHOST, local.port()).into(),
+        false => local,
     }
 }
 

@@ -77,7 +77,7 @@ pub struct ListenOptions {
     pub handshake_deadline: Duration,
     /// The transport's settings.
     pub transport: TransportOptions,
-    /// The pipe that some of the peers come through, if there is one.
+    /// What tells which of the peers come through tunnels, if any may.
     pub carrier: Option<Carrier>,
 }
 

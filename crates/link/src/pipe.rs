@@ -3,7 +3,7 @@
 //! Both ends introduce themselves by [`greet`] and [`await_greeting`]. The lane itself is one over TCP between
 //! the two loopbacks, which a [`Tunnel`] joins: keys and encryption are those of any lane.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::error::printable;
+use crate::lane::canonical;
 use crate::{Identity, IdentityError, PublicKey, WireError};
 
 pub(crate) mod frame;
@@ -23,7 +24,7 @@ mod tunnel;
 
 pub use greeting::Job;
 use greeting::{Answer, End, Greeting, Introduction, MAGIC, MOST_GREETING, MOST_NOISE};
-pub use tunnel::{Tunnel, TunnelEnd};
+pub use tunnel::{Tunnel, TunnelEnd, TunnelOptions};
 
 /// How long the dialer's greeting may take once its pipe is there.
 const GREETING_DEADLINE: Duration = Duration::from_secs(30);
@@ -217,17 +218,24 @@ fn tail(seen: &[u8]) -> String {
     printable(last.trim_ascii())
 }
 
-/// Which connections of a loopback go through a pipe, and how far that is.
+/// Which connections to a listener come out of tunnels, where those who made them are, and how far that is.
 #[derive(Debug, Clone, Default)]
-pub struct Carrier(Arc<Carried>);
-
-#[derive(Debug, Default)]
-struct Carried {
-    /// The ports that connections through it come from: those of the dialer, and those that a tunnel connects
-    /// to the listener from.
-    ports: Mutex<HashSet<u16>>,
+pub struct Carrier {
+    /// By the addresses that tunnels connect to the listener from.
+    ways: Arc<Mutex<HashMap<SocketAddr, Way>>>,
     /// The least round trip through the pipe in microseconds; 0 if none was measured.
-    trip_micros: AtomicU64,
+    trip_micros: Arc<AtomicU64>,
+}
+
+/// A connection that comes out of a tunnel.
+#[derive(Debug)]
+struct Way {
+    /// Where whoever made it is, if not on this machine.
+    origin: Option<SocketAddr>,
+    /// The round trip of its tunnel.
+    trip_micros: Arc<AtomicU64>,
+    /// Tells it from a later one of the same address.
+    mark: Arc<()>,
 }
 
 impl Carrier {
@@ -238,16 +246,21 @@ impl Carrier {
 
     /// The least round trip through the pipe, once one was measured.
     pub fn trip(&self) -> Option<Duration> {
-        match self.0.trip_micros.load(Ordering::Relaxed) {
+        match self.trip_micros.load(Ordering::Relaxed) {
             0 => None,
             micros => Some(Duration::from_micros(micros)),
         }
     }
 
+    /// The same for one of several tunnels to the listener: its round trip is its own.
+    fn of_one_tunnel(&self) -> Self {
+        Self { ways: self.ways.clone(), trip_micros: Arc::default() }
+    }
+
     fn note_trip(&self, trip: Duration) {
         let micros = u64::try_from(trip.as_micros()).unwrap_or(u64::MAX).max(1);
         let least = |old: u64| Some(if old == 0 { micros } else { old.min(micros) });
-        let _ = self.0.trip_micros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, least);
+        let _ = self.trip_micros.fetch_update(Ordering::Relaxed, Ordering::Relaxed, least);
     }
 
     /// Waits until a round trip was measured, but not longer than this.
@@ -264,30 +277,43 @@ impl Carrier {
         timeout(at_most, measured).await.ok()
     }
 
-    /// Whether a connection from there comes through the pipe.
-    pub(crate) fn carries(&self, remote: SocketAddr) -> bool {
-        let ports = self.0.ports.lock().unwrap_or_else(PoisonError::into_inner);
-        remote.ip().to_canonical().is_loopback() && ports.contains(&remote.port())
+    /// The tunnel that a connection from there came out of, and where whoever made it is: there, if the tunnel
+    /// does not say otherwise.
+    pub(crate) fn carries(&self, remote: SocketAddr) -> Option<(Self, SocketAddr)> {
+        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let way = ways.get(&canonical(remote))?;
+        let carrier = Self { ways: self.ways.clone(), trip_micros: way.trip_micros.clone() };
+        Some((carrier, way.origin.map_or(remote, canonical)))
     }
 
-    /// Connections from this port of the loopback belong to the pipe, for as long as what is returned lives.
-    pub(crate) fn note(&self, port: u16) -> NotedPort {
-        self.0.ports.lock().unwrap_or_else(PoisonError::into_inner).insert(port);
-        NotedPort { carrier: self.clone(), port }
+    /// Notes that a connection from this address, which its socket has already, comes out of this tunnel, until
+    /// the result is dropped. The socket must be closed before that: a listener that has not looked yet finds
+    /// a connection on which nothing can be proven any more.
+    pub(crate) fn note(&self, from: SocketAddr, origin: Option<SocketAddr>) -> Noted {
+        let (from, trip_micros) = (canonical(from), self.trip_micros.clone());
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = Arc::new(());
+        ways.insert(from, Way { origin, trip_micros, mark: mark.clone() });
+        drop(ways);
+        Noted { carrier: self.clone(), from, mark }
     }
 }
 
-/// A port that belongs to a pipe.
+/// A line in a carrier's list.
 #[derive(Debug)]
-pub(crate) struct NotedPort {
+pub(crate) struct Noted {
     carrier: Carrier,
-    port: u16,
+    from: SocketAddr,
+    mark: Arc<()>,
 }
 
-impl Drop for NotedPort {
+impl Drop for Noted {
     fn drop(&mut self) {
-        let ports = &self.carrier.0.ports;
-        ports.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.port);
+        let mut ways = self.carrier.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        // The port may be another connection's by now.
+        if ways.get(&self.from).is_some_and(|way| Arc::ptr_eq(&way.mark, &self.mark)) {
+            ways.remove(&self.from);
+        }
     }
 }
 

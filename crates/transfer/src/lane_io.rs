@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 
 use crate::message::MAX_MESSAGE;
 
-/// Frames that may wait to be sent; a shell produces no more before some are gone.
-const OUTGOING: usize = 64;
+/// Frames that may wait to be sent on the control stream of a transfer; a shell produces no more before some are gone.
+pub(crate) const OUTGOING: usize = 64;
 /// Frames that may wait to be read; then the peer has to wait.
 const INCOMING: usize = 16;
 
@@ -23,11 +23,12 @@ pub(crate) struct Incoming {
     _tasks: JoinSet<()>,
 }
 
-/// Puts the queues before a control stream.
+/// Puts the queues before a control stream; so many frames may wait to be sent.
 pub(crate) fn queues(
     (mut sender, mut receiver): (ControlSender, ControlReceiver),
+    most: usize,
 ) -> (Outgoing, Incoming) {
-    let (outgoing, mut to_send) = mpsc::channel::<Vec<u8>>(OUTGOING);
+    let (outgoing, mut to_send) = mpsc::channel::<Vec<u8>>(most);
     let (arrived, frames) = mpsc::channel(INCOMING);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {

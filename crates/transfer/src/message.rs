@@ -13,7 +13,9 @@ pub use opening::{
     Measured, Opening, Order, RefuseCode, list_cost,
 };
 pub use parcel::{BundleItem, ParcelHead, ZERO_COST};
-pub use third::{Finished, Go, LinkNews, MAX_PATIENCE_SECONDS, Progress, Report, Stopped, Stretch};
+pub use third::{
+    Finished, Go, LinkNews, MAX_PATIENCE_SECONDS, MAX_PIPE, Progress, Report, Stopped, Stretch,
+};
 
 use crate::delta::{EXPONENTS, Piece, longest};
 use events::{Bound, BoundKind};

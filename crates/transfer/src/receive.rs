@@ -22,7 +22,7 @@ use crate::buffers::Buffers;
 use crate::client::hex;
 use crate::compress::unpacked;
 use crate::host::{Landing, Refusal};
-use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
+use crate::lane_io::{Incoming, OUTGOING, Outgoing, queues, why_ended};
 use crate::message::{
     Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, Outcome, ParcelHead, RefuseCode,
     SourceMessage, TargetMessage,
@@ -189,7 +189,7 @@ impl Receiver {
         let violation =
             |violation| TransferError::Violation { peer: lane.peer_name().clone(), violation };
         self.machine.link_up(seen).map_err(violation)?;
-        let result = self.run_on(lane, queues(control)).await;
+        let result = self.run_on(lane, queues(control, OUTGOING)).await;
         self.link_lost();
         result
     }

@@ -20,7 +20,7 @@ use tree::{TreeDigest, TreeDigests};
 use crate::bound::{Figures, Side, Wait};
 use crate::effort::Effort;
 use crate::host::SourceRoot;
-use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
+use crate::lane_io::{Incoming, OUTGOING, Outgoing, queues, why_ended};
 use crate::message::{Order, Outcome, SourceMessage, TargetMessage};
 use crate::observe::Observer;
 use crate::record::add_record;
@@ -205,7 +205,7 @@ impl Sender {
                 self.machine.begin_ahead(self.early);
             }
         }
-        let result = self.run_on(lane, queues(control), answers).await;
+        let result = self.run_on(lane, queues(control, OUTGOING), answers).await;
         self.link_lost();
         result
     }

@@ -6,6 +6,7 @@ mod names;
 mod registry;
 mod sending;
 mod third;
+mod tunnel;
 mod turns;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::session::{self, Control};
 use crate::tell::Watch;
 pub use book::GrantBook;
 use registry::{Kept, Registry};
+pub use tunnel::OwnListener;
 use turns::Turns;
 
 /// How long the last words may take to reach a peer that is to close the lane.
@@ -34,6 +36,13 @@ const GOODBYE: Duration = Duration::from_secs(10);
 /// Copies to other machines that one peer may have sent from here at once, and all together.
 const SENT_BY_PEER: usize = 4;
 const SENT_IN_ALL: usize = 32;
+
+/// Tunnels to this machine that one peer may carry at once, and all together. Each may hold some 12 MiB.
+const TUNNELS_OF_PEER: usize = 2;
+const TUNNELS_IN_ALL: usize = 4;
+
+/// Frames that may wait to be sent where bytes of a pipe are among them.
+const QUEUE: usize = 8;
 
 /// The transfers of a daemon, across connections.
 pub struct Server {
@@ -45,23 +54,35 @@ pub struct Server {
     book: GrantBook,
     /// Who has what sent elsewhere.
     sending: Turns,
+    /// Where tunnels lead to, if there may be any.
+    own: Option<OwnListener>,
+    /// Who carries tunnels to this machine.
+    tunnels: Turns,
 }
 
 impl Server {
     /// A daemon's server over this policy.
     pub fn new(host: Arc<dyn Host>, sink: Sink) -> Arc<Self> {
-        Self::with_grants(host, sink, GrantBook::default())
+        Self::with_grants(host, sink, GrantBook::default(), None)
     }
 
-    /// The same with a book of grants that whoever guards the door looks into as well.
-    pub fn with_grants(host: Arc<dyn Host>, sink: Sink, book: GrantBook) -> Arc<Self> {
+    /// The same with a book of grants that whoever guards the door looks into as well, and with the listener that
+    /// tunnels lead to, if there may be any.
+    pub fn with_grants(
+        host: Arc<dyn Host>,
+        sink: Sink,
+        book: GrantBook,
+        own: Option<OwnListener>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             host,
             sink,
             registry: Registry::default(),
             allowances: Allowances::default(),
             book,
-            sending: Turns::new(SENT_BY_PEER, SENT_IN_ALL),
+            sending: Turns::new("copies to other machines", SENT_BY_PEER, SENT_IN_ALL),
+            own,
+            tunnels: Turns::new("tunnels", TUNNELS_OF_PEER, TUNNELS_IN_ALL),
         })
     }
 
@@ -136,6 +157,10 @@ impl Server {
                     Err(refusal) => Err(refusal.into()),
                 }
             }
+            Opening::Tunnel => match self.begin_tunnel(lane) {
+                Ok(leaving) => return leaving.carry(lane, control).await,
+                Err(refusal) => Err(refusal.into()),
+            },
             Opening::Get { id, resume, window, pace, order, sources, extent } => {
                 let only = match extent {
                     Extent::Listed | Extent::ListedWhole if !resume => {

@@ -57,6 +57,11 @@ pub fn run(mut arguments: CopyArguments) -> Result<Code> {
         let text = "--json writes to standard output, and so does the target -";
         return Err(Failure::new(Code::Usage, text).into());
     }
+    if arguments.via_me && !matches!(plan, Plan::Third { .. }) {
+        let text =
+            "--via-me is for copies between two other machines, and this machine is one of the two";
+        return Err(Failure::new(Code::Usage, text).into());
+    }
     // A pattern that cannot be used is found before anything is dialled.
     tree::Filter::new(arguments.rules.0.clone())
         .map_err(|error| Failure::new(Code::Usage, error.to_string()))?;

@@ -20,6 +20,7 @@ use crate::exports::{Export, Exports, Mode};
 
 mod granted;
 mod sending;
+mod tunnel;
 
 /// Nothing that is waited for takes longer.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use link::pipe::{self, Carrier, Guest, Tunnel, TunnelEnd};
+use link::pipe::{self, Carrier, Guest, Tunnel, TunnelEnd, TunnelOptions};
 use link::{Denied, Gatekeeper, Identity, Permissions, PublicKey};
 use tokio::io::BufReader;
 use tokio::sync::watch;
@@ -65,7 +65,8 @@ async fn serve(interrupt: Interrupt) -> Result<()> {
     };
     let port = daemon.local_addr().port();
     guest.serve(&mut write, port, reached_at()).await.context("cannot answer")?;
-    let tunnel = Tunnel::leave(read, write, (Ipv4Addr::LOCALHOST, port).into(), carrier);
+    let listener = (Ipv4Addr::LOCALHOST, port).into();
+    let tunnel = Tunnel::leave(read, write, listener, &carrier, TunnelOptions::default());
     let guests = daemon.guests();
     daemon
         .run(async {

@@ -6,7 +6,7 @@ use std::sync::{self, Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
-use link::pipe::{self, Job, PipeError, Served, Tunnel};
+use link::pipe::{self, Job, PipeError, Served, Tunnel, TunnelOptions};
 use link::{
     DialOptions, HostCheck, HostRefused, Identity, Lane, LaneKind, LinkChoice, LinkError, PeerName,
     PublicKey, Target,
@@ -237,7 +237,7 @@ impl SshContact {
         };
         let configured = asking.await.unwrap_or_default();
         let targets = self.targets(&served, configured);
-        let tunnel = Tunnel::enter(read, write).await?;
+        let tunnel = Tunnel::enter(read, write, TunnelOptions::default()).await?;
         Ok(Pipe { tunnel, served, targets, child, _errors: errors })
     }
 

@@ -18,23 +18,23 @@ use crate::pair::{copy_words, data, finished, machine, number};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A source, a target and the machine that has things copied. The two know nothing of each other.
-struct Three {
-    scratch: Scratch,
-    orchestrator: Machine,
-    source: Machine,
-    target: Machine,
-    source_daemon: Option<Daemon>,
-    target_daemon: Option<Daemon>,
-    addresses: [SocketAddr; 2],
+pub struct Three {
+    pub scratch: Scratch,
+    pub orchestrator: Machine,
+    pub source: Machine,
+    pub target: Machine,
+    pub source_daemon: Option<Daemon>,
+    pub target_daemon: Option<Daemon>,
+    pub addresses: [SocketAddr; 2],
 }
 
 impl Three {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         Self::with(name, &[], &[])
     }
 
     /// The same with options of `key allow` at the source and at the target.
-    fn with(name: &str, at_source: &[&str], at_target: &[&str]) -> Self {
+    pub fn with(name: &str, at_source: &[&str], at_target: &[&str]) -> Self {
         let scratch = Scratch::new(name);
         let [orchestrator, source, target] =
             ["orchestrator", "source", "target"].map(|name| machine(scratch.join(name)));
@@ -49,44 +49,44 @@ impl Three {
         Self { scratch, orchestrator, source, target, source_daemon, target_daemon, addresses }
     }
 
-    fn from(&self, below: &str) -> PathBuf {
+    pub fn from(&self, below: &str) -> PathBuf {
         self.scratch.join("from").join(below)
     }
 
-    fn to(&self, below: &str) -> PathBuf {
+    pub fn to(&self, below: &str) -> PathBuf {
         self.scratch.join("to").join(below)
     }
 
     /// The words that copy from the one to the other.
-    fn words(&self, options: &[&str], source: &str, target: &str) -> Vec<OsString> {
+    pub fn words(&self, options: &[&str], source: &str, target: &str) -> Vec<OsString> {
         let mut words: Vec<OsString> = options.iter().map(OsString::from).collect();
         words.extend([far(self.addresses[0], source), far(self.addresses[1], target)]);
         copy_words(&words)
     }
 
-    fn copy(&self, options: &[&str], source: &str, target: &str) -> Ended {
+    pub fn copy(&self, options: &[&str], source: &str, target: &str) -> Ended {
         self.orchestrator.run(self.words(options, source, target))
     }
 
-    fn start(&self, options: &[&str], source: &str, target: &str) -> Running {
+    pub fn start(&self, options: &[&str], source: &str, target: &str) -> Running {
         Running::start(self.orchestrator.command(self.words(options, source, target)))
     }
 
     /// Ends a daemon at once and starts it again at the same address.
-    fn crash_source(&mut self) {
+    pub fn crash_source(&mut self) {
         self.source_daemon.take().unwrap().kill();
         let exports = [data(&self.scratch.join("from"))];
         self.source_daemon = Some(self.source.serve_at(self.addresses[0], &exports));
     }
 
-    fn crash_target(&mut self) {
+    pub fn crash_target(&mut self) {
         self.target_daemon.take().unwrap().kill();
         let exports = [data(&self.scratch.join("to"))];
         self.target_daemon = Some(self.target.serve_at(self.addresses[1], &exports));
     }
 
     /// Waits until so much is staged or stands at the target.
-    fn wait_for_bytes(&self, bytes: u64) {
+    pub fn wait_for_bytes(&self, bytes: u64) {
         let end = Instant::now() + PATIENCE;
         while stored(&self.scratch.join("to")) < bytes {
             assert!(Instant::now() < end, "nothing arrives");
@@ -193,12 +193,12 @@ fn each_machine_decides_for_itself() {
 /// Kills for each of the three where nobody says otherwise.
 const KILLS: u32 = 3;
 /// What may be sent twice for each kill, as for any copy.
-const AGAIN_BYTES: u64 = 8 << 20;
+pub const AGAIN_BYTES: u64 = 8 << 20;
 /// A copy is held to this rate, so that it lasts long enough to be killed in the middle.
-const SLOWLY: [&str; 4] = ["--json", "--limit", "12MB", "--compress=never"];
+pub const SLOWLY: [&str; 4] = ["--json", "--limit", "12MB", "--compress=never"];
 
 /// A tree of some 24 MB at the source, in small files and large ones.
-fn grow(three: &Three, seed: u64) -> u64 {
+pub fn grow(three: &Three, seed: u64) -> u64 {
     let large = vec![9 << 20, 9 << 20];
     let growth = Growth { seed, files: 300, most_bytes: 32 * 1024, large, odd: false };
     growth.grow(&three.from("tree"));
@@ -206,7 +206,7 @@ fn grow(three: &Three, seed: u64) -> u64 {
 }
 
 /// How much has arrived when something is killed, by chance.
-fn moments(first_seed: u64, bytes: u64) -> Vec<u64> {
+pub fn moments(first_seed: u64, bytes: u64) -> Vec<u64> {
     let mut random = Random::new(seed(first_seed));
     (0..runs(KILLS)).map(|_| bytes / 20 + random.below(bytes / 2)).collect()
 }
@@ -308,16 +308,16 @@ fn whoever_interrupts_it_ends_it() {
 }
 
 /// Three network namespaces: source and target are joined, and a third is joined to each by a device of its own.
-struct Apart {
-    joint: Pair,
-    orchestrator: String,
+pub struct Apart {
+    pub joint: Pair,
+    pub orchestrator: String,
 }
 
 /// The devices of the orchestrator, towards the source and the target.
 const DEVICES: [&str; 2] = ["to-source", "to-target"];
 
 impl Apart {
-    fn start() -> Self {
+    pub fn start() -> Self {
         let joint = Pair::start(PairOptions { model: None, ..PairOptions::default() }).unwrap();
         let orchestrator = format!("{}-third", joint.name(End::A));
         ip(&["netns", "add", &orchestrator]);
@@ -340,12 +340,12 @@ impl Apart {
         apart
     }
 
-    fn inside(namespace: &str, command: &Command) -> Command {
+    pub fn inside(namespace: &str, command: &Command) -> Command {
         behind("ip", &["netns", "exec", namespace].map(OsStr::new), command)
     }
 
     /// Bytes that the devices of the orchestrator have carried, both ways.
-    fn carried(&self) -> u64 {
+    pub fn carried(&self) -> u64 {
         let count = |device: &str, way: &str| {
             let path = format!("/sys/class/net/{device}/statistics/{way}_bytes");
             let mut cat = Command::new("ip");
@@ -364,7 +364,7 @@ impl Drop for Apart {
     }
 }
 
-fn ip(words: &[&str]) {
+pub fn ip(words: &[&str]) {
     let output = Command::new("ip").args(words).output().unwrap();
     assert!(output.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

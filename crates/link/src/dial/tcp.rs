@@ -187,7 +187,7 @@ impl Way {
             let Some(carrier) = &self.carrier else { return socket.connect(address).await };
             // The pipe takes connections of this dialer alone, and must know them before they come.
             socket.bind(wildcard_loopback(address))?;
-            let noted = carrier.note(socket.local_addr()?.port());
+            let noted = carrier.note(socket.local_addr()?, None);
             let socket = socket.connect(address).await?;
             // It is taken within that time, or nobody takes it any more.
             tokio::spawn(async move {

@@ -27,6 +27,9 @@ use crate::{Identity, Lane, LinkError, PeerName, PublicKey, TransportOptions, tl
 /// How long a data connection waits for the control connection of its lane, which it may overtake.
 const HOLD: Duration = Duration::from_secs(2);
 
+/// How many times longer a handshake through a pipe may take.
+const PIPE_TIMES: u32 = 6;
+
 /// How many data connections wait so, of one key and of all.
 const MOST_HELD_PER_KEY: usize = 4;
 const MOST_HELD: usize = 64;
@@ -44,6 +47,9 @@ pub(super) fn server_config(identity: &Identity) -> Result<Arc<ServerConfig>, Li
     let config = tls::tcp_server_config(identity);
     config.map(Arc::new).map_err(|error| LinkError::Setup { detail: error.to_string() })
 }
+
+/// Where a peer is, and the tunnel that it comes through, if it does.
+type Whence = (SocketAddr, Option<Carrier>);
 
 /// What the tasks behind the TCP socket share.
 struct TcpDoor {
@@ -89,10 +95,16 @@ async fn going(gone: &mut watch::Receiver<Option<String>>) -> String {
 
 impl TcpDoor {
     fn receive(self: &Arc<Self>, socket: TcpStream, remote: SocketAddr, visits: &mut JoinSet<()>) {
-        // Without a slot the connection is closed before anything was said, which means: busy.
         let remote = canonical(remote);
+        // What comes out of a tunnel has an address of this machine, and is where its other end is.
+        let carried = self.carrier.as_ref().and_then(|carrier| carrier.carries(remote));
+        let (carrier, remote) = match carried {
+            Some((carrier, origin)) => (Some(carrier), origin),
+            None => (None, remote),
+        };
+        // Without a slot the connection is closed before anything was said, which means: busy.
         let Some((slot, ended)) = self.door.slots.take_handshake(remote.ip()) else { return };
-        let visit = self.clone().visit(socket, remote, slot);
+        let visit = self.clone().visit(socket, (remote, carrier), slot);
         visits.spawn(async move {
             // Whoever is part of no lane yet may have to make room at any time: its place is another's then.
             tokio::select! {
@@ -103,19 +115,23 @@ impl TcpDoor {
     }
 
     /// One connection, from its handshake to its end.
-    async fn visit(self: Arc<Self>, socket: TcpStream, remote: SocketAddr, slot: Slot) {
+    async fn visit(self: Arc<Self>, socket: TcpStream, (remote, carrier): Whence, slot: Slot) {
         stream::tune(&socket, self.transport.congestion, self.transport.idle_timeout);
         let meeting = async {
             let mut secured = handshake::answer(socket, self.tls.clone()).await.ok()?;
             let hello = secured.reader.read_exact::<HELLO_BYTES>().await.ok()?;
             Some((secured, hello))
         };
-        let met = timeout(self.door.handshake_deadline, meeting).await;
+        // What comes through a pipe may wait behind other things.
+        let times = if carrier.is_some() { PIPE_TIMES } else { 1 };
+        let met = timeout(self.door.handshake_deadline * times, meeting).await;
         let Ok(Some((secured, hello))) = met else { return };
         let Some(key) = secured.key else { return };
         match Hello::decode(&hello) {
             None => turn_away(secured, close_code::PROTOCOL, "another version of haul").await,
-            Some(Hello { lane, number: 0 }) => self.admit(secured, lane, key, remote, slot).await,
+            Some(Hello { lane, number: 0 }) => {
+                self.admit(secured, lane, key, (remote, carrier), slot).await
+            }
             Some(Hello { lane, number }) => {
                 self.join(secured, (lane, number), key, remote, slot).await
             }
@@ -128,7 +144,7 @@ impl TcpDoor {
         secured: Secured,
         lane: [u8; 16],
         key: PublicKey,
-        remote: SocketAddr,
+        (remote, carrier): Whence,
         mut slot: Slot,
     ) {
         let permissions = match self.door.gatekeeper.admit(&key, remote) {
@@ -142,7 +158,6 @@ impl TcpDoor {
         }
         let known_as = self.door.gatekeeper.stands_for(&key);
         let name = PeerName::new(remote).with_key(known_as);
-        let carrier = self.carrier.clone().filter(|carrier| carrier.carries(remote));
         let mut pulse = Pulse::of(&self.transport);
         if carrier.is_some() {
             pulse.idle_timeout = PIPE_PATIENCE;

@@ -8,7 +8,7 @@ pub(crate) const HEAD_BYTES: usize = 9;
 pub(crate) const MOST_DATA: usize = 64 * 1024;
 /// What may be sent on a connection beyond what was read from it.
 pub(crate) const WINDOW: usize = 4 * 1024 * 1024;
-/// The most connections at once.
+/// The most connections at once of any tunnel.
 pub(crate) const MOST_CONNECTIONS: usize = 12;
 
 /// What a frame begins with. Of data, the bytes follow.
@@ -87,6 +87,8 @@ impl Head {
 pub(crate) struct Table {
     /// Whether this end opens connections.
     opens: bool,
+    /// The most connections at once.
+    most: usize,
     next: u32,
     open: Vec<Connection>,
 }
@@ -124,9 +126,10 @@ pub(crate) enum Meaning {
 }
 
 impl Table {
-    /// No connections yet.
-    pub(crate) fn new(opens: bool) -> Self {
-        Self { opens, next: 0, open: Vec::new() }
+    /// No connections yet, and so many at once at the most.
+    pub(crate) fn new(opens: bool, most: usize) -> Self {
+        let most = most.clamp(1, MOST_CONNECTIONS);
+        Self { opens, most, next: 0, open: Vec::new() }
     }
 
     fn find(&mut self, number: u32) -> Option<&mut Connection> {
@@ -144,7 +147,7 @@ impl Table {
 
     /// Opens a connection from this end; none where all places are taken.
     pub(crate) fn open(&mut self) -> Option<u32> {
-        let has_place = self.open.len() < MOST_CONNECTIONS && self.next < u32::MAX;
+        let has_place = self.open.len() < self.most && self.next < u32::MAX;
         (self.opens && has_place).then(|| self.begin())
     }
 
@@ -240,7 +243,7 @@ impl Table {
         if number == u32::MAX {
             return Err(Violation("too many connections"));
         }
-        if self.open.len() >= MOST_CONNECTIONS {
+        if self.open.len() >= self.most {
             self.next += 1;
             return Ok(Meaning::NoPlace);
         }
@@ -255,7 +258,7 @@ pub(crate) mod fuzzing {
 
     /// Reads frames as the listener's end does; what is allowed stays within bounds.
     pub(crate) fn read(data: &[u8]) {
-        let mut table = Table::new(false);
+        let mut table = Table::new(false, MOST_CONNECTIONS);
         let mut rest = data;
         while let Some((head, behind)) = rest.split_first_chunk::<HEAD_BYTES>() {
             rest = behind;

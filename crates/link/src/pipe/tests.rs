@@ -9,8 +9,8 @@ use super::frame::{HEAD_BYTES, Head, MOST_CONNECTIONS, WINDOW};
 use super::*;
 use crate::rig::{Expect, PATIENCE, Random, dial_options, target};
 use crate::{
-    Denied, DialOptions, Gatekeeper, HostCheck, HostRefused, LaneKind, ListenOptions, Listener,
-    Permissions, TransportOptions,
+    AuthorizedKeys, Denied, DialOptions, Gatekeeper, HostCheck, HostRefused, LaneKind,
+    ListenOptions, Listener, Permissions, TransportOptions,
 };
 
 const JOB: Job = Job { command: [3; 16], run: [4; 16], again: true };
@@ -84,14 +84,23 @@ async fn a_listener_says_that_it_speaks_another_version() {
     assert!(matches!(error, PipeError::NotHaul { .. }), "a dialer prints nothing before");
 }
 
+fn all() -> TunnelOptions {
+    TunnelOptions::default()
+}
+
 /// A tunnel over a pipe in memory, to a listener of whatever is sent.
 async fn tunnel() -> (Tunnel, Tunnel, TcpListener) {
+    tunnel_with(all()).await
+}
+
+/// The same where the listener's end allows so much.
+async fn tunnel_with(options: TunnelOptions) -> (Tunnel, Tunnel, TcpListener) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let (here, there) = duplex(64 * 1024);
     let (read, write) = split(there);
-    let far = Tunnel::leave(read, write, listener.local_addr().unwrap(), Carrier::new());
+    let far = Tunnel::leave(read, write, listener.local_addr().unwrap(), &Carrier::new(), options);
     let (read, write) = split(here);
-    (Tunnel::enter(read, write).await.unwrap(), far, listener)
+    (Tunnel::enter(read, write, all()).await.unwrap(), far, listener)
 }
 
 /// A connection into the tunnel, as its own dialer makes one.
@@ -99,7 +108,7 @@ async fn enter(tunnel: &Tunnel) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     // For as long as the test lasts.
-    std::mem::forget(tunnel.carrier().note(socket.local_addr().unwrap().port()));
+    std::mem::forget(tunnel.carrier().note(socket.local_addr().unwrap(), None));
     socket.connect(tunnel.address()).await.unwrap()
 }
 
@@ -224,7 +233,7 @@ async fn taken(bytes: &[u8]) -> TunnelEnd {
     let (mut here, there) = duplex(1024);
     let (read, write) = split(there);
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let far = Tunnel::leave(read, write, listener.local_addr().unwrap(), Carrier::new());
+    let far = Tunnel::leave(read, write, listener.local_addr().unwrap(), &Carrier::new(), all());
     let bytes = bytes.to_vec();
     let writing = async {
         let _ = here.write_all(&bytes).await;
@@ -268,9 +277,14 @@ async fn a_peer_that_lies_is_left() {
 
 #[tokio::test]
 async fn no_more_connections_than_there_are_places() {
-    let (near, _far, listener) = tunnel().await;
+    no_more_than(MOST_CONNECTIONS, all()).await;
+    no_more_than(3, TunnelOptions { most_connections: 3, ..all() }).await;
+}
+
+async fn no_more_than(most: usize, options: TunnelOptions) {
+    let (near, _far, listener) = tunnel_with(options).await;
     let mut open = Vec::new();
-    for _ in 0..MOST_CONNECTIONS {
+    for _ in 0..most {
         let socket = enter(&near).await;
         open.push((socket, within(listener.accept()).await.unwrap()));
     }
@@ -330,9 +344,9 @@ async fn a_lane_goes_through_and_is_known_by_its_identities() {
     let listener = Listener::bind(any, &far_once, gatekeeper, options).unwrap();
     let (here, there) = duplex(64 * 1024);
     let (read, write) = split(there);
-    let _far = Tunnel::leave(read, write, listener.local_addr(), carrier);
+    let _far = Tunnel::leave(read, write, listener.local_addr(), &carrier, all());
     let (read, write) = split(here);
-    let tunnel = Tunnel::enter(read, write).await.unwrap();
+    let tunnel = Tunnel::enter(read, write, all()).await.unwrap();
     let options = DialOptions {
         kind: LaneKind::Tcp,
         carrier: Some(tunnel.carrier().clone()),
@@ -390,9 +404,9 @@ async fn a_lane_outlives_a_pipe_that_is_slow() {
     let listener = Listener::bind(any, &far_once, gatekeeper, options).unwrap();
     let (here, there) = slow_pipe(200_000);
     let (read, write) = split(there);
-    let _far = Tunnel::leave(read, write, listener.local_addr(), carrier);
+    let _far = Tunnel::leave(read, write, listener.local_addr(), &carrier, all());
     let (read, write) = split(here);
-    let tunnel = Tunnel::enter(read, write).await.unwrap();
+    let tunnel = Tunnel::enter(read, write, all()).await.unwrap();
     let options = DialOptions {
         kind: LaneKind::Tcp,
         carrier: Some(tunnel.carrier().clone()),
@@ -410,4 +424,88 @@ async fn a_lane_outlives_a_pipe_that_is_slow() {
     let (sent, got) = within(async { tokio::join!(sending, receiving) }).await;
     sent.unwrap();
     assert!(got.unwrap().1 == body);
+}
+
+/// Asks the lines of an `authorized_keys` file.
+struct Listed(AuthorizedKeys);
+
+impl Gatekeeper for Listed {
+    fn admit(&self, peer: &PublicKey, remote: SocketAddr) -> Result<Permissions, Denied> {
+        self.0.check(peer, remote.ip(), jiff::Timestamp::UNIX_EPOCH)
+    }
+}
+
+/// What comes out of a tunnel has an address of the listener's machine, and no right that goes with it.
+#[tokio::test]
+async fn who_comes_out_of_a_tunnel_is_where_its_other_end_is() {
+    let check = async |from: &str, origin: Option<&str>, comes_in: bool| {
+        let (host, friend) = (Identity::generate().unwrap(), Identity::generate().unwrap());
+        let line = format!("from={from} {}", friend.public_key().to_line("friend"));
+        let gatekeeper = Arc::new(Listed(AuthorizedKeys::parse(&line)));
+        let carrier = Carrier::new();
+        let options = ListenOptions { carrier: Some(carrier.clone()), ..ListenOptions::default() };
+        let any = (Ipv4Addr::LOCALHOST, 0).into();
+        let listener = Listener::bind(any, &host, gatekeeper, options).unwrap();
+        let origin: Option<SocketAddr> = origin.map(|origin| origin.parse().unwrap());
+        let (here, there) = duplex(64 * 1024);
+        let (read, write) = split(there);
+        let options = TunnelOptions { origin, ..all() };
+        let far = Tunnel::leave(read, write, listener.local_addr(), &carrier, options);
+        let (read, write) = split(here);
+        let tunnel = Tunnel::enter(read, write, all()).await.unwrap();
+        let options = DialOptions {
+            kind: LaneKind::Tcp,
+            carrier: Some(tunnel.carrier().clone()),
+            ..dial_options()
+        };
+        let address = target(tunnel.address());
+        let pinned = Expect(host.public_key());
+        let lane = within(crate::dial(&address, &friend, &pinned, &options)).await.unwrap();
+        let welcomed = within(lane.welcomed()).await;
+        assert_eq!(welcomed.is_ok(), comes_in, "{from} {origin:?}: {welcomed:?}");
+        if !comes_in {
+            return;
+        }
+        let served = within(listener.accept()).await.unwrap();
+        assert_eq!(served.kind(), LaneKind::Pipe);
+        if let Some(origin) = origin {
+            assert_eq!(served.remote_address(), origin);
+            assert_eq!(served.peer_name().address(), origin.to_string());
+        }
+        // Its data connections are let in by the same address.
+        let sending = lane.send_parcel(Bytes::from_static(b"head"), Bytes::from(vec![7; 9]), 0);
+        let receiving = async { served.accept_parcel().await.unwrap().read(16, 16).await.unwrap() };
+        let (sent, (_, body)) = within(async { tokio::join!(sending, receiving) }).await;
+        sent.unwrap();
+        assert_eq!(body, [7; 9].as_slice());
+        // When it is over nothing is left of it that another connection could be taken for.
+        drop((lane, served, tunnel, far));
+        within(async {
+            while !carrier.ways.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    };
+    check("127.0.0.1", None, true).await;
+    check("127.0.0.0/8,::1/128", Some("192.0.2.7:4000"), false).await;
+    check("192.0.2.0/24", Some("192.0.2.7:4000"), true).await;
+    check("192.0.2.0/24", None, false).await;
+    check("2001:db8::/32", Some("[2001:db8::1]:4000"), true).await;
+}
+
+/// The line of a connection goes with it, and not with another one that has its address by then.
+#[test]
+fn a_line_is_taken_back_by_whoever_wrote_it() {
+    let carrier = Carrier::new();
+    let from: SocketAddr = "127.0.0.1:4000".parse().unwrap();
+    let origins: [SocketAddr; 2] =
+        ["192.0.2.7:1", "192.0.2.8:1"].map(|origin| origin.parse().unwrap());
+    let first = carrier.of_one_tunnel().note(from, Some(origins[0]));
+    let second = carrier.of_one_tunnel().note(from, Some(origins[1]));
+    drop(first);
+    let mapped: SocketAddr = "[::ffff:127.0.0.1]:4000".parse().unwrap();
+    assert_eq!(carrier.carries(mapped).map(|(_, origin)| origin), Some(origins[1]));
+    drop(second);
+    assert!(carrier.carries(from).is_none());
 }

@@ -16,7 +16,9 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, interval, timeout};
 
 use super::Carrier;
-use super::frame::{HEAD_BYTES, Head, MOST_DATA, Meaning, Table, Violation, WINDOW};
+use super::frame::{
+    HEAD_BYTES, Head, MOST_CONNECTIONS, MOST_DATA, Meaning, Table, Violation, WINDOW,
+};
 
 /// How often an end gives a sign of life.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -28,6 +30,22 @@ const WAITING: usize = 4;
 const URGENT: usize = 1024;
 /// How much is passed on before the peer hears of it.
 const CREDIT_STEP: usize = WINDOW / 8;
+
+/// What a tunnel allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelOptions {
+    /// The most connections at once, from 1 to 12; one more is reset.
+    pub most_connections: usize,
+    /// At the listener's end: where the other end is. It counts as the address of whoever comes out. None leaves
+    /// them the address of this machine.
+    pub origin: Option<SocketAddr>,
+}
+
+impl Default for TunnelOptions {
+    fn default() -> Self {
+        Self { most_connections: MOST_CONNECTIONS, origin: None }
+    }
+}
 
 /// One end of a pipe that carries connections. Dropping it ends them.
 #[derive(Debug)]
@@ -61,38 +79,44 @@ impl Tunnel {
     pub async fn enter(
         read: impl AsyncRead + Send + Unpin + 'static,
         write: impl AsyncWrite + Send + Unpin + 'static,
+        options: TunnelOptions,
     ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        Ok(Self::start(read, write, address, Carrier::new(), Some(listener)))
+        Ok(Self::start((read, write), address, Carrier::new(), Some(listener), options))
     }
 
-    /// The listener's end: connections come to `listener`, a port of the loopback, and `carrier` tells it
-    /// which they are.
+    /// The listener's end: connections come to `listener`, an address of this machine, from the same address, and
+    /// `carrier` tells it which they are.
     pub fn leave(
         read: impl AsyncRead + Send + Unpin + 'static,
         write: impl AsyncWrite + Send + Unpin + 'static,
         listener: SocketAddr,
-        carrier: Carrier,
+        carrier: &Carrier,
+        options: TunnelOptions,
     ) -> Self {
-        Self::start(read, write, listener, carrier, None)
+        Self::start((read, write), listener, carrier.of_one_tunnel(), None, options)
     }
 
     fn start(
-        read: impl AsyncRead + Send + Unpin + 'static,
-        write: impl AsyncWrite + Send + Unpin + 'static,
+        (read, write): (
+            impl AsyncRead + Send + Unpin + 'static,
+            impl AsyncWrite + Send + Unpin + 'static,
+        ),
         address: SocketAddr,
         carrier: Carrier,
         listener: Option<TcpListener>,
+        options: TunnelOptions,
     ) -> Self {
         let (out, waiting) = mpsc::channel(WAITING);
         let (urgent, answers) = mpsc::channel(URGENT);
         let shared = Arc::new(Shared {
-            table: Mutex::new(Table::new(listener.is_some())),
+            table: Mutex::new(Table::new(listener.is_some(), options.most_connections)),
             connections: Mutex::default(),
             out,
             urgent,
             carrier: carrier.clone(),
+            origin: options.origin,
             pinged: Mutex::default(),
         });
         let (ended, over) = watch::channel(None);
@@ -172,6 +196,7 @@ struct Shared {
     out: mpsc::Sender<Frame>,
     urgent: mpsc::Sender<Frame>,
     carrier: Carrier,
+    origin: Option<SocketAddr>,
     /// The last ping, until its pong comes.
     pinged: Mutex<(u32, Option<Instant>)>,
 }
@@ -232,7 +257,7 @@ async fn accept(listener: &Option<TcpListener>, carrier: &Carrier) -> TcpStream 
     let Some(listener) = listener else { return std::future::pending().await };
     loop {
         match listener.accept().await {
-            Ok((socket, remote)) if carrier.carries(remote) => return socket,
+            Ok((socket, remote)) if carrier.carries(remote).is_some() => return socket,
             Ok(_) => {}
             // No descriptor is left for it: whoever dials tries again.
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
@@ -426,15 +451,22 @@ impl Shared {
 
     /// A connection comes out of the pipe, to the listener.
     async fn come_out(self: Arc<Self>, number: u32, listener: SocketAddr) {
-        let connecting = async {
-            let socket = TcpSocket::new_v4()?;
-            socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let binding = || {
+            let socket = match listener {
+                SocketAddr::V4(_) => TcpSocket::new_v4(),
+                SocketAddr::V6(_) => TcpSocket::new_v6(),
+            }?;
+            // From where the listener itself is: no address but that one is surely of this machine.
+            let mut own = listener;
+            own.set_port(0);
+            socket.bind(own)?;
             // Before the listener can see it.
-            let noted = self.carrier.note(socket.local_addr()?.port());
-            io::Result::Ok((socket.connect(listener).await?, noted))
+            let noted = self.carrier.note(socket.local_addr()?, self.origin);
+            io::Result::Ok((socket, noted))
         };
-        match connecting.await {
-            Ok((socket, _noted)) => self.join(number, socket).await,
+        let Ok((socket, _noted)) = binding() else { return self.reset(number).await };
+        match socket.connect(listener).await {
+            Ok(socket) => self.join(number, socket).await,
             Err(_) => self.reset(number).await,
         }
     }

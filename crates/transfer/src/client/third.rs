@@ -6,19 +6,23 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use events::Event;
-use link::{ControlReceiver, ControlSender, Lane, LinkChoice, LinkError, PublicKey, Target};
+use link::{
+    ControlReceiver, ControlSender, Lane, LaneKind, LinkChoice, LinkError, PublicKey, Target,
+};
 use tokio::time::{Instant, timeout};
 
 use super::drive::{Connect, Job, Way, drive};
 use super::{JobOptions, JobReport, check_fits, hex};
 use crate::chance::chance;
 use crate::host::Refusal;
+use crate::lane_io::why_ended;
 use crate::message::{
     Finished, Go, Granted, LinkNews, MAX_MESSAGE, MAX_PATIENCE_SECONDS, Opening, Order, Progress,
     RefuseCode, Report, Stopped, Stretch,
 };
 use crate::receipt::{Receipt, ReceiptError};
 use crate::send::STALL;
+use crate::session::Control;
 use crate::{TransferError, Violation, session};
 
 /// How long a grant is asked for.
@@ -37,7 +41,7 @@ pub struct Between {
     pub target: Connect,
     /// Where the source finds the target.
     pub at: Target,
-    /// Which kinds of lane the source may use.
+    /// Which kinds of lane the source may use; a pipe goes through here.
     pub choice: LinkChoice,
 }
 
@@ -99,11 +103,11 @@ impl Job for Third {
         let (order, sources) = (self.order.clone(), self.paths.clone());
         let request = Opening::Send { order: order.clone(), sources };
         check_fits(&request)?;
-        let (control, answer) = session::ask(lane, &request).await?;
+        let ((mut to_source, reports), answer) = session::ask(lane, &request).await?;
         let Opening::Accept { .. } = answer else {
             return Err(session::unexpected(lane, answer));
         };
-        let mut source = Source { lane, control };
+        let mut source = Source { lane, reports };
         let bytes = source.weigh(&self.options).await?;
         let found = self.grant(lane, bytes, &order).await?;
         // By now the target has, or has not, what its path names; another try must mean the same.
@@ -112,9 +116,25 @@ impl Job for Third {
             let text = format!("the system has no randomness to give: {error}");
             Refusal { code: RefuseCode::Busy, text }
         })?;
-        source.go(&self.go(&found, run)).await?;
-        let finished = self.follow(&mut source, &found).await?;
-        self.conclude(&mut source, &found, run, finished).await
+        if !self.is_through_here() {
+            to_source.send(&self.go(&found, run).encode()).await?;
+            let finished = self.follow(&mut source, &found, None).await?;
+            return self.conclude(&mut source, &found, run, finished).await;
+        }
+        let (target, (to_target, from_target)) = self.tunnel().await?;
+        to_source.send(&self.go(&found, run).encode()).await?;
+        let (mut forth, mut back) = (
+            Carrying { lane: target.clone(), to: to_target },
+            Carrying { lane: lane.clone(), to: to_source },
+        );
+        // Neither direction waits for the other.
+        let finished = tokio::select! {
+            finished = self.follow(&mut source, &found, Some(&mut forth)) => finished?,
+            error = carry_back(&target, from_target, &mut back) => return Err(error),
+        };
+        let concluded = self.conclude(&mut source, &found, run, finished).await;
+        target.close(link::close_code::DONE, "done");
+        concluded
     }
 
     fn lane_taken(&mut self) {}
@@ -127,7 +147,12 @@ impl Job for Third {
 }
 
 impl Third {
-    /// Asks the target to let the source write. A lane that was dialled early may be gone by now.
+    /// Whether the two cannot reach each other, and what goes between them goes through here.
+    fn is_through_here(&self) -> bool {
+        self.between.choice == LinkChoice::Only(LaneKind::Pipe)
+    }
+
+    /// Asks the target to let the source write.
     async fn grant(
         &self,
         source: &Lane,
@@ -138,16 +163,34 @@ impl Third {
         let (to, order) = (*source.peer(), order.clone());
         let request = Opening::Grant { to, bytes, seconds: GRANT_SECONDS, order };
         check_fits(&request)?;
+        let (lane, _control, answer) = self.ask_target(&request).await?;
+        let Opening::Granted(granted) = answer else {
+            return Err(session::unexpected(&lane, answer));
+        };
+        let (key, address) = (*lane.peer(), lane.remote_address());
+        lane.close(link::close_code::DONE, "done");
+        Ok(Found { key, address, granted })
+    }
+
+    /// Has the target take what the source has for it.
+    async fn tunnel(&self) -> Result<(Lane, Control), TransferError> {
+        let (lane, control, answer) = self.ask_target(&Opening::Tunnel).await?;
+        match answer {
+            Opening::Accept { .. } => Ok((lane, control)),
+            answer => Err(session::unexpected(&lane, answer)),
+        }
+    }
+
+    /// Asks the target one thing. A lane that was dialled early may be gone by now.
+    async fn ask_target(
+        &self,
+        request: &Opening,
+    ) -> Result<(Lane, Control, Opening), TransferError> {
         let mut again = true;
         loop {
             let lane = (self.between.target)(Way::Any).await?;
-            match session::ask(&lane, &request).await {
-                Ok((_control, Opening::Granted(granted))) => {
-                    let (key, address) = (*lane.peer(), lane.remote_address());
-                    lane.close(link::close_code::DONE, "done");
-                    return Ok(Found { key, address, granted });
-                }
-                Ok((_control, answer)) => return Err(session::unexpected(&lane, answer)),
+            match session::ask(&lane, request).await {
+                Ok((control, answer)) => return Ok((lane, control, answer)),
                 Err(TransferError::Link(error)) if again && error.fault().is_transient() => {
                     again = false;
                 }
@@ -170,11 +213,12 @@ impl Third {
         }
     }
 
-    /// Hears how it goes, to its end.
+    /// Hears how it goes, to its end, and carries forth what goes through here.
     async fn follow(
         &mut self,
         source: &mut Source<'_>,
         found: &Found,
+        mut forth: Option<&mut Carrying>,
     ) -> Result<Finished, TransferError> {
         let sink = self.options.sink.clone();
         let mut told = Instant::now();
@@ -206,6 +250,10 @@ impl Third {
                 }),
                 Report::Finished(finished) => return Ok(finished),
                 Report::Stopped(stopped) => return Err(self.stopped(source.lane, stopped)),
+                Report::Pipe(bytes) => match &mut forth {
+                    Some(forth) => forth.carry(&bytes).await?,
+                    None => return Err(source.violation("bytes of a pipe that there is not")),
+                },
                 Report::Weighed { .. } | Report::Proof(_) => {
                     return Err(source.violation("a report out of its turn"));
                 }
@@ -229,6 +277,7 @@ impl Third {
             (&counters.link.packets_lost, progress.link.packets_lost),
             (&counters.link.connections, progress.link.connections),
             (&counters.link.is_tcp, progress.link.is_tcp.into()),
+            (&counters.link.is_pipe, progress.link.is_pipe.into()),
         ] {
             count.set(now);
         }
@@ -253,6 +302,10 @@ impl Third {
             if *times > MOST_GRANTS {
                 stopped.code = RefuseCode::Denied;
             }
+        }
+        if stopped.at == Stretch::Unreached && self.is_through_here() {
+            // It was reached from here, and the way from here was lost.
+            stopped.at = Stretch::LinkLost;
         }
         let (source_host, target_host) = (source.peer_name().clone(), self.between.at.to_string());
         TransferError::Elsewhere { source_host, target_host, stopped }
@@ -311,17 +364,50 @@ impl Expected {
     }
 }
 
+/// One direction of a pipe that goes through here.
+struct Carrying {
+    lane: Lane,
+    to: ControlSender,
+}
+
+impl Carrying {
+    /// Passes bytes on; it waits while the peer does not take them, and not for ever.
+    async fn carry(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
+        let taken = timeout(STALL, self.to.send(bytes)).await;
+        let peer = || self.lane.peer_name().clone();
+        let stalled = |_| TransferError::Stalled { peer: peer(), seconds: STALL.as_secs() };
+        Ok(taken.map_err(stalled)??)
+    }
+}
+
+/// Carries what the target says in a pipe to the source, until one of the two is gone.
+async fn carry_back(
+    target: &Lane,
+    mut from: ControlReceiver,
+    back: &mut Carrying,
+) -> TransferError {
+    loop {
+        let bytes = match from.recv(MAX_MESSAGE).await {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) | Err(_) => return why_ended(target).await.into(),
+        };
+        if let Err(error) = back.carry(&bytes).await {
+            return error;
+        }
+    }
+}
+
 /// The source, on the lane on which it was asked.
 struct Source<'a> {
     lane: &'a Lane,
-    control: (ControlSender, ControlReceiver),
+    reports: ControlReceiver,
 }
 
 impl Source<'_> {
     /// The next report; a source that works says something every second.
     async fn report(&mut self) -> Result<Report, TransferError> {
         let peer = || self.lane.peer_name().clone();
-        let frame = timeout(STALL, self.control.1.recv(MAX_MESSAGE)).await;
+        let frame = timeout(STALL, self.reports.recv(MAX_MESSAGE)).await;
         let stalled = |_| TransferError::Stalled { peer: peer(), seconds: STALL.as_secs() };
         let frame = frame.map_err(stalled)??;
         let frame = frame.ok_or_else(|| LinkError::CutShort { peer: peer() })?;
@@ -346,10 +432,6 @@ impl Source<'_> {
                 return Ok(bytes);
             }
         }
-    }
-
-    async fn go(&mut self, go: &Go) -> Result<(), TransferError> {
-        Ok(self.control.0.send(&go.encode()).await?)
     }
 
     fn violation(&self, rule: &'static str) -> TransferError {

@@ -154,6 +154,9 @@ pub enum Opening {
         /// Whether this is the last part.
         last: bool,
     },
+    /// The dialler wants to carry connections of others to the one that it has dialled: after Accept, messages both
+    /// ways are bytes of a pipe.
+    Tunnel,
 }
 
 /// A grant as the one who asked for it hears of it.
@@ -344,6 +347,9 @@ impl Opening {
                     out.bytes(path.as_bytes());
                 }
             }
+            Self::Tunnel => {
+                out.u8(52);
+            }
         }
         out.finish()
     }
@@ -440,6 +446,7 @@ impl Opening {
                 last: input.boolean("last names")?,
                 paths: list(&mut input, "names", decode_listed_path)?,
             },
+            52 => Self::Tunnel,
             _ => return Err(WireError::invalid("opening message type")),
         };
         input.finish()?;

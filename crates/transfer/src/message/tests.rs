@@ -212,6 +212,7 @@ fn third() -> Vec<(&'static str, Vec<u8>, Reader)> {
             "PutGranted",
             Opening::PutGranted { grant, id: [7; 16], resume: true, seen: 300, order: order() },
         ),
+        ("Tunnel", Opening::Tunnel),
     ];
     let go = Go {
         grant,
@@ -255,6 +256,7 @@ fn third() -> Vec<(&'static str, Vec<u8>, Reader)> {
         ("Finished", Report::Finished(finished)),
         ("Proof", Report::Proof(b"{}".to_vec())),
         ("Stopped", Report::Stopped(Stopped { at, code, text: text() })),
+        ("Pipe", Report::Pipe(b"\x06\0".to_vec())),
     ];
     let mut all = vec![("Go", go.encode(), Reader::Go)];
     all.extend(openings.map(|(name, message)| (name, message.encode(), Reader::Opening)));

@@ -15,6 +15,8 @@ use crate::Totals;
 pub const MAX_PATIENCE_SECONDS: u64 = 86_400;
 /// The largest number in a report: sums of them do not overflow.
 const MOST: u64 = (1 << 56) - 1;
+/// The most bytes of a pipe in one report.
+pub const MAX_PIPE: usize = 60 * 1024;
 /// The longest host name, as [`Target`] has it.
 const MAX_HOST: usize = 253;
 
@@ -128,6 +130,8 @@ pub enum Report {
     Proof(Vec<u8>),
     /// It has ended before its time.
     Stopped(Stopped),
+    /// Bytes for the target, of the pipe that the orchestrator carries: 1 to [`MAX_PIPE`].
+    Pipe(Vec<u8>),
 }
 
 /// Counts of a copy that runs, as [`events::Counters`] has them.
@@ -159,6 +163,8 @@ pub enum LinkNews {
     /// It was lost and is tried again.
     Lost,
 }
+
+const KINDS: [LaneKind; 3] = [LaneKind::Quic, LaneKind::Tcp, LaneKind::Pipe];
 
 const NEWS: [LinkNews; 3] = [LinkNews::Up, LinkNews::Moved, LinkNews::Lost];
 
@@ -237,7 +243,7 @@ impl Report {
                 out.u8(66).bytes(&path[..path.len().min(MAX_PATH)]).text(capped(reason));
             }
             Self::LinkNews(news, kind) => {
-                out.u8(67).u8(place(&NEWS, news)).boolean(*kind == LaneKind::Tcp);
+                out.u8(67).u8(place(&NEWS, news)).u8(place(&KINDS, kind));
             }
             Self::Finished(finished) => finished.encode(out.u8(68)),
             Self::Proof(receipt) => {
@@ -245,6 +251,9 @@ impl Report {
             }
             Self::Stopped(Stopped { at, code, text }) => {
                 out.u8(70).u8(place(&STRETCHES, at)).u8(code.to_byte()).text(capped(text));
+            }
+            Self::Pipe(bytes) => {
+                out.u8(71).bytes(bytes);
             }
         }
         out.finish()
@@ -266,7 +275,7 @@ impl Report {
             },
             67 => Self::LinkNews(
                 listed(&NEWS, input.u8("news of the link")?, "news of the link")?,
-                if input.boolean("kind of lane")? { LaneKind::Tcp } else { LaneKind::Quic },
+                listed(&KINDS, input.u8("kind of lane")?, "kind of lane")?,
             ),
             68 => Self::Finished(Finished::decode(&mut input)?),
             69 => Self::Proof(input.bytes("receipt", MAX_MESSAGE)?.to_vec()),
@@ -275,6 +284,10 @@ impl Report {
                 code: RefuseCode::from_byte(input.u8("code")?)?,
                 text: input.text("why it stopped", MAX_TEXT)?.to_owned(),
             }),
+            71 => match input.bytes("bytes of a pipe", MAX_PIPE)? {
+                [] => return Err(WireError::invalid("bytes of a pipe")),
+                bytes => Self::Pipe(bytes.to_vec()),
+            },
             _ => return Err(WireError::invalid("report type")),
         };
         input.finish()?;
@@ -288,9 +301,14 @@ impl Progress {
         out.boolean(self.walk_finished);
         counts(out, &[self.files_done, self.files_skipped, self.files_failed]);
         counts(out, &[self.bytes_acknowledged, self.bytes_sent]);
-        let LinkSnapshot { rtt, packets_sent, packets_lost, connections, is_tcp, .. } = self.link;
+        let LinkSnapshot { rtt, packets_sent, packets_lost, connections, .. } = self.link;
         counts(out, &[rtt.as_micros() as u64, packets_sent, packets_lost, connections]);
-        out.boolean(is_tcp);
+        let kind = match self.link {
+            LinkSnapshot { is_pipe: true, .. } => LaneKind::Pipe,
+            LinkSnapshot { is_tcp: true, .. } => LaneKind::Tcp,
+            _ => LaneKind::Quic,
+        };
+        out.u8(place(&KINDS, &kind));
         encode_bound(out, self.bound);
     }
 
@@ -305,16 +323,21 @@ impl Progress {
             files_failed: count(input, "files failed")?,
             bytes_acknowledged: count(input, "bytes acknowledged")?,
             bytes_sent: count(input, "bytes sent")?,
-            link: LinkSnapshot {
-                rtt: std::time::Duration::from_micros(count(input, "round trip")?),
-                packets_sent: count(input, "packets sent")?,
-                packets_lost: count(input, "packets lost")?,
-                connections: count(input, "connections")?,
-                is_tcp: input.boolean("kind of lane")?,
-                ..LinkSnapshot::default()
-            },
+            link: Self::decode_link(input)?,
             bound: decode_bound(input)?,
         })
+    }
+
+    fn decode_link(input: &mut Decoder) -> Result<LinkSnapshot, WireError> {
+        let rtt = std::time::Duration::from_micros(count(input, "round trip")?);
+        let packets_sent = count(input, "packets sent")?;
+        let packets_lost = count(input, "packets lost")?;
+        let connections = count(input, "connections")?;
+        let kind = listed(&KINDS, input.u8("kind of lane")?, "kind of lane")?;
+        let (is_tcp, is_pipe) = (kind == LaneKind::Tcp, kind == LaneKind::Pipe);
+        let link =
+            LinkSnapshot { rtt, packets_sent, packets_lost, connections, ..Default::default() };
+        Ok(LinkSnapshot { is_tcp, is_pipe, ..link })
     }
 }
 

@@ -1,23 +1,25 @@
 //! Copies between two other machines, as the daemon at their source sees them: it says what the sources weigh,
 //! sends them where it is told to, and reports to whoever told it, for as long as that one is there.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use events::{Counters, Event, Sink};
+use link::pipe::Tunnel;
 use link::{
     DialOptions, HostCheck, HostRefused, Lane, LaneKind, LinkChoice, LinkError, Pace, PublicKey,
-    TransportOptions, close_code,
+    Target, TransportOptions, close_code,
 };
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::tunnel::{self, Ends, left};
 use super::turns::Turn;
-use super::{GOODBYE, Server, blocking};
+use super::{GOODBYE, QUEUE, Server, blocking};
 use crate::client::{self, Connect, JobOptions, JobReport, Way};
 use crate::host::{Host, Refusal, SourceRoot};
-use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
+use crate::lane_io::{Incoming, Outgoing, queues};
 use crate::message::{
     Finished, Go, LinkNews, Opening, Order, Progress, RefuseCode, Report, Stopped, Stretch,
 };
@@ -30,6 +32,8 @@ use crate::{TransferError, Violation};
 const GO_WITHIN: Duration = Duration::from_secs(120);
 /// How often it is told how far things are.
 const TELL_EVERY: Duration = Duration::from_millis(500);
+/// How long a lane through a pipe may be silent before it counts as over, once all was said.
+const FAREWELL: Duration = Duration::from_millis(50);
 /// News that may wait to be told. Of failures beyond them only the number is told, with the totals.
 const WAITING: usize = 256;
 
@@ -65,15 +69,31 @@ impl Sending {
     ) -> Result<(), TransferError> {
         let accept = Opening::Accept { resumed: false, seen: 0, window: 0 };
         control.0.send(&accept.encode()).await?;
-        let (outgoing, mut incoming) = queues(control);
+        let (outgoing, mut incoming) = queues(control, QUEUE);
         tokio::select! {
             () = self.weigh(&order, &outgoing) => {}
             error = leaves(&mut incoming, lane) => return Err(error),
         }
         let go = hear_go(&mut incoming, lane).await?;
+        let (tunnel, Ends { mut from, mut into }) = match go.choice {
+            LinkChoice::Only(LaneKind::Pipe) => {
+                let (tunnel, ends) = tunnel::enter().await?;
+                (Some(tunnel), ends)
+            }
+            _ => (None, Ends::closed()),
+        };
+        let mut leaving = std::pin::pin!(async {
+            match &tunnel {
+                Some(tunnel) => tokio::select! {
+                    error = tunnel::pass_in(&mut incoming, &mut into, lane) => error,
+                    end = tunnel.closed() => tunnel::ended(end, lane),
+                },
+                None => leaves(&mut incoming, lane).await,
+            }
+        });
         let (news, mut told) = News::new();
         let counters = news.counters.clone();
-        let mut sending = std::pin::pin!(self.send(order, &go, &news));
+        let mut sending = std::pin::pin!(self.send(order, &go, tunnel.as_ref(), &news));
         let mut tick = interval(TELL_EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let ended = loop {
@@ -83,8 +103,11 @@ impl Sending {
                 ended = &mut sending => break ended,
                 Some(report) = told.recv(), if has_room => outgoing.send(report.encode()),
                 _ = tick.tick(), if has_room => outgoing.send(progress(&counters).encode()),
+                Some(bytes) = tunnel::next(&mut from), if has_room => {
+                    outgoing.send(Report::Pipe(bytes).encode());
+                }
                 () = outgoing.room(), if !has_room => {}
-                error = leaves(&mut incoming, lane) => return Err(error),
+                error = &mut leaving => return Err(error),
             }
         };
         let mut last = Vec::new();
@@ -94,6 +117,11 @@ impl Sending {
         last.push(progress(&counters));
         last.extend(last_words(ended, news.has_been_up()));
         let tell = async {
+            // The farewell of the lane to the target goes before the last words.
+            while let Ok(Some(bytes)) = timeout(FAREWELL, tunnel::next(&mut from)).await {
+                outgoing.room().await;
+                outgoing.send(Report::Pipe(bytes).encode());
+            }
             for report in last {
                 outgoing.room().await;
                 outgoing.send(report.encode());
@@ -104,7 +132,7 @@ impl Sending {
                 let stalled = |_| stalled(lane);
                 told.map_err(stalled)?;
             }
-            error = leaves(&mut incoming, lane) => return Err(error),
+            error = &mut leaving => return Err(error),
         }
         // What waits goes out, and then the stream ends.
         drop(outgoing);
@@ -145,15 +173,12 @@ impl Sending {
         &self,
         order: Order,
         go: &Go,
+        tunnel: Option<&Tunnel>,
         news: &Arc<News>,
     ) -> Result<JobReport, TransferError> {
         let identity = self.host.identity();
         if go.key == identity.public_key() {
             let text = "source and target are the same machine".to_owned();
-            return Err(Refusal { code: RefuseCode::Denied, text }.into());
-        }
-        if go.choice == LinkChoice::Only(LaneKind::Pipe) {
-            let text = "there is no pipe between the two machines".to_owned();
             return Err(Refusal { code: RefuseCode::Denied, text }.into());
         }
         // A peer may ask for less than what is fair and not for more.
@@ -162,8 +187,17 @@ impl Sending {
             pace => (pace, None),
         };
         let transport = TransportOptions { pace, ..TransportOptions::default() };
-        let dial = DialOptions { transport, ..DialOptions::default() };
-        let (target, check, choice) = (go.target.clone(), Only(go.key), go.choice);
+        let carrier = tunnel.map(|tunnel| tunnel.carrier().clone());
+        let dial = DialOptions { transport, carrier, ..DialOptions::default() };
+        // The target's name is for whoever carries the pipe.
+        let (target, choice) = match tunnel.map(Tunnel::address) {
+            Some(entry) => (
+                Target { host: entry.ip().to_string(), port: entry.port() },
+                LinkChoice::Only(LaneKind::Tcp),
+            ),
+            None => (go.target.clone(), go.choice),
+        };
+        let check = Only(go.key);
         let connect: Connect = Arc::new(move |way| {
             let (target, identity, dial) = (target.clone(), identity.clone(), dial.clone());
             let choice = match (choice, way) {
@@ -193,10 +227,7 @@ async fn leaves(incoming: &mut Incoming, lane: &Lane) -> TransferError {
             let violation = Violation("nothing is to be said while a copy is sent");
             TransferError::Violation { peer: lane.peer_name().clone(), violation }
         }
-        Ok(None) | Err(_) => match why_ended(lane).await {
-            LinkError::Closed { peer, code: 0, .. } => TransferError::Abandoned { peer },
-            error => error.into(),
-        },
+        Ok(None) | Err(_) => left(lane).await,
     }
 }
 
@@ -206,10 +237,7 @@ async fn hear_go(incoming: &mut Incoming, lane: &Lane) -> Result<Go, TransferErr
     match heard.map_err(|_| silent())? {
         Ok(Some(frame)) => Go::decode(&frame)
             .map_err(|error| TransferError::Unreadable { peer: lane.peer_name().clone(), error }),
-        Ok(None) | Err(_) => match why_ended(lane).await {
-            LinkError::Closed { peer, code: 0, .. } => Err(TransferError::Abandoned { peer }),
-            error => Err(error.into()),
-        },
+        Ok(None) | Err(_) => Err(left(lane).await),
     }
 }
 
@@ -303,14 +331,15 @@ struct News {
     reports: mpsc::Sender<Report>,
     /// The link has stood.
     up: AtomicBool,
-    is_tcp: AtomicBool,
+    /// The kind of the lane in use.
+    kind: Mutex<LaneKind>,
 }
 
 impl News {
     fn new() -> (Arc<Self>, mpsc::Receiver<Report>) {
         let (reports, told) = mpsc::channel(WAITING);
-        let (up, is_tcp) = Default::default();
-        (Arc::new(Self { counters: Counters::new(), reports, up, is_tcp }), told)
+        let (up, kind) = Default::default();
+        (Arc::new(Self { counters: Counters::new(), reports, up, kind }), told)
     }
 
     fn has_been_up(&self) -> bool {
@@ -329,6 +358,8 @@ impl News {
     /// What is told of an event. Of the link only what it does: texts and addresses would say more of this
     /// network.
     fn report(&self, event: &Event) -> Option<Report> {
+        // One store is never half done.
+        let mut used = self.kind.lock().unwrap_or_else(PoisonError::into_inner);
         let news = match event {
             Event::FileFailed { path, reason } => {
                 let (path, reason) = (path.clone(), reason.clone());
@@ -336,15 +367,14 @@ impl News {
             }
             Event::LinkUp { kind, .. } => {
                 self.up.store(true, Ordering::Relaxed);
-                let is_tcp = *kind == LaneKind::Tcp.title();
-                self.is_tcp.store(is_tcp, Ordering::Relaxed);
+                let kinds = [LaneKind::Quic, LaneKind::Tcp, LaneKind::Pipe];
+                *used = kinds.into_iter().find(|known| known.title() == *kind).unwrap_or_default();
                 LinkNews::Up
             }
             Event::LinkMoved { .. } => LinkNews::Moved,
             Event::LinkLost { .. } => LinkNews::Lost,
             _ => return None,
         };
-        let is_tcp = self.is_tcp.load(Ordering::Relaxed);
-        Some(Report::LinkNews(news, if is_tcp { LaneKind::Tcp } else { LaneKind::Quic }))
+        Some(Report::LinkNews(news, *used))
     }
 }

@@ -11,6 +11,8 @@ use crate::message::RefuseCode;
 /// The turns that are taken.
 #[derive(Debug, Clone)]
 pub(super) struct Turns {
+    /// What the requests are for, in words.
+    what: &'static str,
     taken: Arc<Mutex<HashMap<PublicKey, usize>>>,
     of_peer: usize,
     in_all: usize,
@@ -24,8 +26,8 @@ pub(super) struct Turn {
 }
 
 impl Turns {
-    pub(super) fn new(of_peer: usize, in_all: usize) -> Self {
-        Self { taken: Arc::default(), of_peer, in_all }
+    pub(super) fn new(what: &'static str, of_peer: usize, in_all: usize) -> Self {
+        Self { what, taken: Arc::default(), of_peer, in_all }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PublicKey, usize>> {
@@ -38,8 +40,8 @@ impl Turns {
         let all: usize = taken.values().sum();
         let own = taken.get(peer).copied().unwrap_or(0);
         if own >= self.of_peer || all >= self.in_all {
-            let text = "too many copies to other machines are under way here: try again later";
-            return Err(Refusal { code: RefuseCode::Busy, text: text.to_owned() });
+            let text = format!("too many {} are under way here: try again later", self.what);
+            return Err(Refusal { code: RefuseCode::Busy, text });
         }
         taken.insert(*peer, own + 1);
         Ok(Turn { turns: self.clone(), peer: *peer })
@@ -62,7 +64,7 @@ mod tests {
 
     #[test]
     fn turns_are_bounded_by_peer_and_in_all_and_come_back() {
-        let turns = Turns::new(2, 3);
+        let turns = Turns::new("things", 2, 3);
         let (a, b) = (PublicKey([1; 32]), PublicKey([2; 32]));
         let first = turns.take(&a).unwrap();
         let second = turns.take(&a).unwrap();

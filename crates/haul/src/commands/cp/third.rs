@@ -1,8 +1,8 @@
 //! A copy between two other machines: both are dialled from here, as for any copy, and the bytes go straight from
-//! the one to the other.
+//! the one to the other, or through here where that is asked for.
 
 use anyhow::Result;
-use link::Target;
+use link::{LaneKind, LinkChoice, Target};
 use transfer::client::{self, Between};
 
 use super::Copy;
@@ -10,6 +10,7 @@ use crate::address::Host;
 use crate::bounds::Here;
 use crate::landing::Wish;
 use crate::reach::{Around, Reached};
+use crate::render;
 use crate::report::{Code, Failure};
 
 impl Copy {
@@ -37,13 +38,20 @@ impl Copy {
                 .hint("run haul cp there, with paths of that machine")
                 .into());
         }
+        let via_me = self.arguments.via_me;
+        if via_me && self.arguments.verbose {
+            render::tell(&format!("what {from} sends to {to} goes through this machine"));
+        }
         let order = self.order(path, wish);
         let hushed = [source.around.hushed, target.around.hushed].concat();
         let between = Between {
             source: source.connect,
             target: target.connect,
             at,
-            choice: self.reacher().choice(),
+            choice: match via_me {
+                true => LinkChoice::Only(LaneKind::Pipe),
+                false => self.reacher().choice(),
+            },
         };
         let around = Around { hushed, ..Around::default() };
         self.run_job(Here::Neither, around, |options| client::third(between, paths, order, options))

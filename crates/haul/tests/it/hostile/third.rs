@@ -49,6 +49,17 @@ impl Keys {
     }
 }
 
+const THROUGH_HERE: LinkChoice = LinkChoice::Only(LaneKind::Pipe);
+
+/// A target that grants everything and takes tunnels.
+fn grants_and_takes() -> Answer {
+    Arc::new(|request| match request {
+        Opening::Tunnel => Opening::Accept { resumed: false, seen: 0, window: 0 },
+        Opening::Grant { .. } => granted(),
+        other => panic!("a target was asked {other:?}"),
+    })
+}
+
 /// A target that grants everything.
 fn grants() -> Answer {
     Arc::new(|request| match request {
@@ -64,14 +75,25 @@ fn granted() -> Opening {
 
 /// What comes of a copy between a source that does this once it was asked, and a target that answers so.
 async fn copy(keys: &Keys, source: Act, target: Answer, sink: Sink) -> Result<JobReport, String> {
-    let source = Host::start(&keys.source, source);
     let leave = act(|_guest| async { Ok(()) });
-    let target = Host::answering(&keys.target, target, leave);
+    copy_by(LinkChoice::Auto, keys, source, (target, leave), sink).await
+}
+
+/// The same where the target then does this with its lane.
+async fn copy_by(
+    choice: LinkChoice,
+    keys: &Keys,
+    source: Act,
+    (target, then): (Answer, Act),
+    sink: Sink,
+) -> Result<JobReport, String> {
+    let source = Host::start(&keys.source, source);
+    let target = Host::answering(&keys.target, target, then);
     let between = Between {
         source: connect(&source),
         target: connect(&target),
         at: Target::new("target.example", 4285).unwrap(),
-        choice: LinkChoice::Auto,
+        choice,
     };
     let options = JobOptions {
         give_up_after: Duration::from_secs(2),
@@ -159,6 +181,7 @@ fn a_source_that_reports_what_it_must_not() {
     ];
     let after_go: Vec<(&str, Vec<Report>, &str)> = vec![
         ("weighed again", vec![progress(), weighed()], "out of its turn"),
+        ("bytes of no pipe", vec![Report::Pipe(vec![1])], "a pipe that there is not"),
         ("a proof of nothing", vec![Report::Proof(b"{}".to_vec())], "out of its turn"),
         (
             "finished twice",
@@ -358,5 +381,91 @@ fn a_target_that_answers_what_it_must_not() {
             let error = copy(&keys, source, answer, Sink::default()).await.expect_err(name);
             assert!(error.contains(expected) && !error.contains('\u{1b}'), "{name}: {error}");
         }
+    });
+}
+
+/// What goes through the orchestrator is nothing to it: it passes on whatever the two say, both ways, and believes
+/// what is signed.
+#[test]
+fn two_that_say_nonsense_through_the_one_who_wants_a_copy() {
+    let keys = Keys::new();
+    let honest = keys.clone();
+    let source = act(move |mut guest| {
+        let keys = honest.clone();
+        async move {
+            say(&mut guest, &[weighed()]).await?;
+            let go = hear_go(&mut guest).await?;
+            assert_eq!(go.choice, THROUGH_HERE);
+            // Far more than waits anywhere, while the other way is as busy.
+            for number in 0..200u8 {
+                say(&mut guest, &[Report::Pipe(vec![number; 60_000])]).await?;
+            }
+            for number in 0..200u8 {
+                assert_eq!(guest.hear().await?, vec![number; 64 * 1024]);
+            }
+            let (id, statement) = statement(&keys, &go);
+            let receipt = Report::Proof(statement.sign(&keys.target));
+            say(&mut guest, &[Report::Finished(finished(id)), receipt]).await
+        }
+    });
+    let target = act(|mut guest| async move {
+        if guest.request != Opening::Tunnel {
+            return Ok(());
+        }
+        for number in 0..200u8 {
+            assert_eq!(guest.hear().await?, vec![number; 60_000]);
+        }
+        for number in 0..200u8 {
+            guest.frame(&vec![number; 64 * 1024]).await?;
+        }
+        // It leaves when the copy is over.
+        assert!(guest.hear().await.is_err());
+        Ok(())
+    });
+    runtime().block_on(async {
+        let target = (grants_and_takes(), target);
+        let report = copy_by(THROUGH_HERE, &keys, source, target, Sink::default()).await.unwrap();
+        assert_eq!(report.totals.copied, 1);
+    });
+}
+
+#[test]
+fn a_target_that_takes_no_tunnel_or_drops_it() {
+    let keys = Keys::new();
+    let refuse = |code, text: &str| Opening::Refuse { code, text: text.to_owned() };
+    let cases: Vec<(&str, Opening, &str)> = vec![
+        ("a grant instead", granted(), "another message"),
+        ("no", refuse(RefuseCode::Denied, "not \u{1b}[2J you"), "refused: not"),
+        ("too many", refuse(RefuseCode::Busy, "later"), "later"),
+    ];
+    // A source that is told to go waits for what comes through.
+    let waits = || {
+        act(|mut guest| async move {
+            say(&mut guest, &[weighed()]).await?;
+            guest.hear().await?;
+            guest.hear().await.map(drop)
+        })
+    };
+    runtime().block_on(async {
+        for (name, answer, expected) in cases {
+            let leave = act(|_guest| async { Ok(()) });
+            let answer: Answer = Arc::new(move |request| match request {
+                Opening::Tunnel => answer.clone(),
+                _ => granted(),
+            });
+            let copied =
+                copy_by(THROUGH_HERE, &keys, waits(), (answer, leave), Sink::default()).await;
+            let error = copied.expect_err(name);
+            assert!(error.contains(expected) && !error.contains('\u{1b}'), "{name}: {error}");
+        }
+        // It is asked again for a while, and then the words are about the link to it.
+        let drops = act(|guest| async move {
+            guest.lane.close(3, "going away");
+            Ok(())
+        });
+        let target = (grants_and_takes(), drops);
+        let copied = copy_by(THROUGH_HERE, &keys, waits(), target, Sink::default()).await;
+        let error = copied.unwrap_err();
+        assert!(error.contains("going away"), "{error}");
     });
 }

@@ -33,7 +33,8 @@ fn frames_have_one_form() {
 
 #[test]
 fn a_connection_lives_from_its_opening_to_both_ends() {
-    let (mut near, mut far) = (Table::new(true), Table::new(false));
+    let (mut near, mut far) =
+        (Table::new(true, MOST_CONNECTIONS), Table::new(false, MOST_CONNECTIONS));
     let number = near.open().unwrap();
     assert_eq!(far.take(Head::Open { connection: number }), Ok(Meaning::Opened));
     assert_eq!(far.open(), None, "only the dialer opens");
@@ -60,14 +61,17 @@ fn a_connection_lives_from_its_opening_to_both_ends() {
 
 #[test]
 fn what_no_honest_end_says_is_refused() {
-    let mut far = Table::new(false);
+    let mut far = Table::new(false, MOST_CONNECTIONS);
     assert!(far.take(Head::Open { connection: 1 }).is_err(), "the first has number 0");
     assert!(far.take(Head::Data { connection: 0, length: 1 }).is_err());
     assert_eq!(far.take(Head::Open { connection: 0 }), Ok(Meaning::Opened));
     assert!(far.take(Head::Open { connection: 0 }).is_err(), "twice");
     assert!(far.take(Head::Credit { connection: 0, bytes: 1 }).is_err(), "nothing was sent");
-    assert!(Table::new(true).take(Head::Open { connection: 0 }).is_err(), "a listener opens");
-    let mut far = Table::new(false);
+    assert!(
+        Table::new(true, MOST_CONNECTIONS).take(Head::Open { connection: 0 }).is_err(),
+        "a listener opens"
+    );
+    let mut far = Table::new(false, MOST_CONNECTIONS);
     for connection in 0..MOST_CONNECTIONS as u32 {
         assert_eq!(far.take(Head::Open { connection }), Ok(Meaning::Opened));
     }

@@ -82,3 +82,32 @@ fn texts_and_paths_are_cut_to_what_may_be_said() {
     assert!(failed(b"p", &[b'r'; MAX_TEXT + 1]).is_err());
     assert!(failed(b"p", b"\xff").is_err());
 }
+
+#[test]
+fn a_pipe_says_something_and_not_more_than_fits() {
+    let pipe = |length: usize| {
+        let mut out = Encoder::new();
+        out.u8(71).bytes(&vec![7; length]);
+        Report::decode(&out.finish())
+    };
+    assert_eq!(pipe(1), Ok(Report::Pipe(vec![7])));
+    assert_eq!(pipe(MAX_PIPE), Ok(Report::Pipe(vec![7; MAX_PIPE])));
+    assert!(pipe(0).is_err() && pipe(MAX_PIPE + 1).is_err());
+    assert!(Report::Pipe(vec![7; MAX_PIPE]).encode().len() <= MAX_MESSAGE);
+}
+
+#[test]
+fn each_kind_of_lane_is_told() {
+    for (kind, is_tcp, is_pipe) in [
+        (LaneKind::Quic, false, false),
+        (LaneKind::Tcp, true, false),
+        (LaneKind::Pipe, false, true),
+    ] {
+        let news = Report::LinkNews(LinkNews::Up, kind);
+        assert_eq!(Report::decode(&news.encode()), Ok(news));
+        let link = LinkSnapshot { is_tcp, is_pipe, ..LinkSnapshot::default() };
+        let progress = Report::Progress(Progress { link, ..Progress::default() });
+        assert_eq!(Report::decode(&progress.encode()), Ok(progress));
+    }
+    assert!(Report::decode(&[67, 0, 3]).is_err());
+}
