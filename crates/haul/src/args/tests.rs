@@ -152,9 +152,17 @@ fn the_page_for_those_who_come_from_elsewhere_is_true() {
     let rows = page.lines().filter(|line| line.starts_with("| `"));
     let commands = |cell: &str| -> Vec<String> {
         let parts = cell.split('`').skip(1).step_by(2);
-        parts.map(|part| part.replace('…', "a HOST:").replace('\'', "")).collect()
+        parts.map(|part| part.replace('…', "a HOST:")).collect()
     };
-    let read = |words: &str| Arguments::read(words.split_whitespace().map(OsString::from));
+    // What stands between quotes is one word, as for a shell.
+    let read = |words: &str| {
+        let parts = words.split('\'').enumerate();
+        let words = parts.flat_map(|(number, part)| match number % 2 {
+            0 => part.split_whitespace().map(OsString::from).collect(),
+            _ => vec![OsString::from(part)],
+        });
+        Arguments::read(words.collect::<Vec<_>>())
+    };
     let mut tried = 0;
     for row in rows {
         let cells: Vec<&str> = row.split(" | ").collect();

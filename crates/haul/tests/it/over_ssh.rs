@@ -321,19 +321,19 @@ mod needs_sshd {
         Growth { large: vec![20 << 20], ..Growth::small(25, 5) }.grow(&tree);
         let home = logins.scratch.join("home");
         for link in ["auto", "ssh"] {
-            let words =
-                ["--far-haul", HAUL, "--link", link, "--limit", "4MB", "tree/.", "box:kept"];
+            let there = format!("box:{link}");
+            let words = ["--far-haul", HAUL, "--link", link, "--limit", "4MB", "tree/.", &there];
             let mut command = logins.command(&words);
             command.process_group(0);
             let running = Running::start(command);
-            wait_until("something has arrived", || logins.home("kept").exists());
+            wait_until("something has arrived", || logins.home(link).exists());
             let group = format!("-{}", running.pid());
             run(Command::new("kill").args(["-INT", "--", &group]));
             running.wait().expect_code(130).expect_says(&["interrupted"]);
             wait_until("no far end is left", || far_ends(&home).is_empty());
+            logins.copy_there(&["tree/.", &there]).expect_code(0);
+            assert_same(&tree, &logins.home(link));
         }
-        logins.copy_there(&["tree/.", "box:kept"]).expect_code(0);
-        assert_same(&tree, &logins.home("kept"));
     }
 
     /// The later run goes on with what the earlier one has begun, and the earlier one does not come back.
