@@ -41,8 +41,9 @@ const SENT_IN_ALL: usize = 32;
 const TUNNELS_OF_PEER: usize = 2;
 const TUNNELS_IN_ALL: usize = 4;
 
-/// Frames that may wait to be sent where bytes of a pipe are among them.
-const QUEUE: usize = 8;
+/// Frames that may wait to be sent where bytes of a pipe are among them. On a slow link each of them delays the signs of
+/// life of the lane that goes through the pipe.
+const QUEUE: usize = 2;
 
 /// The transfers of a daemon, across connections.
 pub struct Server {

@@ -18,8 +18,8 @@ use crate::{TransferError, Violation};
 
 /// The most connections of a tunnel: a lane over TCP with two data connections.
 const MOST_CONNECTIONS: usize = 3;
-/// What waits between a tunnel and the control stream, in each direction.
-const BUFFER: usize = 4 * MAX_PIPE;
+/// What waits between a tunnel and the control stream, in each direction. It is short for the same reason as the queue.
+const BUFFER: usize = MAX_PIPE;
 
 /// This daemon's own listener, as connections that come through a tunnel reach it.
 #[derive(Debug, Clone)]
