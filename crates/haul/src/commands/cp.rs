@@ -35,6 +35,7 @@ use crate::trust::{OneKey, Pinned};
 mod job;
 mod plan;
 mod third;
+mod verify;
 mod words;
 
 use plan::{Given, Plan, Taken};
@@ -92,8 +93,8 @@ impl Copy {
                 let sources = self.sources(&paths)?;
                 let order = self.order(path, wish);
                 let Reached { connect, around, .. } = self.reach(&host).await?;
-                self.run_job(Here::Source, around, |options| {
-                    client::put(connect, sources, order, options)
+                self.run_job(Here::Source, around, order, |order, options| {
+                    client::put(connect.clone(), sources.clone(), order, options)
                 })
                 .await
             }
@@ -103,8 +104,8 @@ impl Copy {
                 self.spool(&scratch).await?;
                 let source = piped(&scratch, name);
                 let order = self.order(path, wish);
-                self.run_job(Here::Source, around, |options| {
-                    client::put(connect, vec![source], order, options)
+                self.run_job(Here::Source, around, order, |order, options| {
+                    client::put(connect.clone(), vec![source.clone()], order, options)
                 })
                 .await
             }
@@ -112,10 +113,11 @@ impl Copy {
                 let landing = local::landing(&target, wish)?;
                 let order = self.order(Vec::new(), wish);
                 let Reached { connect, around, .. } = self.reach(&host).await?;
-                let identity = self.identity.clone();
                 let wanted = Wanted { paths, only: self.only.clone() };
-                self.run_job(Here::Target, around, |options| {
-                    client::get(connect, wanted, landing, order, identity, options)
+                self.run_job(Here::Target, around, order, |order, options| {
+                    let (wanted, landing) = (wanted.clone(), landing.clone());
+                    let identity = self.identity.clone();
+                    client::get(connect.clone(), wanted, landing, order, identity, options)
                 })
                 .await
             }
@@ -124,10 +126,11 @@ impl Copy {
                 let scratch = self.scratch()?;
                 let landing = local::landing_in(scratch.dir(), own_name(PIPED), "standard output");
                 let order = self.order(Vec::new(), wish);
-                let identity = self.identity.clone();
                 let code = self
-                    .run_job(Here::Target, around, |options| {
-                        client::get(connect, paths, landing, order, identity, options)
+                    .run_job(Here::Target, around, order, |order, options| {
+                        let (paths, landing) = (paths.clone(), landing.clone());
+                        let identity = self.identity.clone();
+                        client::get(connect.clone(), paths, landing, order, identity, options)
                     })
                     .await?;
                 if code == Code::Done && !self.arguments.dry_run {
@@ -182,7 +185,9 @@ impl Copy {
             contact::connect_by(host, self.identity.clone(), check, Links::default(), None);
         let order = self.order(Vec::new(), wish);
         let result = self
-            .run_job(Here::Both, around, |options| client::put(connect, sources, order, options))
+            .run_job(Here::Both, around, order, |order, options| {
+                client::put(connect.clone(), sources.clone(), order, options)
+            })
             .await;
         drop(stop);
         let _ = serving.await;
@@ -237,6 +242,7 @@ impl Copy {
             compression: a.compress,
             whole: a.whole_file,
             named: false,
+            reread: false,
             rules: a.rules.0.clone(),
         }
     }

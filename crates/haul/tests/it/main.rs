@@ -27,3 +27,4 @@ mod pair;
 mod paths;
 mod remotes;
 mod third;
+mod verify;

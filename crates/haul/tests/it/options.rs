@@ -296,7 +296,9 @@ fn json_ends_with_exactly_the_documented_keys() {
             "skipped",
             "failed",
             "seconds",
-            "receipt"
+            "receipt",
+            "verified",
+            "differing"
         ]),
         "{text}"
     );

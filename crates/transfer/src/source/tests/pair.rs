@@ -54,6 +54,7 @@ impl Plan {
                 existing: existing[rng.below(4) as usize],
                 checksum: rng.percent(30),
                 dry_run: rng.percent(5),
+                reread: false,
                 deletion: if rng.percent(20) { Deletion::All } else { Deletion::No },
                 window,
                 contents: true,
