@@ -123,7 +123,7 @@ impl Target {
     }
 
     /// Something different has the name and the order says to leave it.
-    fn exists(&mut self, index: u64) {
+    pub(super) fn exists(&mut self, index: u64) {
         if self.options.existing == Existing::Fail {
             let text = "something different exists under this name".to_owned();
             return self.entry_failed(index, Failed { code: RefuseCode::Exists, text });
