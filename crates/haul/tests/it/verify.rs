@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
-use testkit::daemon::Ended;
+use testkit::daemon::{Ended, Running};
 use testkit::tree::{Growth, assert_same, entries, set_mode, set_time, write};
 
-use crate::pair::{Pair, number};
+use crate::pair::{Pair, copy_words, data, number};
 
 /// `haul cp --json --verify` with these words.
 fn copy(pair: &Pair, options: &[&str], from: &OsString, to: &OsString) -> Ended {
@@ -215,6 +216,35 @@ fn pipes_and_single_files_are_verified_too() {
     check_same(&pair.local("piped"), &pair.served("piped"));
     let ended = pair.copy(&["--verify".into(), pair.at("data/piped"), "-".into()]).expect_code(0);
     assert_eq!(ended.output, fs::read(pair.served("piped")).unwrap());
+}
+
+/// A daemon that was restarted finds the folder that the copy has begun, and must not put another one into it; nor
+/// must the second reading look there.
+#[test]
+fn a_copy_that_begins_anew_lands_where_it_began() {
+    let pair = Pair::new("verify-anew");
+    let tree = pair.local("tree");
+    Growth { large: vec![6 << 20], ..Growth::small(33, 20) }.grow(&tree);
+    let words = ["--json", "--verify", "--limit", "2MB"]
+        .map(OsString::from)
+        .into_iter()
+        .chain([tree.clone().into_os_string(), pair.at("data/new")]);
+    let words: Vec<OsString> = words.collect();
+    let mut running = Running::start(pair.near.command(copy_words(&words)));
+    while !pair.served("new").exists() {
+        assert!(running.is_running(), "{}", running.wait().told());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // The answer to the request was on its way before the folder was made, and needs no longer than this.
+    std::thread::sleep(Duration::from_millis(500));
+    let (address, exports) = (pair.daemon.address(), [data(&pair.scratch.join("served"))]);
+    pair.daemon.kill();
+    let _again = pair.far.serve_at(address, &exports);
+    let ended = running.wait().expect_code(0);
+    let (named, line) = told(&ended);
+    assert!(ended.text().contains("was restarted"), "{}", ended.told());
+    assert_eq!((named.len(), &line["verified"]), (0, &Value::Bool(true)), "{line}");
+    assert_same(&tree, &pair.scratch.join("served/new"));
 }
 
 #[test]
