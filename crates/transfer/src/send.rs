@@ -24,7 +24,7 @@ use crate::lane_io::{Incoming, Outgoing, queues, why_ended};
 use crate::message::{Order, Outcome, SourceMessage, TargetMessage};
 use crate::observe::Observer;
 use crate::record::add_record;
-use crate::session::Answers;
+use crate::session::{Accepted, Answers};
 use crate::source::{Job, JobResult, Output, Place, ReadItem, Source, Walked};
 use crate::tell::{Watch, tell_extras, tell_outcome};
 use crate::{Totals, TransferError};
@@ -229,6 +229,11 @@ impl Sender {
         self.machine.set_window(window);
     }
 
+    fn taken_on(&mut self, Accepted { window, named }: Accepted) {
+        self.named(named);
+        self.granted(window);
+    }
+
     async fn run_on(
         &mut self,
         lane: &Lane,
@@ -269,8 +274,7 @@ impl Sender {
                         Ok(Some(frame)) => match &mut answers {
                             Some(to_come) => {
                                 if let Some(accepted) = to_come.take(lane, &frame)? {
-                                    self.named(accepted.named);
-                                    self.granted(accepted.window);
+                                    self.taken_on(accepted);
                                     answers = None;
                                 }
                             }

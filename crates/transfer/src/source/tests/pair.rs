@@ -65,6 +65,21 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The same as a second reading.
+    pub fn second_reading(self) -> Self {
+        let options = TargetOptions {
+            existing: Existing::Overwrite,
+            checksum: true,
+            dry_run: true,
+            reread: true,
+            deletion: Deletion::No,
+            ..self.options
+        };
+        Self { options, ..self }
+    }
+}
+
 enum Event {
     ToTarget(SourceMessage),
     ToSource(TargetMessage),
@@ -117,7 +132,8 @@ pub struct Pair {
 impl Pair {
     pub fn new(mut rng: Rng, plan: Plan) -> Self {
         let options = TargetOptions { window: plan.window, ..plan.options.clone() };
-        let mut source = Source::new();
+        let reread = plan.options.reread;
+        let mut source = if reread { Source::rereading() } else { Source::new() };
         source.set_window(plan.window);
         let tree = SourceDisk::grow(&mut rng, &plan);
         let (target, disk) = (Target::new(options, plan.credit), TargetDisk::new(&plan));
