@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom};
+use rustix::fs::{Advice, CWD, FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use crate::attributes::{Attributes, Kind, Timestamp};
@@ -237,6 +237,18 @@ impl File {
     pub fn sync(&self) -> Result<()> {
         rustix::fs::fsync(&self.file)
             .map_err(|error| FilesError::Sync { path: self.path.clone(), source: error.into() })
+    }
+
+    /// Has the system write what of the content is not on the disk yet, and forget what it has of it in memory, so
+    /// that the next reading asks the disk. The latter is a wish: where it is not granted, as for a file that somebody has
+    /// mapped, or on tmpfs, memory answers as before; and a disk may answer from a cache of its own. The former must
+    /// work, and its failure is as final as that of [`File::sync`].
+    pub fn forget_cached(&self) -> Result<()> {
+        rustix::fs::fdatasync(&self.file)
+            .map_err(|error| FilesError::Sync { path: self.path.clone(), source: error.into() })?;
+        // No length means all of it.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
+        Ok(())
     }
 
     /// Writes all of `data` at an offset, of a file that was opened for writing.

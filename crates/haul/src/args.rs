@@ -188,6 +188,10 @@ pub struct CopyArguments {
     /// Change nothing; say what would be done.
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+    /// After the copy, read all that it covers again from both disks, and compare. What differs is named, and the
+    /// exit code is 1.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub verify: bool,
 
     /// Send at most so many bytes per second, such as 10MB or 500k.
     #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
@@ -306,7 +310,7 @@ Examples:
   tar c /etc | haul cp - HOST:backup/etc.tar        from a pipe; it is spooled on disk first
   haul cp HOST:backup/etc.tar - | tar t             to a pipe, once all of it is verified
 
-Exit codes: 0 done; 1 some files failed; 2 the command cannot work as given; 3 refused, a key or a
+Exit codes: 0 done; 1 some files failed, or differ after --verify; 2 the command cannot work as given; 3 refused, a key or a
 permission; 4 the link did not come or come back; 5 disk; 130 interrupted.";
 
 /// What to do when something different has the name of a file.

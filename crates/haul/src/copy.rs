@@ -212,8 +212,8 @@ impl Copy {
     }
 
     fn order_to(&self, target: Vec<u8>, wish: Wish) -> Order {
-        let Wish { into_folder, contents } = wish;
-        Order { target, into_folder, contents, ..self.order.clone() }
+        let Wish { into_folder, contents, named } = wish;
+        Order { target, into_folder, contents, named, ..self.order.clone() }
     }
 
     async fn job<F>(&self, around: Around, start: impl FnOnce(JobOptions) -> F) -> Result<JobReport>

@@ -273,11 +273,7 @@ impl Exports {
             let text = format!("the export {} is read-only", export.name);
             return Err(refusal(RefuseCode::Denied, text));
         }
-        let wish = Wish { into_folder: order.into_folder, contents: order.contents };
-        let place = match order.named && wish == Wish::default() {
-            true => landing::named(&export.dir, &found.path, &shown)?,
-            false => landing::place(&export.dir, &found.path, wish, &shown)?,
-        };
+        let place = landing::place(&export.dir, &found.path, Wish::of(order), &shown)?;
         let base = full_path(export, &place.folder);
         let top = match &place.rename_top {
             Some(name) => [base.as_slice(), name.as_bytes()].join(&b'/'),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use files::{Dir, Kind, Name, RelPath};
 use transfer::host::Refusal;
-use transfer::message::RefuseCode;
+use transfer::message::{Order, RefuseCode};
 
 use crate::state::split_path;
 
@@ -19,6 +19,22 @@ pub struct Wish {
     pub into_folder: bool,
     /// The source is `folder/.`: its children go into the target, which is made if missing.
     pub contents: bool,
+    /// The last name of the path is the one that the one source gets, whatever stands there. Beside the other two it means
+    /// nothing.
+    pub named: bool,
+}
+
+impl Wish {
+    /// What an order says.
+    pub fn of(order: &Order) -> Self {
+        let Order { into_folder, contents, named, .. } = *order;
+        Self { into_folder, contents, named }
+    }
+
+    /// Whether the path is a name in a folder, also where it is that of a folder.
+    pub fn is_name(self) -> bool {
+        self.named && !self.into_folder && !self.contents
+    }
 }
 
 /// Where a copy lands, below a folder that nothing leaves.
@@ -34,6 +50,9 @@ pub struct Place {
 
 /// Finds the place that `path` below `root` means. `shown` is the path as the user knows it.
 pub fn place(root: &Dir, path: &RelPath, wish: Wish, shown: &str) -> Result<Place, Refusal> {
+    if wish.is_name() {
+        return named(root, path, shown);
+    }
     let path = follow(root, path)?;
     let into = |folder: RelPath| Place { folder, make: false, rename_top: None };
     let (parent, name) = match (path.parent(), path.file_name()) {
@@ -66,7 +85,7 @@ pub fn place(root: &Dir, path: &RelPath, wish: Wish, shown: &str) -> Result<Plac
 }
 
 /// The place where `path` below `root` is the name that the one source gets, whatever stands there.
-pub fn named(root: &Dir, path: &RelPath, shown: &str) -> Result<Place, Refusal> {
+fn named(root: &Dir, path: &RelPath, shown: &str) -> Result<Place, Refusal> {
     let path = follow(root, path)?;
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(refusal(RefuseCode::NotAFolder, format!("{shown} is no name in a folder")));

@@ -56,7 +56,8 @@ pub fn landing(path: &Path, wish: Wish) -> Result<Landing> {
                 format!("cannot make {shown}: the folder that it should lie in does not exist");
             return Err(refusal(RefuseCode::NotFound, text).into());
         }
-        found => found?.into_place(false),
+        // A folder that is there is a name only where it is meant as one.
+        found => found?.into_place(wish.is_name()),
     };
     let place = landing::place(&root, &path, wish, &shown)?;
     Ok(Landing {

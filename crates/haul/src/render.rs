@@ -71,6 +71,8 @@ pub struct RenderOptions {
     pub verbose: bool,
     /// Nothing is changed, so nothing is said to be.
     pub dry_run: bool,
+    /// What was copied is read a second time, and only what differs is told.
+    pub verifying: bool,
     /// Which end this machine is.
     pub here: Here,
     /// Warnings that only a verbose job tells: those about sockets come with every lane.
@@ -90,6 +92,7 @@ impl Render {
     pub fn start(options: RenderOptions, counters: Arc<Counters>) -> Self {
         let (notes, received) = sync_channel(WAITING);
         let names_files = match options.style {
+            _ if options.verifying => false,
             Style::Json => true,
             Style::Quiet => false,
             Style::Bar | Style::Lines => options.verbose || options.dry_run,
@@ -175,6 +178,7 @@ impl Painter {
             rate: self.rate.bytes_per_s(now),
             left: snapshot.bytes_left().and_then(|left| self.rate.time_left(now, left)),
             snapshot,
+            verifying: self.options.verifying,
         };
         match self.options.style {
             Style::Bar => {
@@ -192,6 +196,9 @@ impl Painter {
     }
 
     fn event(&mut self, event: &Event) {
+        if self.options.verifying && self.differs(event) {
+            return;
+        }
         if self.options.style == Style::Json
             && let Some(line) = json::event(event)
         {
@@ -252,6 +259,27 @@ impl Painter {
         }
     }
 
+    /// Tells an event of a second reading, if it is about an entry. What differs is named whatever the style, for it
+    /// decides the exit code.
+    fn differs(&mut self, event: &Event) -> bool {
+        let (path, why, reason) = match event {
+            Event::Planned { path, why, .. } => (path, second_why(why), None),
+            Event::FileFailed { path, reason } => (path, "failed", Some(reason.as_str())),
+            Event::FileDone { .. } | Event::Extra { .. } => return true,
+            _ => return false,
+        };
+        if self.options.style == Style::Json {
+            print_line(&json::differs(path, why, reason));
+        }
+        let words = match reason {
+            Some(reason) => format!("it cannot be compared: {}", files::escape(reason.as_bytes())),
+            None if why == "missing" => "it is missing at the target".to_owned(),
+            None => self::reason(why).to_owned(),
+        };
+        self.line(&format!("differs: {}: {words}", files::escape(path)));
+        true
+    }
+
     /// Whether a file that is done gets a line. What a dry run would do has events of its own.
     fn names(&self, how: How) -> bool {
         self.options.verbose && (!self.options.dry_run || how == How::Unchanged)
@@ -283,6 +311,11 @@ impl Painter {
         // Where standard error is gone there is nobody to tell.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
+}
+
+/// The word of a dry run for why it would do something, after a copy.
+fn second_why(why: &'static str) -> &'static str {
+    if why == "new" { "missing" } else { why }
 }
 
 /// Why a dry run would do something, in words.

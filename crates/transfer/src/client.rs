@@ -88,6 +88,8 @@ pub struct JobReport {
     pub id: [u8; 16],
     /// Over all that stands at the target.
     pub tree: TreeDigests,
+    /// Of a put: the target has said that the last name of its path is the name that the one source got.
+    pub named: bool,
 }
 
 /// Copies local files to a peer.
@@ -238,7 +240,10 @@ impl Job for Putting {
         let receipt = if self.tried {
             let (control, answer) = session::ask(lane, &request).await?;
             let window = match answer {
-                Opening::Accept { resumed, window, .. } if resumed == resume => window,
+                Opening::Accept { resumed, window, named, .. } if resumed == resume => {
+                    self.sender.named(named);
+                    window
+                }
                 answer => return Err(session::unexpected(lane, answer)),
             };
             self.sender.run(lane, control, Start::Resumed { window }).await?
@@ -255,7 +260,12 @@ impl Job for Putting {
             })?;
         }
         let (totals, bytes_sent) = (self.sender.totals(), self.sender.bytes_sent());
-        Ok(JobReport { totals, bytes_sent, receipt, id, tree: self.sender.tree() })
+        let (tree, named) = (self.sender.tree(), self.sender.is_named());
+        Ok(JobReport { totals, bytes_sent, receipt, id, tree, named })
+    }
+
+    fn was_reached(&self) -> bool {
+        self.order.reread
     }
 
     fn lane_taken(&mut self) {
@@ -271,6 +281,8 @@ impl Job for Putting {
         self.tried = false;
         self.options.begin_anew();
         let bytes_sent = self.sender.bytes_sent();
+        // By now the target has what its path names; what is granted is so for the order as it was.
+        self.order.named |= self.sender.is_named() && self.by.is_none();
         self.sender = start_sender(&self.sources, &self.order, &self.options);
         self.sender.sent_before(bytes_sent);
     }
@@ -367,7 +379,11 @@ impl Job for Getting {
         let receipt = receiver.receipt().filter(|receipt| !receipt.is_empty()).cloned();
         let bytes_sent = self.options.counters.bytes_sent.get();
         let (totals, tree) = (receiver.totals(), receiver.tree());
-        Ok(JobReport { totals, bytes_sent, receipt, id: self.id, tree })
+        Ok(JobReport { totals, bytes_sent, receipt, id: self.id, tree, named: false })
+    }
+
+    fn was_reached(&self) -> bool {
+        self.order.reread
     }
 
     fn lane_taken(&mut self) {

@@ -164,6 +164,11 @@ impl Receiver {
         self.window
     }
 
+    /// Whether the one source gets a name here that is not its own.
+    pub(crate) fn is_named(&self) -> bool {
+        self.landing.rename_top.is_some()
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         *self.machine.totals()
     }

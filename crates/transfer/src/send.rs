@@ -24,7 +24,7 @@ use crate::lane_io::{Incoming, OUTGOING, Outgoing, queues, why_ended};
 use crate::message::{Order, Outcome, SourceMessage, TargetMessage};
 use crate::observe::Observer;
 use crate::record::add_record;
-use crate::session::Answers;
+use crate::session::{Accepted, Answers};
 use crate::source::{Job, JobResult, Output, Place, ReadItem, Source, Walked};
 use crate::tell::{Watch, tell_extras, tell_outcome};
 use crate::{Totals, TransferError};
@@ -100,6 +100,8 @@ pub(crate) struct Sender {
     early: bool,
     /// The target has taken the transfer on.
     accepted: bool,
+    /// The target has said that the last name of its path is the name that the one source gets.
+    named: bool,
     tree: TreeDigest,
     tops: Vec<Top>,
     receipt: Option<Vec<u8>>,
@@ -114,7 +116,7 @@ impl Sender {
         watch: Watch,
     ) -> Self {
         let (done, results) = mpsc::unbounded_channel();
-        let reader = Arc::new(Reader::new(sources.len()));
+        let reader = Arc::new(Reader::new(sources.len(), order.reread));
         let host_limit = sources.iter().filter_map(|source| source.max_rate_bytes_per_s).min();
         let limit = limit_bytes_per_s.into_iter().chain(host_limit).min();
         let setid = order.setid;
@@ -126,9 +128,10 @@ impl Sender {
             .iter()
             .map(|source| Top { name: source.name.clone(), is_entry: !source.path.is_root() })
             .collect();
+        let machine = if order.reread { Source::rereading() } else { Source::new() };
         let steps = walker::start(sources, order, reader.clone());
         Self {
-            machine: Source::new(),
+            machine,
             reader,
             steps,
             results,
@@ -150,6 +153,7 @@ impl Sender {
             effort,
             early,
             accepted: false,
+            named: false,
             tree: TreeDigest::new(),
             tops,
             receipt: None,
@@ -185,6 +189,16 @@ impl Sender {
         self.accepted
     }
 
+    /// Takes the target's word for whether its path is a name.
+    pub(crate) fn named(&mut self, named: bool) {
+        self.named |= named;
+    }
+
+    /// Whether the last name of the target path is the name that the one source gets.
+    pub(crate) fn is_named(&self) -> bool {
+        self.named
+    }
+
     /// Runs on a lane until the receipt comes or the lane fails.
     pub(crate) async fn run(
         &mut self,
@@ -213,6 +227,11 @@ impl Sender {
     fn granted(&mut self, window: u64) {
         self.accepted = true;
         self.machine.set_window(window);
+    }
+
+    fn taken_on(&mut self, Accepted { window, named }: Accepted) {
+        self.named(named);
+        self.granted(window);
     }
 
     async fn run_on(
@@ -254,8 +273,8 @@ impl Sender {
                     match frame {
                         Ok(Some(frame)) => match &mut answers {
                             Some(to_come) => {
-                                if let Some(window) = to_come.take(lane, &frame)? {
-                                    self.granted(window);
+                                if let Some(accepted) = to_come.take(lane, &frame)? {
+                                    self.taken_on(accepted);
                                     answers = None;
                                 }
                             }

@@ -268,8 +268,8 @@ impl Server {
         let Kept::Receive(receiver) = &*kept else {
             return Err(unknown_transfer().into());
         };
-        let window = receiver.window();
-        let accept = Opening::Accept { resumed: resume.is_some(), seen: 0, window };
+        let (window, named) = (receiver.window(), receiver.is_named());
+        let accept = Opening::Accept { resumed: resume.is_some(), seen: 0, window, named };
         control.0.send(&accept.encode()).await.map_err(TransferError::Link)?;
         let start = Start::Resumed { window };
         Ok(Some(Running { id, slot, kept, seen: resume.unwrap_or(0), start }))
@@ -307,7 +307,7 @@ impl Server {
         let Kept::Send(sender) = &*kept else {
             return Err(unknown_transfer().into());
         };
-        let accept = Opening::Accept { resumed: resume, seen: sender.seen(), window };
+        let accept = Opening::Accept { resumed: resume, seen: sender.seen(), window, named: false };
         control.0.send(&accept.encode()).await.map_err(TransferError::Link)?;
         let start = match resume {
             true => Start::Resumed { window },
@@ -344,7 +344,7 @@ impl Server {
         seconds: u64,
     ) -> Result<Option<Running>, Refused> {
         let _turn = self.allowances.begin(lane.peer(), seconds, std::time::Instant::now())?;
-        let accept = Opening::Accept { resumed: false, seen: 0, window: 0 };
+        let accept = Opening::Accept { resumed: false, seen: 0, window: 0, named: false };
         control.0.send(&accept.encode()).await.map_err(TransferError::Link)?;
         measure::answer(lane, control, up, seconds).await?;
         Ok(None)

@@ -30,9 +30,22 @@ pub(crate) struct Answers {
     welcomed: bool,
 }
 
+/// What a target says that takes a transfer on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Accepted {
+    /// What it grants for unfinished entries.
+    pub(crate) window: u64,
+    /// The last name of the target path is the name that the one source gets.
+    pub(crate) named: bool,
+}
+
 impl Answers {
-    /// Takes the next frame: the window that was granted, or nothing as long as more is to come.
-    pub(crate) fn take(&mut self, lane: &Lane, frame: &[u8]) -> Result<Option<u64>, TransferError> {
+    /// Takes the next frame: the answer, or nothing as long as more is to come.
+    pub(crate) fn take(
+        &mut self,
+        lane: &Lane,
+        frame: &[u8],
+    ) -> Result<Option<Accepted>, TransferError> {
         let message = Opening::decode(frame)
             .map_err(|error| TransferError::Unreadable { peer: lane.peer_name().clone(), error })?;
         match message {
@@ -40,7 +53,9 @@ impl Answers {
                 self.welcomed = true;
                 Ok(None)
             }
-            Opening::Accept { resumed: false, window, .. } if self.welcomed => Ok(Some(window)),
+            Opening::Accept { resumed: false, window, named, .. } if self.welcomed => {
+                Ok(Some(Accepted { window, named }))
+            }
             other => Err(unexpected(lane, other)),
         }
     }

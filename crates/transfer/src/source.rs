@@ -7,6 +7,7 @@ mod job;
 mod large;
 mod older;
 mod reading;
+mod rereading;
 mod settling;
 mod waits;
 mod walked;
@@ -26,6 +27,7 @@ use crate::message::{
 use crate::{Totals, Violation};
 use large::Large;
 use older::Older;
+use rereading::is_told_by_reading;
 use settling::Settling;
 
 /// Reading jobs that may run at once: enough to keep a disk and a hasher busy.
@@ -177,6 +179,8 @@ pub struct Source {
     offers: Vec<Entry>,
     outputs: VecDeque<Output>,
     totals: Totals,
+    /// See [`Source::rereading`].
+    rereads: bool,
 }
 
 impl Default for Source {
@@ -223,6 +227,7 @@ impl Source {
             offers: Vec::new(),
             outputs: VecDeque::new(),
             totals: Totals::default(),
+            rereads: false,
         }
     }
 
@@ -561,6 +566,9 @@ impl Source {
             && theirs != ours
         {
             return Err(Violation("the target stored another content than was sent"));
+        }
+        if self.rereads && !is_told_by_reading(&live.entry, live.digest.as_ref(), &outcome) {
+            return Err(Violation("a file that was not compared is said to be the same"));
         }
         self.totals.count(live.entry.size(), live.entry.is_folder(), &outcome);
         let linked = match (&live.entry.kind, &outcome) {

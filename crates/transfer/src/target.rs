@@ -49,6 +49,8 @@ pub struct TargetOptions {
     pub checksum: bool,
     /// Change nothing.
     pub dry_run: bool,
+    /// Every file is hashed and compared, also each further name of one, and what cannot be read fails.
+    pub reread: bool,
     /// Remove what the source does not have.
     pub deletion: Deletion,
     /// What unfinished entries may cost.
@@ -70,6 +72,7 @@ impl TargetOptions {
             existing: order.existing,
             checksum: order.checksum,
             dry_run: order.dry_run,
+            reread: order.reread,
             deletion: order.deletion,
             window,
             contents: order.contents,

@@ -295,3 +295,41 @@ fn errors_name_the_path_escaped_and_know_their_fault() {
     assert!(dir.make_dir(&name("file"), 0o755).unwrap_err().is_already_exists());
     fs::set_permissions(scratch.path(), fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+/// Whether a file's beginning is in memory, where the filesystem can tell and has another place for it.
+fn is_in_memory(file: &crate::File) -> Option<bool> {
+    use rustix::io::{Errno, ReadWriteFlags};
+    const TMPFS: u64 = 0x0102_1994;
+    if rustix::fs::fstatfs(file).unwrap().f_type as u64 == TMPFS {
+        return None;
+    }
+    let mut bytes = [0; 1];
+    let mut buffers = [std::io::IoSliceMut::new(&mut bytes)];
+    match rustix::io::preadv2(file, &mut buffers, 0, ReadWriteFlags::NOWAIT) {
+        Ok(_) => Some(true),
+        Err(Errno::AGAIN) => Some(false),
+        Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn what_is_forgotten_is_read_from_the_disk_and_is_all_there() {
+    let scratch = Scratch::new();
+    let dir = scratch.dir();
+    for len in [1, 4096, (3 << 20) + 17] {
+        // Just written, so that none of it need be on the disk yet.
+        let bytes: Vec<u8> = (0..len).map(|at: u32| (at % 251) as u8).collect();
+        fs::write(scratch.path().join("file"), &bytes).unwrap();
+        let file = dir.open_file(&path("file"), Follow::Never).unwrap();
+        let before = is_in_memory(&file);
+        assert_ne!(before, Some(false), "{len} bytes");
+        file.forget_cached().unwrap();
+        assert_eq!(is_in_memory(&file), before.map(|_| false), "{len} bytes");
+        assert_eq!(file.digest().unwrap(), crate::Digest::of(&bytes), "{len} bytes");
+    }
+    fs::write(scratch.path().join("file"), b"").unwrap();
+    let file = dir.open_file(&path("file"), Follow::Never).unwrap();
+    file.forget_cached().unwrap();
+    assert_eq!(file.digest().unwrap(), crate::Digest::of(b""));
+}

@@ -33,6 +33,7 @@ use crate::within::Within;
 mod job;
 pub mod plan;
 mod third;
+mod verify;
 mod words;
 
 use plan::{Given, Plan, Taken};
@@ -95,8 +96,8 @@ impl Copy {
                 let sources = self.sources(&paths)?;
                 let order = self.order(path, wish);
                 let Reached { connect, around, .. } = self.reach_to_write(&host).await?;
-                self.run_job(Here::Source, around, |options| {
-                    client::put(connect, sources, order, options)
+                self.run_job(Here::Source, around, order, |order, options| {
+                    client::put(connect.clone(), sources.clone(), order, options)
                 })
                 .await
             }
@@ -106,8 +107,8 @@ impl Copy {
                 self.spool(&scratch).await?;
                 let source = piped(&scratch, name);
                 let order = self.order(path, wish);
-                self.run_job(Here::Source, around, |options| {
-                    client::put(connect, vec![source], order, options)
+                self.run_job(Here::Source, around, order, |order, options| {
+                    client::put(connect.clone(), vec![source.clone()], order, options)
                 })
                 .await
             }
@@ -115,10 +116,11 @@ impl Copy {
                 let landing = local::landing(&target, wish)?;
                 let order = self.order(Vec::new(), wish);
                 let Reached { connect, around, .. } = self.reach(&host).await?;
-                let identity = self.identity.clone();
                 let wanted = Wanted { paths, only: self.only.clone() };
-                self.run_job(Here::Target, around, |options| {
-                    client::get(connect, wanted, landing, order, identity, options)
+                self.run_job(Here::Target, around, order, |order, options| {
+                    let (wanted, landing) = (wanted.clone(), landing.clone());
+                    let identity = self.identity.clone();
+                    client::get(connect.clone(), wanted, landing, order, identity, options)
                 })
                 .await
             }
@@ -127,10 +129,11 @@ impl Copy {
                 let scratch = self.scratch()?;
                 let landing = local::landing_in(scratch.dir(), own_name(PIPED), "standard output");
                 let order = self.order(Vec::new(), wish);
-                let identity = self.identity.clone();
                 let code = self
-                    .run_job(Here::Target, around, |options| {
-                        client::get(connect, paths, landing, order, identity, options)
+                    .run_job(Here::Target, around, order, |order, options| {
+                        let (paths, landing) = (paths.clone(), landing.clone());
+                        let identity = self.identity.clone();
+                        client::get(connect.clone(), paths, landing, order, identity, options)
                     })
                     .await?;
                 if code == Code::Done && !self.arguments.dry_run {
@@ -165,7 +168,9 @@ impl Copy {
         let around = Around { hushed: within.hushed.clone(), ..Around::default() };
         let (connect, order) = (within.connect.clone(), self.order(Vec::new(), wish));
         let result = self
-            .run_job(Here::Both, around, |options| client::put(connect, sources, order, options))
+            .run_job(Here::Both, around, order, |order, options| {
+                client::put(connect.clone(), sources.clone(), order, options)
+            })
             .await;
         within.stop().await;
         result
@@ -227,6 +232,7 @@ impl Copy {
             compression: a.compress,
             whole: a.whole_file,
             named: false,
+            reread: false,
             rules: a.rules.0.clone(),
         }
     }

@@ -170,6 +170,7 @@ impl Trial<'_> {
             style: Style::choose(false, false),
             verbose: self.arguments.verbose,
             dry_run: false,
+            verifying: false,
             here: crate::bounds::Here::Both,
             hushed,
         };

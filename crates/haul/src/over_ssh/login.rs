@@ -88,8 +88,7 @@ fn expanded(path: &Path, contents: bool, budget: &mut Budget) -> Result<Vec<Sour
 impl Host for Login {
     fn landing(&self, _lane: &Lane, order: &Order) -> Result<Landing, Refusal> {
         let path = self.path(&order.target)?;
-        let wish = Wish { into_folder: order.into_folder, contents: order.contents };
-        local::landing(&path, wish).map_err(|error| told(error, &path))
+        local::landing(&path, Wish::of(order)).map_err(|error| told(error, &path))
     }
 
     fn sources(

@@ -22,6 +22,8 @@ pub struct Figures {
     pub rate: f64,
     /// How long the rest will take, if that can be said.
     pub left: Option<Duration>,
+    /// What was copied is read a second time.
+    pub verifying: bool,
 }
 
 /// Columns of the terminal that standard error goes to.
@@ -34,7 +36,7 @@ pub fn width() -> usize {
 
 /// The line, at most `width` columns less one: some terminals wrap when the last column is written.
 pub fn line(figures: &Figures, here: Here, width: usize) -> String {
-    let Figures { snapshot, rate, left } = figures;
+    let Figures { snapshot, rate, left, verifying } = figures;
     let acknowledged = units::bytes(snapshot.bytes_acknowledged);
     let total = units::bytes(snapshot.bytes_total);
     let mut text = match snapshot.walk_finished {
@@ -49,6 +51,9 @@ pub fn line(figures: &Figures, here: Here, width: usize) -> String {
         }
         false => format!("{acknowledged} of {total} found so far"),
     };
+    if *verifying {
+        text.insert_str(0, "verifying  ");
+    }
     text.push_str(&format!("  {}", units::rate(*rate)));
     if let Some(left) = left.filter(|left| !left.is_zero()) {
         text.push_str(&format!("  {} left", units::duration(left)));

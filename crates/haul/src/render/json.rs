@@ -26,6 +26,10 @@ pub struct Finished {
     pub elapsed: Duration,
     /// Where the receipt is.
     pub receipt: Option<String>,
+    /// Whether a second reading found all the same, if there was one.
+    pub verified: Option<bool>,
+    /// How many entries it found not to be.
+    pub differing: Option<u64>,
 }
 
 /// The job as it is now.
@@ -46,6 +50,7 @@ pub fn progress(figures: &Figures, elapsed: Duration) -> String {
         "rtt_ms": now.link.rtt.as_micros() as f64 / 1000.0,
         "bound": bound(now.bound),
         "current": now.current.as_deref().map(shown),
+        "verifying": figures.verifying,
     })
     .to_string()
 }
@@ -82,6 +87,11 @@ pub fn event(event: &Event) -> Option<String> {
     Some(value.to_string())
 }
 
+/// What a second reading found to differ; `why` is a word of `docs/formats/events.md`.
+pub fn differs(path: &[u8], why: &str, reason: Option<&str>) -> String {
+    json!({ "event": "differs", "path": shown(path), "why": why, "reason": reason }).to_string()
+}
+
 /// The beginning of a job.
 pub fn started(sources: &[String], target: &str) -> String {
     json!({ "event": "started", "sources": sources, "target": target }).to_string()
@@ -98,6 +108,8 @@ pub fn finished(end: &Finished) -> String {
         "failed": end.failed,
         "seconds": seconds(end.elapsed),
         "receipt": end.receipt,
+        "verified": end.verified,
+        "differing": end.differing,
     })
     .to_string()
 }

@@ -28,3 +28,4 @@ mod paths;
 mod remotes;
 mod third;
 mod third_via;
+mod verify;

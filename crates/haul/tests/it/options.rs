@@ -104,6 +104,23 @@ fn checksum_finds_what_size_and_time_hide() {
 }
 
 #[test]
+fn what_is_to_be_left_alone_is_so_when_it_is_compared_by_content_too() {
+    let pair = Pair::new("checksum-existing");
+    let (source, served) = (pair.local("file"), pair.served("file"));
+    for (how, time, code) in [("skip", 7, 0), ("skip", 8, 0), ("fail", 7, 1), ("fail", 8, 1)] {
+        write(&source, b"the new content");
+        write(&served, b"the old content");
+        set_time(&source, 1_500_000_000, 7);
+        set_time(&served, 1_500_000_000, time);
+        let words = ["--checksum", "--existing", how].map(Into::into).into_iter();
+        let words: Vec<std::ffi::OsString> =
+            words.chain([source.clone().into_os_string(), pair.at("data")]).collect();
+        pair.copy(&words).expect_code(code);
+        assert_eq!(fs::read(&served).unwrap(), b"the old content", "{how} {time}");
+    }
+}
+
+#[test]
 fn existing_files_are_treated_as_asked() {
     let pair = Pair::new("existing");
     let source = pair.scratch.folder("tree");
@@ -296,7 +313,9 @@ fn json_ends_with_exactly_the_documented_keys() {
             "skipped",
             "failed",
             "seconds",
-            "receipt"
+            "receipt",
+            "verified",
+            "differing"
         ]),
         "{text}"
     );

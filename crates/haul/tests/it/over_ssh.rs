@@ -198,6 +198,10 @@ mod needs_sshd {
         let pushed = logins.copy_there(&["-r", "--json", "tree/.", "box:kept"]).expect_code(0);
         assert_same(&tree, &logins.home("kept"));
         assert!(pushed.text().contains("\"TCP\""), "{}", pushed.told());
+        // Under a new name, so that the second reading must know where the first landed.
+        let ended = logins.copy_there(&["-r", "--verify", "tree", "box:read-again"]);
+        ended.expect_code(0).expect_says(&["all is the same"]);
+        assert!(!logins.home("read-again/tree").exists());
         // A login's own folder, by all its names, and a path from the root.
         let home = logins.home("kept").to_str().unwrap().to_owned();
         for (number, path) in ["kept", "~/kept", home.as_str()].iter().enumerate() {
@@ -368,8 +372,9 @@ mod needs_sshd {
         let pushed =
             pushed.expect_says(&["the copy goes through ssh", "over a pipe", "link: a pipe"]);
         assert_eq!(pushed.errors.matches("goes through ssh").count(), 1, "{}", pushed.told());
-        logins.copy_there(&["-r", "box:kept", "back"]).expect_code(0);
+        logins.copy_there(&["-r", "--verify", "box:kept", "back"]).expect_code(0);
         assert_same(&tree, &logins.scratch.join("back"));
+        logins.copy_there(&["-r", "--verify", "tree", "box:again"]).expect_code(0);
         // Who wants one kind of link and no other gets none.
         let ended =
             logins.copy_there(&["--link", "quic", "--give-up-after", "1s", "-r", "tree", "box:x"]);

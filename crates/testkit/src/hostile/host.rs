@@ -80,7 +80,12 @@ pub struct Host {
 impl Host {
     /// Listens on the loopback, and takes on whatever is asked for. Must be called within a tokio runtime.
     pub fn start(identity: &Identity, act: Act) -> Self {
-        let accept = |_: &Opening| Opening::Accept { resumed: false, seen: 0, window: MAX_WINDOW };
+        let accept = |_: &Opening| Opening::Accept {
+            resumed: false,
+            seen: 0,
+            window: MAX_WINDOW,
+            named: false,
+        };
         Self::answering(identity, Arc::new(accept), act)
     }
 

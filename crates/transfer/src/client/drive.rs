@@ -45,6 +45,10 @@ pub(super) trait Job {
     const MOVES: bool = true;
     /// Runs on a lane until the job is over or the lane fails.
     async fn attempt(&mut self, lane: &Lane) -> Result<JobReport, TransferError>;
+    /// The peer was reached just before, by a job that this one follows: what keeps it away now is a cut.
+    fn was_reached(&self) -> bool {
+        false
+    }
     /// The lane was taken away in the middle of an attempt.
     fn lane_taken(&mut self);
     /// Rises whenever something was achieved.
@@ -72,7 +76,7 @@ pub(super) async fn drive<J: Job>(
         ..BackoffOptions::default()
     });
     let mut mover = options.may_move.then(Mover::default);
-    let mut connected_once = false;
+    let mut connected_once = job.was_reached();
     let mut ready = None;
     let mut patience = 1;
     loop {

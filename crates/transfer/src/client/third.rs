@@ -332,7 +332,7 @@ impl Third {
             })?;
         }
         let bytes_sent = self.sent_before.saturating_add(bytes_sent);
-        Ok(JobReport { totals, bytes_sent, receipt, id, tree })
+        Ok(JobReport { totals, bytes_sent, receipt, id, tree, named: found.granted.named })
     }
 }
 

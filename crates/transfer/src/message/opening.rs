@@ -97,6 +97,8 @@ pub enum Opening {
         seen: u64,
         /// What unfinished entries may cost, if the one who answers is the target.
         window: u64,
+        /// As in [`Granted::named`], if the one who answers is the target.
+        named: bool,
     },
     /// A part of a folder's listing.
     Listing {
@@ -312,8 +314,8 @@ impl Opening {
             Self::List { path } => {
                 out.u8(6).bytes(path);
             }
-            Self::Accept { resumed, seen, window } => {
-                out.u8(7).boolean(*resumed).varint(*seen).varint(*window);
+            Self::Accept { resumed, seen, window, named } => {
+                out.u8(7).boolean(*resumed).varint(*seen).varint(*window).boolean(*named);
             }
             Self::Listing { entries, last } => {
                 out.u8(8).varint(entries.len() as u64);
@@ -403,6 +405,7 @@ impl Opening {
                 resumed: input.boolean("resumed")?,
                 seen: input.varint("outcomes seen")?,
                 window: input.varint("window")?,
+                named: input.boolean("whether the path is a name")?,
             },
             8 => Self::Listing {
                 entries: list(&mut input, "listed entries", Listed::decode)?,

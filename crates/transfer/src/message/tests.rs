@@ -87,7 +87,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
             },
         ),
         ("List", Opening::List { path: b"p".to_vec() }),
-        ("Accept", Opening::Accept { resumed: true, seen: 1, window: 196_608 }),
+        ("Accept", Opening::Accept { resumed: true, seen: 1, window: 196_608, named: true }),
         ("Listing", Opening::Listing { entries: vec![listed], last: true }),
         ("Measure", Opening::Measure { up: true, seconds: 3 }),
         (
@@ -296,6 +296,20 @@ fn hex(bytes: &[u8]) -> String {
 fn every_message_comes_back() {
     for (name, bytes, reader) in all() {
         assert_eq!(reader.rewrite(&bytes).as_ref(), Ok(&bytes), "{name}");
+    }
+}
+
+#[test]
+fn a_second_reading_changes_nothing_and_is_never_anything_else() {
+    let second = Order { whole: false, ..order().second_reading(true) };
+    assert!(second.dry_run && second.checksum && second.named && !second.durable);
+    assert_eq!((second.deletion, second.existing), (Deletion::No, Existing::Overwrite));
+    assert_eq!(second.second_reading(false), second);
+    let put = |order: Order| Opening::Put { id: [7; 16], resume: false, seen: 0, order };
+    let back = |order: Order| Opening::decode(&put(order).encode());
+    assert_eq!(back(second.clone()), Ok(put(second.clone())));
+    for order in [Order { dry_run: false, ..second.clone() }, Order { checksum: false, ..second }] {
+        assert_eq!(back(order), Err(WireError::invalid("further flags")));
     }
 }
 

@@ -258,6 +258,9 @@ impl Disk {
         let folder = self.folder(&placed.spot.folder)?;
         let file = folder.open_file(&RelPath::from(&placed.spot.name), Follow::Never)?;
         let before = file.attributes()?;
+        if self.order.reread {
+            file.forget_cached()?;
+        }
         let digest = file.digest()?;
         if adopt {
             self.adopt_file(&file, &before, &placed.entry)?;

@@ -28,6 +28,8 @@ pub(crate) struct Reader {
     buffers: Arc<Buffers>,
     /// Makes payload smaller when the link is what everything waits for.
     packer: Packer,
+    /// What is hashed whole is read from the disk, not from what the system has of it in memory.
+    reread: bool,
 }
 
 /// The folder of the file before: most files of a bundle share it.
@@ -38,12 +40,13 @@ struct Nearest {
 }
 
 impl Reader {
-    pub(crate) fn new(sources: usize) -> Self {
+    pub(crate) fn new(sources: usize, reread: bool) -> Self {
         Self {
             roots: Mutex::new(vec![None; sources]),
             open: Mutex::default(),
             buffers: Arc::default(),
             packer: Packer::default(),
+            reread,
         }
     }
 
@@ -242,6 +245,9 @@ impl Reader {
 
     fn digest(&self, item: &ReadItem) -> Result<Digest, Failure> {
         let file = self.open_unchanged(item)?;
+        if self.reread {
+            file.forget_cached().map_err(|error| gone(crate::words(&error)))?;
+        }
         let digest = file.digest().map_err(|error| reread(&file, &error))?;
         unchanged(&file, item)?;
         Ok(digest)
@@ -291,7 +297,7 @@ impl Reader {
     }
 }
 
-/// A file that cannot be opened.
+/// A file that cannot be opened, or read from its disk.
 fn gone(reason: String) -> Failure {
     Failure { reason, changed_to: None }
 }

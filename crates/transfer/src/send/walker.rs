@@ -35,7 +35,7 @@ pub(crate) fn start(
 
 /// The steps of a walk of which only the sums are wanted.
 pub(crate) fn weigh(sources: Vec<SourceRoot>, order: Order) -> mpsc::Receiver<Walked> {
-    let reader = Arc::new(Reader::new(sources.len()));
+    let reader = Arc::new(Reader::new(sources.len(), false));
     start(sources, Order { xattrs: false, ..order }, reader)
 }
 

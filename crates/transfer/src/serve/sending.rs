@@ -67,7 +67,7 @@ impl Sending {
         mut control: Control,
         order: Order,
     ) -> Result<(), TransferError> {
-        let accept = Opening::Accept { resumed: false, seen: 0, window: 0 };
+        let accept = Opening::Accept { resumed: false, seen: 0, window: 0, named: false };
         control.0.send(&accept.encode()).await?;
         let (outgoing, mut incoming) = queues(control, QUEUE);
         tokio::select! {
@@ -265,7 +265,7 @@ fn progress(counters: &Counters) -> Report {
 /// What is said last: the sums and the receipt, or why there are none.
 fn last_words(ended: Result<JobReport, TransferError>, has_been_up: bool) -> Vec<Report> {
     match ended {
-        Ok(JobReport { totals, bytes_sent, receipt, id, tree }) => {
+        Ok(JobReport { totals, bytes_sent, receipt, id, tree, .. }) => {
             let finished = Finished { id, totals, bytes_sent, tree };
             vec![Report::Finished(finished), Report::Proof(receipt.unwrap_or_default())]
         }

@@ -140,7 +140,7 @@ impl Leaving {
         lane: &Lane,
         mut control: Control,
     ) -> Result<(), TransferError> {
-        let accept = Opening::Accept { resumed: false, seen: 0, window: 0 };
+        let accept = Opening::Accept { resumed: false, seen: 0, window: 0, named: false };
         control.0.send(&accept.encode()).await?;
         let (outgoing, mut incoming) = queues(control, QUEUE);
         let (Ends { mut from, mut into }, theirs) = pipe();

@@ -68,6 +68,13 @@ fn all_ends_well_when_everything_goes_wrong() {
     });
 }
 
+/// A second reading through cuts: the source takes no word for a file that it did not hash, and yet believes an honest
+/// target, also what it repeats on the next link.
+#[test]
+fn a_second_reading_ends_well_through_cuts() {
+    seeds(5 << 32, 600).for_each(|seed| check(seed, |rng| Plan::draw(rng).second_reading()));
+}
+
 /// Long names, link targets and attributes make entries dear; the source must not offer more of them
 /// than the target's least window takes.
 #[test]

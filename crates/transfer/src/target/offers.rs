@@ -8,8 +8,8 @@ use super::twins::Ours;
 use super::{MAX_NAMES_BYTES, Target};
 use crate::Violation;
 use crate::message::{
-    Deletion, ENTRY_COST, Entry, MAX_OUTCOME_TEXT, MIN_WINDOW, Need, Outcome, RefuseCode, Why,
-    capped_at,
+    Deletion, ENTRY_COST, Entry, Existing, MAX_OUTCOME_TEXT, MIN_WINDOW, Need, Outcome, RefuseCode,
+    Why, capped_at,
 };
 
 impl Target {
@@ -232,7 +232,10 @@ impl Target {
             // The source compared, and has something else.
             State::Comparing { .. } => {
                 file.why = Why::Content;
-                self.want_content(index);
+                match self.options.existing {
+                    Existing::Skip | Existing::Fail => self.exists(index),
+                    Existing::Overwrite | Existing::Rename => self.want_content(index),
+                }
                 return Ok(());
             }
             _ => return Err(Violation("sum of a file that is not being received")),

@@ -100,11 +100,13 @@ impl Target {
             Found::SameStamp if !self.options.checksum && hard_link.is_none() => {
                 self.hash_existing(index, true);
             }
-            Found::SameStamp if hard_link.is_none() => self.hash_existing(index, false),
+            Found::SameStamp if hard_link.is_none() || self.options.reread => {
+                self.hash_existing(index, false);
+            }
             // Whether it is the same inode is only seen when the link is made.
             Found::SameStamp if self.options.dry_run => self.end_entry(index, Outcome::Made),
             Found::Different { same_size: true }
-                if self.options.checksum && hard_link.is_none() =>
+                if self.options.checksum && (hard_link.is_none() || self.options.reread) =>
             {
                 self.hash_existing(index, false);
             }
@@ -121,7 +123,7 @@ impl Target {
     }
 
     /// Something different has the name and the order says to leave it.
-    fn exists(&mut self, index: u64) {
+    pub(super) fn exists(&mut self, index: u64) {
         if self.options.existing == Existing::Fail {
             let text = "something different exists under this name".to_owned();
             return self.entry_failed(index, Failed { code: RefuseCode::Exists, text });
@@ -150,6 +152,7 @@ impl Target {
                 file.state = State::Comparing { have };
                 self.ask(Need { index, have: Some(have), ranges: Vec::new() });
             }
+            Err(failed) if self.options.reread => self.entry_failed(index, failed),
             // What stands there cannot be read; it is replaced, unless that fails as well.
             Err(_) => self.want_content(index),
         }

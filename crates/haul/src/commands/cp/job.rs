@@ -9,9 +9,11 @@ use events::{BoundKind, Event};
 use link::{LinkChoice, Pace};
 use transfer::TransferError;
 use transfer::client::{JobOptions, JobReport};
+use transfer::message::Order;
 use transfer::receipt::Receipt;
 
 use super::Copy;
+use super::verify::Verdict;
 use super::words::{link_words, summary};
 use crate::bounds::{self, Here};
 use crate::contact;
@@ -25,12 +27,14 @@ use crate::state::{self, own_name};
 const RECEIPTS: &str = "receipts";
 
 impl Copy {
-    /// Shows the job while it runs, and tells how it ended.
+    /// Shows the job while it runs, has both ends read again what it has copied if that is wanted, and tells how it
+    /// ended. `start` begins a job with an order.
     pub(super) async fn run_job<F>(
         &self,
         here: Here,
         around: Around,
-        start: impl FnOnce(JobOptions) -> F,
+        order: Order,
+        start: impl Fn(Order, JobOptions) -> F,
     ) -> Result<Code>
     where
         F: Future<Output = Result<JobReport, TransferError>>,
@@ -45,8 +49,15 @@ impl Copy {
         }
         let Around { lane_ended, hushed, login } = around;
         let began = Instant::now();
-        let shown = RenderOptions { style, verbose: a.verbose, dry_run: a.dry_run, here, hushed };
-        let render = Render::start(shown, self.counters.clone());
+        let shown = RenderOptions {
+            style,
+            verbose: a.verbose,
+            dry_run: a.dry_run,
+            verifying: false,
+            here,
+            hushed,
+        };
+        let render = Render::start(shown.clone(), self.counters.clone());
         let disk_failed = Arc::new(OnceLock::new());
         let noted = disk_failed.clone();
         let options = JobOptions {
@@ -66,11 +77,21 @@ impl Copy {
             counters: self.counters.clone(),
         };
         let ended = tokio::select! {
-            ended = start(options) => Some(ended),
+            ended = start(order.clone(), options.clone()) => Some(ended),
             () = self.interrupt.wait() => None,
         };
         // What was drawn goes before anything else is written.
         drop(render);
+        let elapsed = began.elapsed();
+        let second = match &ended {
+            Some(Ok(report)) if a.verify => {
+                let receipt = self.keep_receipt(report.receipt.as_deref())?;
+                let second = order.second_reading(report.named);
+                let reading = |options| start(second.clone(), options);
+                Some((receipt, self.verify(shown, options, reading).await))
+            }
+            _ => None,
+        };
         if let Some(login) = login {
             login.part().await;
         }
@@ -79,12 +100,14 @@ impl Copy {
             Some(Err(error)) => return Err(contact::with_our_line(error.into(), &self.identity)),
             Some(Ok(report)) => report,
         };
-        let receipt = self.keep_receipt(report.receipt.as_deref())?;
-        let elapsed = began.elapsed();
+        let (receipt, verdict) = match second {
+            Some((receipt, verdict)) => (receipt, Some(verdict?)),
+            None => (self.keep_receipt(report.receipt.as_deref())?, None),
+        };
         if a.verbose && matches!(style, Style::Bar | Style::Lines) {
             self.tell_link(here, &report, elapsed);
         }
-        self.conclude(style, &report, elapsed, receipt);
+        self.conclude(style, &report, elapsed, receipt, verdict);
         let by_disk = report.totals.failed_by_disk > 0;
         if report.totals.failed > 0 && (by_disk || disk_failed.get().is_some()) {
             let otherwise = "make room or mend the disk, then run the same command again";
@@ -92,10 +115,11 @@ impl Copy {
             render::tell(&format!("hint: {hint}"));
             return Ok(Code::Disk);
         }
-        Ok(if report.totals.failed > 0 { Code::Partial } else { Code::Done })
+        let is_good = report.totals.failed == 0 && verdict.is_none_or(|verdict| verdict.is_same());
+        Ok(if is_good { Code::Done } else { Code::Partial })
     }
 
-    async fn interrupted(&self) -> anyhow::Error {
+    pub(super) async fn interrupted(&self) -> anyhow::Error {
         // The link's farewell leaves with the next turn of the runtime.
         tokio::time::sleep(Duration::from_millis(50)).await;
         Failure::new(Code::Interrupted, "interrupted; what has arrived is kept")
@@ -149,6 +173,7 @@ impl Copy {
         report: &JobReport,
         elapsed: Duration,
         receipt: Option<String>,
+        verdict: Option<Verdict>,
     ) {
         let t = &report.totals;
         match style {
@@ -162,11 +187,16 @@ impl Copy {
                     failed: t.failed,
                     elapsed,
                     receipt,
+                    verified: verdict.map(|verdict| verdict.is_same()),
+                    differing: verdict.map(|verdict| verdict.differing),
                 };
                 render::print_line(&json::finished(&end));
             }
             Style::Bar | Style::Lines => {
                 render::tell(&summary(t, self.arguments.dry_run, elapsed, receipt.as_deref()));
+                if let Some(verdict) = verdict {
+                    render::tell(&verdict.words());
+                }
             }
         }
     }

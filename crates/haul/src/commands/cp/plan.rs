@@ -179,7 +179,7 @@ fn pull(host: Host, sources: Vec<Address>, target: Address) -> Result<Plan, Fail
 
 /// The target of `folder/.` is made if it is missing, also where a slash stands behind it.
 fn wish(sources: usize, slash: bool, contents: bool) -> Wish {
-    Wish { into_folder: !contents && (sources > 1 || slash), contents }
+    Wish { into_folder: !contents && (sources > 1 || slash), contents, named: false }
 }
 
 fn given(sources: Vec<Address>, target: &[u8]) -> Result<(Given, Wish), Failure> {

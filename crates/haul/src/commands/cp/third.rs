@@ -27,6 +27,12 @@ impl Copy {
                 .hint("run haul cp with the list on one of the two")
                 .into());
         }
+        if self.arguments.verify {
+            let text = "--verify does not go with a copy between two other machines";
+            return Err(Failure::new(Code::Usage, text)
+                .hint("run haul cp --verify on one of the two")
+                .into());
+        }
         let at = daemon_of(&to)?.clone();
         daemon_of(&from)?;
         // The target first: it is asked only when the source has been looked through.
@@ -54,8 +60,10 @@ impl Copy {
             },
         };
         let around = Around { hushed, ..Around::default() };
-        self.run_job(Here::Neither, around, |options| client::third(between, paths, order, options))
-            .await
+        self.run_job(Here::Neither, around, order, |order, options| {
+            client::third(between.clone(), paths.clone(), order, options)
+        })
+        .await
     }
 
     /// Reaches a machine by its daemon: a login has nothing that others could be let into.

@@ -195,6 +195,7 @@ fn a_grant_is_for_so_many_bytes() {
             bundle(1, b"sixsix"),
             Step::AwaitNeed(3),
             bundle(3, b"four"),
+            Step::AwaitOutcome(1),
             Step::AwaitOutcome(3),
             // What was not asked for is not taken either.
             bundle(2, b"five!"),

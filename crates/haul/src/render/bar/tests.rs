@@ -19,7 +19,7 @@ fn figures(current: &[u8]) -> Figures {
         current: Some(current.into()),
         ..Snapshot::default()
     };
-    Figures { snapshot, rate: 250_000.0, left: Some(Duration::from_secs(6)) }
+    Figures { snapshot, rate: 250_000.0, left: Some(Duration::from_secs(6)), verifying: false }
 }
 
 #[test]

@@ -88,6 +88,11 @@ fn landing(folder: &Path) -> Landing {
 
 /// Copies one small file to the host and gives what the copy says of it.
 fn put_to(identity: &Identity, name: &str, act: Act) -> String {
+    put_with(identity, name, Order::default(), act)
+}
+
+/// The same with this order.
+fn put_with(identity: &Identity, name: &str, order: Order, act: Act) -> String {
     let scratch = Scratch::new(&format!("hostile-host-{}", name.replace(' ', "-")));
     std::fs::write(scratch.join("a"), b"hello").unwrap();
     let root = Dir::open_ambient(scratch.path()).unwrap();
@@ -96,7 +101,7 @@ fn put_to(identity: &Identity, name: &str, act: Act) -> String {
         SourceRoot { root, name: path.file_name(), path, max_rate_bytes_per_s: None, only: None };
     runtime().block_on(async {
         let host = Host::start(identity, act);
-        let putting = put(connect(&host), vec![source], Order::default(), options());
+        let putting = put(connect(&host), vec![source], order, options());
         let result = tokio::time::timeout(PATIENCE, putting).await;
         let result = result.unwrap_or_else(|_| panic!("{name}: the copy hangs"));
         told(&result.expect_err(name))
@@ -196,6 +201,41 @@ fn a_target_that_asks_and_answers_what_it_must_not() {
     let noise = act(|mut guest: Guest| async move { guest.frame(&[99, 1, 2]).await });
     let text = put_to(&identity, "no message", noise);
     assert!(text.contains("cannot be read"), "{text}");
+}
+
+/// In a second reading a target may lie about its own disk, but not so that a file counts which was not read here.
+#[test]
+fn a_target_that_says_without_reading_that_all_is_the_same() {
+    let identity = Identity::generate().unwrap();
+    let right = Digest::of(b"hello");
+    let need =
+        move || TargetMessage::Need(vec![Need { index: 1, have: Some(right), ranges: vec![] }]);
+    let wrong = Digest::from_bytes([1; 32]);
+    for (name, compares, outcome) in [
+        ("nothing compared", false, Outcome::Unchanged(right)),
+        ("another digest", true, Outcome::Unchanged(wrong)),
+        ("copied", true, Outcome::Copied(right)),
+        ("a link", true, Outcome::Made),
+    ] {
+        let act = act(move |mut guest: Guest| {
+            let outcome = outcome.clone();
+            async move {
+                guest.say(TargetMessage::Ready).await?;
+                guest.hear_all().await?;
+                if compares {
+                    guest.say(need()).await?;
+                    while !matches!(
+                        SourceMessage::decode(&guest.hear().await?),
+                        Ok(SourceMessage::Same { index: 1 })
+                    ) {}
+                }
+                guest.say(TargetMessage::Outcomes { first: 0, list: vec![(1, outcome)] }).await
+            }
+        });
+        let order = Order::default().second_reading(false);
+        let text = put_with(&identity, name, order, act);
+        assert!(text.contains("not compared"), "{name}: {text}");
+    }
 }
 
 /// What a receipt claims in place of the truth.

@@ -54,7 +54,7 @@ const THROUGH_HERE: LinkChoice = LinkChoice::Only(LaneKind::Pipe);
 /// A target that grants everything and takes tunnels.
 fn grants_and_takes() -> Answer {
     Arc::new(|request| match request {
-        Opening::Tunnel => Opening::Accept { resumed: false, seen: 0, window: 0 },
+        Opening::Tunnel => Opening::Accept { resumed: false, seen: 0, window: 0, named: false },
         Opening::Grant { .. } => granted(),
         other => panic!("a target was asked {other:?}"),
     })
@@ -364,7 +364,11 @@ fn a_target_that_answers_what_it_must_not() {
     let keys = Keys::new();
     let refuse = |code, text: &str| Opening::Refuse { code, text: text.to_owned() };
     let cases: Vec<(&str, Opening, &str)> = vec![
-        ("yes", Opening::Accept { resumed: false, seen: 0, window: 1 }, "another message"),
+        (
+            "yes",
+            Opening::Accept { resumed: false, seen: 0, window: 1, named: false },
+            "another message",
+        ),
         ("a request", Opening::List { path: Vec::new() }, "another message"),
         ("a listing", Opening::Listing { entries: Vec::new(), last: true }, "another message"),
         ("no", refuse(RefuseCode::Denied, "not \u{1b}[2J you"), "refused: not"),

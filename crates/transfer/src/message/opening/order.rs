@@ -42,6 +42,9 @@ pub struct Order {
     /// The last name of the target path is the one that the one source gets, also where a folder of that name
     /// exists: an earlier try of the same job may have made it.
     pub named: bool,
+    /// Both ends read again what an earlier order has copied, from the disk as far as the system allows. Only with
+    /// `checksum` and `dry_run`; see [`Order::second_reading`].
+    pub reread: bool,
     /// What is left out of the walk and protected from deletion.
     pub rules: Vec<Rule>,
 }
@@ -85,6 +88,23 @@ pub enum Compression {
 }
 
 impl Order {
+    /// The order that has both ends read again what this one has copied, and changes nothing. `named` is what the
+    /// target has said of the copy.
+    pub fn second_reading(&self, named: bool) -> Self {
+        Self {
+            checksum: true,
+            dry_run: true,
+            reread: true,
+            named: self.named || named,
+            // Nothing is written, and all that differs is to be named, also what the copy has left alone.
+            durable: false,
+            existing: Existing::Overwrite,
+            deletion: Deletion::No,
+            xattrs: false,
+            ..self.clone()
+        }
+    }
+
     /// Two orders with the same digest say the same.
     pub fn digest(&self) -> Digest {
         let mut out = Encoder::new();
@@ -102,7 +122,9 @@ impl Order {
     pub(in crate::message) fn encode(&self, out: &mut Encoder) {
         let bits = self.flags().iter().rev().fold(0u8, |bits, flag| bits << 1 | u8::from(*flag));
         out.bytes(&self.target).u8(bits).u8(self.existing as u8).u8(self.deletion as u8);
-        out.u8(self.compression as u8).u8(u8::from(self.whole) | u8::from(self.named) << 1);
+        let further = [self.whole, self.named, self.reread];
+        let further = further.iter().rev().fold(0u8, |bits, flag| bits << 1 | u8::from(*flag));
+        out.u8(self.compression as u8).u8(further);
         out.varint(self.rules.len() as u64);
         for rule in &self.rules {
             out.boolean(rule.verdict == Verdict::Include).bytes(&rule.pattern);
@@ -133,7 +155,8 @@ impl Order {
             _ => return Err(WireError::invalid("compression")),
         };
         let further = input.u8("further flags")?;
-        if further > 3 {
+        let reread = further & 4 != 0;
+        if further > 7 || (reread && !(flag(3) && flag(4))) {
             return Err(WireError::invalid("further flags"));
         }
         let mut rules = Vec::new();
@@ -159,6 +182,7 @@ impl Order {
             compression,
             whole: further & 1 != 0,
             named: further & 2 != 0,
+            reread,
             rules,
         })
     }

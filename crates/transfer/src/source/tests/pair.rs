@@ -54,6 +54,7 @@ impl Plan {
                 existing: existing[rng.below(4) as usize],
                 checksum: rng.percent(30),
                 dry_run: rng.percent(5),
+                reread: false,
                 deletion: if rng.percent(20) { Deletion::All } else { Deletion::No },
                 window,
                 contents: true,
@@ -61,6 +62,21 @@ impl Plan {
                 max_bytes: None,
             },
         }
+    }
+}
+
+impl Plan {
+    /// The same as a second reading.
+    pub fn second_reading(self) -> Self {
+        let options = TargetOptions {
+            existing: Existing::Overwrite,
+            checksum: true,
+            dry_run: true,
+            reread: true,
+            deletion: Deletion::No,
+            ..self.options
+        };
+        Self { options, ..self }
     }
 }
 
@@ -116,7 +132,8 @@ pub struct Pair {
 impl Pair {
     pub fn new(mut rng: Rng, plan: Plan) -> Self {
         let options = TargetOptions { window: plan.window, ..plan.options.clone() };
-        let mut source = Source::new();
+        let reread = plan.options.reread;
+        let mut source = if reread { Source::rereading() } else { Source::new() };
         source.set_window(plan.window);
         let tree = SourceDisk::grow(&mut rng, &plan);
         let (target, disk) = (Target::new(options, plan.credit), TargetDisk::new(&plan));

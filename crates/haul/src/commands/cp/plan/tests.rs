@@ -9,7 +9,7 @@ fn planned(words: &str) -> Result<Plan, String> {
 fn words_become_jobs() {
     let Ok(Address::Far { host, .. }) = Address::parse("host:".as_ref()) else { panic!() };
     let host = || host.clone();
-    let wish = |into_folder, contents| Wish { into_folder, contents };
+    let wish = |into_folder, contents| Wish { into_folder, contents, named: false };
     let paths = |words: &str| Given::Paths(words.split(' ').map(PathBuf::from).collect());
     let push =
         |given, path: &str, wish| Ok(Plan::Push { given, host: host(), path: path.into(), wish });
