@@ -117,8 +117,8 @@ const COMMANDS: &[(&[&str], &str)] = &[
     ),
     (
         &["check", "cryptcheck"],
-        "haul cp -n --checksum SOURCE TARGET names what differs, haul cp --verify reads both sides again after a copy, and `haul receipt verify` checks \
-         a copy",
+        "haul cp -n --checksum SOURCE TARGET names what differs, haul cp --verify reads both sides again after a copy, \
+         and `haul receipt verify` checks a copy",
     ),
     (
         &["lsd", "lsf", "lsl", "lsjson", "list", "dir"],

@@ -83,12 +83,16 @@ impl Copy {
         // What was drawn goes before anything else is written.
         drop(render);
         let elapsed = began.elapsed();
-        let second = match &ended {
-            Some(Ok(report)) if a.verify => {
-                let receipt = self.keep_receipt(report.receipt.as_deref())?;
+        // Before anything can go wrong with a second reading.
+        let kept = match &ended {
+            Some(Ok(report)) => self.keep_receipt(report.receipt.as_deref()),
+            _ => Ok(None),
+        };
+        let verdict = match &ended {
+            Some(Ok(report)) if a.verify && kept.is_ok() => {
                 let second = order.second_reading(report.named);
-                let reading = |options| start(second.clone(), options);
-                Some((receipt, self.verify(shown, options, reading).await))
+                let reading = |options| start(second, options);
+                Some(self.verify(shown, options, reading).await)
             }
             _ => None,
         };
@@ -100,10 +104,7 @@ impl Copy {
             Some(Err(error)) => return Err(contact::with_our_line(error.into(), &self.identity)),
             Some(Ok(report)) => report,
         };
-        let (receipt, verdict) = match second {
-            Some((receipt, verdict)) => (receipt, Some(verdict?)),
-            None => (self.keep_receipt(report.receipt.as_deref())?, None),
-        };
+        let (receipt, verdict) = (kept?, verdict.transpose()?);
         if a.verbose && matches!(style, Style::Bar | Style::Lines) {
             self.tell_link(here, &report, elapsed);
         }

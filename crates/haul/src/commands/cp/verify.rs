@@ -68,7 +68,9 @@ impl Copy {
         // What was counted in the copy is told at its end.
         let counters = Counters::new();
         let render = Render::start(RenderOptions { verifying: true, ..shown }, counters.clone());
-        let options = JobOptions { sink: render.sink(), counters, ..options };
+        // So little goes over its lanes that they say nothing of the path.
+        let lane_ended = None;
+        let options = JobOptions { sink: render.sink(), counters, lane_ended, ..options };
         let ended = tokio::select! {
             ended = start(options) => Some(ended),
             () = self.interrupt.wait() => None,
