@@ -1,6 +1,7 @@
 //! Payload made smaller on its way: at the source as hard as the loop says, if it gives way at all, and back at the
 //! target, into no more memory than was announced.
 
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -97,11 +98,17 @@ impl Packer {
         }
         let mut borrowed = Borrowed::take();
         let compressor = borrowed.0.get_or_insert_default();
-        let packed = if gives_way(compressor, &body) {
-            packed(compressor, LEVELS[effort], &body, buffers)
-        } else {
-            None
+        let packed = match gives_way(compressor, &body) {
+            Ok(true) => packed(compressor, LEVELS[effort], &body, buffers),
+            Ok(false) => Ok(None),
+            Err(error) => Err(error),
         };
+        // One that ended in an error, as where its output does not fit, is in the middle of something: it takes no
+        // other level any more.
+        let packed = packed.unwrap_or_else(|_| {
+            borrowed.0 = None;
+            None
+        });
         drop(borrowed);
         match packed {
             Some(packed) => {
@@ -114,19 +121,18 @@ impl Packer {
 }
 
 /// Whether some pieces of it become smaller. To find out costs a small part of what the whole would.
-fn gives_way(compressor: &mut Compressor<'static>, body: &[u8]) -> bool {
+fn gives_way(compressor: &mut Compressor<'static>, body: &[u8]) -> io::Result<bool> {
     if body.len() <= PIECES * PIECE {
-        return true;
+        return Ok(true);
     }
-    if compressor.set_compression_level(TRIAL).is_err() {
-        return false;
-    }
+    compressor.set_compression_level(TRIAL)?;
     let mut all = Vec::with_capacity(PIECES * PIECE);
     for piece in 0..PIECES {
         let at = (body.len() - PIECE) / (PIECES - 1) * piece;
         all.extend_from_slice(&body[at..at + PIECE]);
     }
-    compressor.compress(&all).is_ok_and(|packed| is_worth_it(packed.len(), all.len()))
+    let packed = compressor.compress(&all)?;
+    Ok(is_worth_it(packed.len(), all.len()))
 }
 
 fn is_worth_it(packed: usize, raw: usize) -> bool {
@@ -138,17 +144,16 @@ fn packed(
     level: i32,
     body: &[u8],
     buffers: &Buffers,
-) -> Option<Vec<u8>> {
-    compressor.set_compression_level(level).ok()?;
+) -> io::Result<Option<Vec<u8>>> {
+    compressor.set_compression_level(level)?;
     let mut packed = buffers.take(body.len());
     packed.clear();
     // What does not fit is no gain.
-    let length = compressor.compress_to_buffer(body, &mut packed);
-    match length {
-        Ok(length) if is_worth_it(length, body.len()) => Some(packed),
-        _ => {
+    match compressor.compress_to_buffer(body, &mut packed) {
+        Ok(length) if is_worth_it(length, body.len()) => Ok(Some(packed)),
+        otherwise => {
             buffers.give(packed);
-            None
+            otherwise.map(|_| None)
         }
     }
 }
@@ -215,6 +220,23 @@ mod tests {
             let (head, packed) = packer.pack(head(len), body.clone(), &buffers);
             assert!(matches!(head, ParcelHead::Bundle(_)), "{len} bytes");
             assert_eq!(packed, body);
+        }
+    }
+
+    /// Compressors are used again, also after what did not fit.
+    #[test]
+    fn what_did_not_give_way_does_not_keep_others_from_it() {
+        let buffers = Arc::new(Buffers::default());
+        let packer = Packer::default();
+        for round in 0..3 * MOST as u64 {
+            for effort in 1..=HARDEST {
+                packer.set_effort(effort);
+                let body = Bytes::from(noise(round, 2000));
+                assert_eq!(packer.pack(head(2000), body.clone(), &buffers), (head(2000), body));
+                let body = Bytes::from(text(2000));
+                let (_, packed) = packer.pack(head(2000), body, &buffers);
+                assert!(packed.len() < 1500, "{} in round {round}", packed.len());
+            }
         }
     }
 
