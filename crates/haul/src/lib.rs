@@ -7,7 +7,7 @@
 //! command, and the daemon. What it is built from are crates of their own, re-exported here for programs
 //! that want to copy without the command line:
 //!
-//! - [`Copy`]: a copy as `haul cp` makes one, in a few lines.
+//! - [`Copy`](struct@Copy): a copy as `haul cp` makes one, in a few lines.
 //! - [`files`]: one file on disk, safely.
 //! - [`tree`]: walks, filters, tree digests.
 //! - [`link`]: identities and connections.
