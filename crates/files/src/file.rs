@@ -244,8 +244,14 @@ impl File {
     /// mapped, or on tmpfs, memory answers as before; and a disk may answer from a cache of its own. The former must
     /// work, and its failure is as final as that of [`File::sync`].
     pub fn forget_cached(&self) -> Result<()> {
-        rustix::fs::fdatasync(&self.file)
-            .map_err(|error| FilesError::Sync { path: self.path.clone(), source: error.into() })?;
+        match rustix::fs::fdatasync(&self.file) {
+            // A filesystem for reading only has nothing to write, and may not know how.
+            Ok(()) | Err(Errno::INVAL | Errno::ROFS) => {}
+            Err(error) => {
+                let (path, source) = (self.path.clone(), error.into());
+                return Err(FilesError::Sync { path, source });
+            }
+        }
         // No length means all of it.
         let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
         Ok(())

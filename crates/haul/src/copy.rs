@@ -174,6 +174,9 @@ impl Copy {
             quiet: true,
             ..Wishes::default()
         };
+        // A pattern that cannot be used is found before anything is dialled.
+        tree::Filter::new(self.order.rules.clone())
+            .map_err(|error| Failure::new(Code::Usage, error.to_string()))?;
         let (places, interrupt) = (&places, &interrupt);
         let mut reacher = Reacher { identity: identity.clone(), places, interrupt, wishes };
         match plan::plan(&self.words, false)? {

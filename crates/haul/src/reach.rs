@@ -140,8 +140,12 @@ impl Reacher<'_> {
     async fn reach_login(&self, login: &Login) -> Result<Reached> {
         let w = &self.wishes;
         let named = w.ssh.clone().or_else(|| std::env::var("HAUL_SSH").ok());
+        let ssh = Ssh::new(named.as_deref(), w.far_haul.as_deref());
         let options = SshOptions {
-            ssh: Ssh::new(named.as_deref(), w.far_haul.as_deref()),
+            ssh: match w.asks_nobody {
+                true => ssh.asking_nobody(),
+                false => ssh,
+            },
             ports: w.far_ports,
             command: self.command(),
             links: self.links(None),

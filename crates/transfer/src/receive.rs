@@ -117,6 +117,11 @@ impl Receiver {
             limit_bytes_per_s,
             watch,
         } = options;
+        if order.checksum && !landing.allow_delta {
+            // A digest tells what is there as well as the content does, where that can be guessed.
+            let text = "this key may only write here, so nothing is compared by content (--checksum, --verify)";
+            return Err(Refusal { code: RefuseCode::Denied, text: text.to_owned() });
+        }
         // What the one who runs this machine does not allow, the peer's order cannot ask for.
         let order = Order {
             setid: order.setid && landing.allow_setid,

@@ -53,7 +53,11 @@ impl NameGlob {
     /// What a comparison with a name costs at most, in characters.
     #[must_use]
     pub fn cost(&self) -> usize {
-        self.tokens.len()
+        let of_token = |token: &Token| match token {
+            Token::Class { ranges, .. } => ranges.len().max(1),
+            _ => 1,
+        };
+        self.tokens.iter().map(of_token).sum()
     }
 }
 

@@ -62,15 +62,22 @@ fn told(error: anyhow::Error, path: &Path) -> Refusal {
     }
 }
 
-/// What a pattern of this machine stands for.
-fn expanded(path: &Path, contents: bool, budget: &mut Budget) -> Result<Vec<SourceRoot>, Refusal> {
-    let shown = files::escape_path(path).to_string();
-    let root = Dir::open_ambient(Path::new("/")).map_err(|error| from_disk(&error, &shown))?;
-    let typed = path.as_os_str().as_bytes();
-    let below = typed.strip_suffix(b"/.").unwrap_or(typed);
-    let below = below.strip_prefix(b"/").unwrap_or(below);
+/// What a pattern stands for below a folder of this machine.
+fn expanded(
+    root: &Path,
+    below: &[u8],
+    contents: bool,
+    budget: &mut Budget,
+) -> Result<Vec<SourceRoot>, Refusal> {
+    let shown = files::escape(below).to_string();
+    let root = Dir::open_ambient(root).map_err(|error| from_disk(&error, &shown))?;
     let no_match = || refusal(RefuseCode::NotFound, format!("no file matches {shown}"));
-    let pattern = Glob::parse(below).ok_or_else(no_match)?;
+    // Only a folder has contents.
+    let below = match contents {
+        true => [below.strip_suffix(b"/.").unwrap_or(below), b"/"].concat(),
+        false => below.to_vec(),
+    };
+    let pattern = Glob::parse(&below).ok_or_else(no_match)?;
     let found = glob::expand(&root, &pattern, &Everything, budget)?;
     if found.is_empty() {
         return Err(no_match());
@@ -106,11 +113,15 @@ impl Host for Login {
                 let (dir, below) = found.into_place(false);
                 dir.attributes_of(&below).is_ok()
             });
-            match glob::pattern_of(path.as_os_str().as_bytes()).filter(|_| !is_there) {
+            let (root, below) = match typed.strip_prefix(b"/") {
+                Some(below) => (Path::new("/"), below),
+                None => (self.home.as_path(), typed.strip_prefix(b"~/").unwrap_or(typed)),
+            };
+            match glob::pattern_of(below).filter(|_| !is_there) {
                 None => sources.push(local::source(&path).map_err(|error| told(error, &path))?),
                 Some((_, contents)) => {
                     is_expanded = true;
-                    sources.extend(expanded(&path, contents, &mut budget)?);
+                    sources.extend(expanded(root, below, contents, &mut budget)?);
                 }
             }
         }

@@ -39,6 +39,12 @@ impl Ssh {
         ssh
     }
 
+    /// The same, which asks nobody for anything.
+    pub fn asking_nobody(mut self) -> Self {
+        self.words.push("-oBatchMode=yes".to_owned());
+        self
+    }
+
     /// What the user has ssh called.
     pub fn program(&self) -> &str {
         &self.words[0]

@@ -144,7 +144,12 @@ impl Tunnel {
                             ours.clone().begin(socket, &mut tasks);
                         }
                         Some(number) = arrived.recv() => {
-                            tasks.spawn(ours.clone().come_out(number, address));
+                            // Those that were reset may still be on their way out.
+                            if tasks.len() < 2 * options.most_connections {
+                                tasks.spawn(ours.clone().come_out(number, address));
+                            } else {
+                                ours.turn_down(number);
+                            }
                         }
                         Some(_) = tasks.join_next() => {}
                     }
@@ -206,6 +211,8 @@ struct Shared {
 struct Connection {
     inbox: Arc<Inbox>,
     credited: Arc<Notify>,
+    /// Rung when it is over, whatever is waited for then.
+    gone: Arc<Notify>,
 }
 
 /// What has come for a connection and was not passed on. Bounded by the credit that was given.
@@ -413,7 +420,8 @@ impl Shared {
     }
 
     fn list(&self, number: u32) {
-        let fresh = Connection { inbox: Arc::default(), credited: Arc::default() };
+        let fresh =
+            Connection { inbox: Arc::default(), credited: Arc::default(), gone: Arc::default() };
         lock(&self.connections).insert(number, fresh);
     }
 
@@ -435,6 +443,7 @@ impl Shared {
         if let Some(of) = lock(&self.connections).remove(&number) {
             of.credited.notify_one();
             of.inbox.put(|come| come.over = true);
+            of.gone.notify_one();
         }
     }
 
@@ -464,10 +473,26 @@ impl Shared {
             let noted = self.carrier.note(socket.local_addr()?, self.origin);
             io::Result::Ok((socket, noted))
         };
+        let Some(gone) = lock(&self.connections).get(&number).map(|of| of.gone.clone()) else {
+            return;
+        };
         let Ok((socket, _noted)) = binding() else { return self.reset(number).await };
-        match socket.connect(listener).await {
+        let connected = tokio::select! {
+            connected = socket.connect(listener) => connected,
+            () = gone.notified() => return,
+        };
+        match connected {
             Ok(socket) => self.join(number, socket).await,
             Err(_) => self.reset(number).await,
+        }
+    }
+
+    /// There is no room for a connection.
+    fn turn_down(&self, number: u32) {
+        self.forget(number);
+        if lock(&self.table).close(number) {
+            // A peer that does not read its answers is found out by the next of them.
+            let _ = self.answer(Head::Reset { connection: number });
         }
     }
 
@@ -484,13 +509,18 @@ impl Shared {
         // What waits is sent together anyway.
         let _ = socket.set_nodelay(true);
         let (from, to) = socket.into_split();
-        let (inbox, credited) = match lock(&self.connections).get(&number) {
-            Some(of) => (of.inbox.clone(), of.credited.clone()),
+        let (inbox, credited, gone) = match lock(&self.connections).get(&number) {
+            Some(of) => (of.inbox.clone(), of.credited.clone(), of.gone.clone()),
             None => return,
         };
         let inward = self.send_what_comes(number, from, credited);
         let outward = self.pass_on(number, inbox, to);
-        let ended = tokio::try_join!(inward, outward);
+        let ended = tokio::select! {
+            biased;
+            // Whatever a socket waits for: what the peer has reset takes no place any more.
+            () = gone.notified() => Err(io::ErrorKind::ConnectionReset.into()),
+            ended = async { tokio::try_join!(inward, outward) } => ended,
+        };
         match ended {
             Ok(_) => self.forget(number),
             Err(_) => self.reset(number).await,

@@ -79,6 +79,8 @@ pub(super) async fn drive<J: Job>(
     let mut connected_once = job.was_reached();
     let mut ready = None;
     let mut patience = 1;
+    // The last thing that happened was that the other end did not know the transfer.
+    let mut anew = false;
     loop {
         let before = job.progress();
         let connected = match ready.take() {
@@ -131,22 +133,25 @@ pub(super) async fn drive<J: Job>(
             }
             Err(error) => TransferError::Link(error),
         };
+        let achieved = job.progress() > before;
         if let TransferError::Refused { code: RefuseCode::UnknownTransfer, .. } = &error {
             options.sink.emit(&Event::Warning {
                 text: "the other end was restarted: going through the files again".to_owned(),
             });
             job.begin_anew();
-            continue;
+            // Who says so again and again without anything achieved is waited for like any other fault.
+            if !std::mem::replace(&mut anew, true) {
+                continue;
+            }
+        } else if achieved {
+            anew = false;
         }
         let fault = link_fault(error.fault());
         // A first connection that fails is most likely a wrong address or a daemon that is not
         // running: somebody waits at a terminal, so it is told after a few tries.
         let patient = connected_once || start.elapsed() < Duration::from_secs(3);
-        let outcome = if job.progress() > before {
-            Outcome::LostAfterProgress(fault)
-        } else {
-            Outcome::Failed(fault)
-        };
+        let outcome =
+            if achieved { Outcome::LostAfterProgress(fault) } else { Outcome::Failed(fault) };
         let step =
             if patient { backoff.next(start.elapsed(), outcome, random()) } else { Step::GiveUp };
         let Step::Wait(after) = step else {

@@ -18,7 +18,7 @@ use crate::host::Refusal;
 use crate::lane_io::why_ended;
 use crate::message::{
     Finished, Go, Granted, LinkNews, MAX_MESSAGE, MAX_PATIENCE_SECONDS, Opening, Order, Progress,
-    RefuseCode, Report, Stopped, Stretch,
+    RefuseCode, Report, Stopped, Stretch, capped,
 };
 use crate::receipt::{Receipt, ReceiptError};
 use crate::send::STALL;
@@ -305,7 +305,7 @@ impl Third {
         }
         if stopped.at == Stretch::Unreached && self.is_through_here() {
             // It was reached from here, and the way from here was lost.
-            stopped.at = Stretch::LinkLost;
+            (stopped.at, stopped.code) = (Stretch::LinkLost, RefuseCode::Busy);
         }
         let (source_host, target_host) = (source.peer_name().clone(), self.between.at.to_string());
         TransferError::Elsewhere { source_host, target_host, stopped }
@@ -325,8 +325,9 @@ impl Third {
         let Finished { id, totals, bytes_sent, tree } = finished;
         let receipt = (!self.order.dry_run).then_some(receipt);
         if let Some(receipt) = &receipt {
+            let shown = found.granted.shown.as_str();
             let expected =
-                Expected { source: *source.lane.peer(), target: found.key, run, finished };
+                Expected { source: *source.lane.peer(), target: found.key, run, finished, shown };
             expected.check(receipt, self.order.durable).map_err(|error| {
                 TransferError::BadReceipt { peer: source.lane.peer_name().clone(), error }
             })?;
@@ -337,20 +338,23 @@ impl Third {
 }
 
 /// What a receipt must say.
-struct Expected {
+struct Expected<'a> {
+    /// Where the target has said that the copy lands.
+    shown: &'a str,
     source: PublicKey,
     target: PublicKey,
     run: [u8; 8],
     finished: Finished,
 }
 
-impl Expected {
+impl Expected<'_> {
     fn check(&self, receipt: &[u8], durable: bool) -> Result<(), ReceiptError> {
         let statement = Receipt::verify(receipt)?.statement;
         let Finished { id, totals, tree, .. } = &self.finished;
         for (holds, what) in [
             (statement.target == self.target, "signer"),
             (statement.source == self.source, "source"),
+            (capped(&statement.path) == self.shown, "path"),
             (statement.transfer == hex(id) && id.ends_with(&self.run), "transfer"),
             (statement.tree.content == tree.content, "tree digest"),
             (statement.durable == durable, "durability"),

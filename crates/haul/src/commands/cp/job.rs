@@ -92,7 +92,7 @@ impl Copy {
             Some(Ok(report)) if a.verify && kept.is_ok() => {
                 let second = order.second_reading(report.named);
                 let reading = |options| start(second, options);
-                Some(self.verify(shown, options, reading).await)
+                Some(self.verify(&report.totals, shown, options, reading).await)
             }
             _ => None,
         };

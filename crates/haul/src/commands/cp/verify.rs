@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use events::Counters;
-use transfer::TransferError;
 use transfer::client::{JobOptions, JobReport};
+use transfer::{Totals, TransferError};
 
 use super::Copy;
 use crate::contact;
@@ -25,11 +25,18 @@ pub(super) struct Verdict {
 }
 
 impl Verdict {
-    fn of(report: &JobReport, elapsed: Duration) -> Self {
+    /// From what the copy covered, and what the second reading found.
+    fn of(first: &Totals, report: &JobReport, elapsed: Duration) -> Self {
         let t = &report.totals;
+        let sum =
+            |counts: &[u64]| counts.iter().fold(0u64, |sum, count| sum.saturating_add(*count));
+        // What was not offered again was not read again. A hard link counts as one of them in a copy, and as
+        // a file that was read in a second reading.
+        let covered = sum(&[first.copied, first.unchanged, first.links]);
+        let found = sum(&[t.unchanged, t.links, t.planned, t.failed, t.skipped, t.copied]);
         // In a second reading nothing is copied or skipped. Where a count says so all the same, it is not good.
-        let differing = [t.planned, t.failed, t.skipped, t.copied];
-        let differing = differing.iter().fold(0u64, |sum, count| sum.saturating_add(*count));
+        let not_again = covered.saturating_sub(found);
+        let differing = sum(&[t.planned, t.failed, t.skipped, t.copied, not_again]);
         Self { same: t.unchanged, differing, elapsed }
     }
 
@@ -46,8 +53,8 @@ impl Verdict {
             return format!("verified: read {read} again on both sides in {time}; all is the same");
         }
         let differ = match self.differing {
-            1 => "1 entry differs".to_owned(),
-            more => format!("{more} entries differ"),
+            1 => "1 entry differs or could not be read again".to_owned(),
+            more => format!("{more} entries differ or could not be read again"),
         };
         format!("NOT verified: {differ}; {read} read again on both sides in {time} are the same")
     }
@@ -57,6 +64,7 @@ impl Copy {
     /// Runs the second reading, which `start` begins, and shows it like the copy before.
     pub(super) async fn verify<F>(
         &self,
+        first: &Totals,
         shown: RenderOptions,
         options: JobOptions,
         start: impl FnOnce(JobOptions) -> F,
@@ -77,7 +85,7 @@ impl Copy {
         };
         drop(render);
         match ended {
-            Some(Ok(report)) => Ok(Verdict::of(&report, began.elapsed())),
+            Some(Ok(report)) => Ok(Verdict::of(first, &report, began.elapsed())),
             Some(Err(TransferError::Cancelled)) | None => Err(self.interrupted().await),
             Some(Err(error)) => Err(contact::with_our_line(error.into(), &self.identity)),
         }
@@ -94,17 +102,20 @@ mod tests {
     #[test]
     fn only_what_was_read_and_found_the_same_is_verified() {
         let good = Totals { unchanged: 3, links: 1, folders: 2, ..Totals::default() };
+        let first = Totals { copied: 2, unchanged: 1, links: 1, ..Totals::default() };
         for (totals, differing) in [
             (good, 0),
             (Totals { planned: 2, ..good }, 2),
             (Totals { failed: 1, planned: 1, ..good }, 2),
             (Totals { skipped: 1, ..good }, 1),
             (Totals { copied: 1, ..good }, 1),
+            // One was not offered again.
+            (Totals { links: 0, ..good }, 1),
             (Totals { failed: u64::MAX, planned: 1, ..good }, u64::MAX),
         ] {
             let (id, tree) = ([0; 16], tree::TreeDigest::new().finish());
             let report = JobReport { totals, bytes_sent: 0, receipt: None, id, tree, named: false };
-            let verdict = Verdict::of(&report, Duration::from_secs(2));
+            let verdict = Verdict::of(&first, &report, Duration::from_secs(2));
             assert_eq!(verdict.differing, differing, "{totals:?}");
             assert_eq!(verdict.is_same(), differing == 0);
             assert_eq!(verdict.words().starts_with("verified: read 3 files"), differing == 0);
