@@ -193,7 +193,10 @@ impl Glob {
         let mut at =
             self.parts.iter().enumerate().filter(|(number, _)| places.0 >> number & 1 == 1);
         match (at.next(), at.next()) {
-            (Some((_, Part::One(name))), None) => name.literal(),
+            // Bytes that were escaped one by one may be one character together, which none of them stands for.
+            (Some((_, Part::One(name))), None) => {
+                name.literal().filter(|literal| name.matches(literal))
+            }
             _ => None,
         }
     }
