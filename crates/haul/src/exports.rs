@@ -295,7 +295,7 @@ impl Exports {
             admission,
             allow_setid: export.grants.setid,
             allow_owner: export.grants.owner,
-            allow_delta: allowed.read,
+            may_read: allowed.read,
         })
     }
 }

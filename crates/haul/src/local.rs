@@ -71,7 +71,7 @@ pub fn landing(path: &Path, wish: Wish) -> Result<Landing> {
         // Whoever runs the command is the operator of this machine.
         allow_setid: true,
         allow_owner: true,
-        allow_delta: true,
+        may_read: true,
         admission: Arc::new(AdmitAll),
     })
 }
@@ -124,7 +124,7 @@ pub fn landing_in(dir: &Dir, name: Name, shown: &str) -> Landing {
         // Whoever runs the command is the operator of this machine.
         allow_setid: true,
         allow_owner: true,
-        allow_delta: true,
+        may_read: true,
         admission: Arc::new(AdmitAll),
     }
 }

@@ -81,10 +81,25 @@ pub struct Landing {
     pub allow_setid: bool,
     /// Whether owner and group are kept when the order asks for it.
     pub allow_owner: bool,
-    /// Whether the source may be told which pieces an older version of a file has, which is a part of reading it.
-    pub allow_delta: bool,
+    /// Whether the source may learn what is there: pieces of older versions, digests, content under other names.
+    pub may_read: bool,
     /// Decides about each entry as it is offered.
     pub admission: std::sync::Arc<dyn Admission>,
+}
+
+impl Landing {
+    /// The order as it is carried out here: what the one who runs this machine does not allow, a peer cannot ask
+    /// for.
+    pub(crate) fn narrowed(&self, order: Order) -> Result<Order, Refusal> {
+        if order.checksum && !self.may_read {
+            // Where it can be guessed, a digest tells what is there as well as the content does.
+            let text =
+                "this key may only write here, so nothing is compared by content (--checksum, --verify)";
+            return Err(Refusal { code: RefuseCode::Denied, text: text.to_owned() });
+        }
+        let (setid, owner) = (order.setid && self.allow_setid, order.owner && self.allow_owner);
+        Ok(Order { setid, owner, ..order })
+    }
 }
 
 /// Decides about single entries: the receiving policy.

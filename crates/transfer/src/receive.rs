@@ -117,21 +117,11 @@ impl Receiver {
             limit_bytes_per_s,
             watch,
         } = options;
-        if order.checksum && !landing.allow_delta {
-            // A digest tells what is there as well as the content does, where that can be guessed.
-            let text = "this key may only write here, so nothing is compared by content (--checksum, --verify)";
-            return Err(Refusal { code: RefuseCode::Denied, text: text.to_owned() });
-        }
-        // What the one who runs this machine does not allow, the peer's order cannot ask for.
-        let order = Order {
-            setid: order.setid && landing.allow_setid,
-            owner: order.owner && landing.allow_owner,
-            ..order
-        };
+        let order = landing.narrowed(order)?;
         let window = window_of(share);
         let disk = Disk::open(landing.clone(), &order, *source.as_bytes())?;
         let options = TargetOptions::of(&order, landing.rename_top.clone(), window);
-        let (delta, max_bytes) = (options.delta && landing.allow_delta, landing.max_bytes);
+        let (delta, max_bytes) = (options.delta && landing.may_read, landing.max_bytes);
         let options = TargetOptions { delta, max_bytes, ..options };
         let limit = limit_bytes_per_s.into_iter().chain(landing.max_rate_bytes_per_s).min();
         Ok(Self {

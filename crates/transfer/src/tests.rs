@@ -105,7 +105,7 @@ fn landing(root: &Dir, folder: &[u8]) -> Landing {
         max_bytes: None,
         allow_setid: true,
         allow_owner: true,
-        allow_delta: true,
+        may_read: true,
         admission: Arc::new(AdmitAll),
     }
 }

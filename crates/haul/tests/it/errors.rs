@@ -170,6 +170,21 @@ fn a_key_that_may_only_write_is_asked_for_everything() {
     }
 }
 
+/// A digest of what is there would tell it to whoever can guess it.
+#[test]
+fn a_key_that_may_only_write_gets_nothing_compared() {
+    let pair = Pair::with("key-digest", &["--write-only"]);
+    let file = pair.local("file");
+    write(&file, b"a guess");
+    write(&pair.served("file"), b"secrets");
+    let words = |option: &str| [option.into(), file.clone().into_os_string(), pair.at("data/")];
+    for option in ["--checksum", "--verify"] {
+        let ended = pair.copy(&words(option)).expect_code(3);
+        ended.expect_says(&["may only write", "compared by content"]);
+    }
+    pair.copy(&words("--fsync")).expect_code(0);
+}
+
 #[test]
 fn a_key_with_a_path_works_below_it_alone() {
     let pair = Pair::with("key-below", &["--path", "data/mine"]);

@@ -81,7 +81,7 @@ fn landing(folder: &Path) -> Landing {
         max_bytes: None,
         allow_setid: true,
         allow_owner: true,
-        allow_delta: true,
+        may_read: true,
         admission: Arc::new(AdmitAll),
     }
 }
