@@ -296,6 +296,7 @@ impl Exports {
             allow_setid: export.grants.setid,
             allow_owner: export.grants.owner,
             may_read: allowed.read,
+            intake: None,
         })
     }
 }

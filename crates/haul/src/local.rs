@@ -72,6 +72,7 @@ pub fn landing(path: &Path, wish: Wish) -> Result<Landing> {
         allow_setid: true,
         allow_owner: true,
         may_read: true,
+        intake: None,
         admission: Arc::new(AdmitAll),
     })
 }
@@ -125,6 +126,7 @@ pub fn landing_in(dir: &Dir, name: Name, shown: &str) -> Landing {
         allow_setid: true,
         allow_owner: true,
         may_read: true,
+        intake: None,
         admission: Arc::new(AdmitAll),
     }
 }

@@ -12,6 +12,7 @@ use crate::{KEY_TYPE, PublicKey};
 mod options;
 
 use options::LineOptions;
+pub use options::is_inbox_name;
 
 /// What an admitted peer may do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +25,53 @@ pub struct Permissions {
     pub write: bool,
     /// The rate it may have, over all its lanes; no limit if absent.
     pub max_rate_bytes_per_s: Option<u64>,
+    /// What it may hand in.
+    pub inboxes: InboxRights,
     /// The comment of its line, for logs and lists.
     pub comment: String,
+}
+
+/// What a peer may hand in to the inboxes of a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct InboxRights {
+    /// Into which inboxes.
+    pub inboxes: Inboxes,
+    /// How many bytes of content all its datasets may have together, if limited.
+    pub quota_bytes: Option<u64>,
+    /// How many datasets it may have, if limited.
+    pub quota_datasets: Option<u64>,
+}
+
+/// Some of the inboxes of a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Inboxes {
+    /// None of them.
+    #[default]
+    None,
+    /// These.
+    Named(Vec<String>),
+    /// Each that there is or will be.
+    All,
+}
+
+impl Inboxes {
+    /// Whether this one is among them.
+    pub fn hold(&self, inbox: &str) -> bool {
+        match self {
+            Self::None => false,
+            Self::Named(names) => names.iter().any(|name| name == inbox),
+            Self::All => true,
+        }
+    }
+
+    /// Whether there is none.
+    pub fn are_none(&self) -> bool {
+        match self {
+            Self::None => true,
+            Self::Named(names) => names.is_empty(),
+            Self::All => false,
+        }
+    }
 }
 
 impl Permissions {
@@ -36,6 +82,7 @@ impl Permissions {
             read: true,
             write: true,
             max_rate_bytes_per_s: None,
+            inboxes: InboxRights { inboxes: Inboxes::All, ..InboxRights::default() },
             comment: String::new(),
         }
     }
@@ -43,7 +90,8 @@ impl Permissions {
     /// Nothing at all: for a guest, who is let in for something that was granted to it alone.
     pub fn nothing() -> Self {
         let comment = "a guest".to_owned();
-        Self { read: false, write: false, comment, ..Self::unrestricted() }
+        let inboxes = InboxRights::default();
+        Self { read: false, write: false, inboxes, comment, ..Self::unrestricted() }
     }
 
     /// Whether a path, written with `/` between its parts, is at or below one of `paths`. The caller

@@ -37,7 +37,9 @@ mod tls;
 mod transport;
 pub mod wire;
 
-pub use authorized_keys::{AuthorizedKeys, Denied, LineProblem, Permissions};
+pub use authorized_keys::{
+    AuthorizedKeys, Denied, InboxRights, Inboxes, LineProblem, Permissions, is_inbox_name,
+};
 pub use backoff::{Backoff, BackoffOptions, Outcome, Step};
 pub use dial::{DialOptions, HostCheck, HostRefused, dial};
 pub use error::{LinkError, ParcelError, PeerName, close_code};

@@ -85,6 +85,8 @@ pub struct Landing {
     pub may_read: bool,
     /// Decides about each entry as it is offered.
     pub admission: std::sync::Arc<dyn Admission>,
+    /// Follows what arrives and takes it over at the end, where it is more than files in a folder.
+    pub intake: Option<std::sync::Arc<dyn Intake>>,
 }
 
 impl Landing {
@@ -93,8 +95,7 @@ impl Landing {
     pub(crate) fn narrowed(&self, order: Order) -> Result<Order, Refusal> {
         if order.checksum && !self.may_read {
             // Where it can be guessed, a digest tells what is there as well as the content does.
-            let text =
-                "this key may only write here, so nothing is compared by content (--checksum, --verify)";
+            let text = "this key may only write here, so nothing is compared by content (--checksum, --verify)";
             return Err(Refusal { code: RefuseCode::Denied, text: text.to_owned() });
         }
         let (setid, owner) = (order.setid && self.allow_setid, order.owner && self.allow_owner);
@@ -106,6 +107,38 @@ impl Landing {
 pub trait Admission: Send + Sync {
     /// Whether this entry may be created at this path below the target folder.
     fn admit(&self, entry: &Entry, path: &RelPath) -> Result<(), Refusal>;
+}
+
+/// Follows a transfer into a landing, and takes over what has arrived when all of it is there. A transfer with an
+/// intake is one whole: it publishes nothing if an entry of it failed.
+pub trait Intake: Send + Sync {
+    /// A file stands at this path below the target folder, verified, durable if the order says so. Called for each
+    /// file when its outcome is final, from the transfer's own loop: it must not block.
+    fn stands(&self, file: Standing);
+
+    /// The transfer has a lane from now on, or has lost it. It must not block.
+    fn link(&self, up: bool);
+
+    /// All that was offered stands. Takes it over, durably, and gives the signed receipt that the source gets; what
+    /// it says is in the statement, but for what only the intake knows. Called on a thread that may block.
+    fn publish(
+        &self,
+        statement: crate::receipt::Statement,
+        identity: &Identity,
+    ) -> Result<Vec<u8>, Refusal>;
+}
+
+/// A file of a transfer with an intake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Below the target folder.
+    pub path: RelPath,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its BLAKE3 digest.
+    pub digest: files::Digest,
+    /// Its SHA-256 digest, where the disk has summed it up in passing.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// Takes everything but the names that haul itself uses in a folder.

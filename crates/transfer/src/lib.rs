@@ -23,6 +23,7 @@ pub mod message;
 mod observe;
 pub mod receipt;
 mod receive;
+pub mod reception;
 mod record;
 #[cfg(test)]
 mod rig;

@@ -3,11 +3,15 @@
 //! cannot climb; whether a message fits the moment it arrives in is decided by the machines.
 
 mod entry;
+pub(crate) mod inbox;
 mod opening;
 mod parcel;
 mod third;
 
 pub use entry::{ENTRY_COST, Entry, EntryKind, MAX_XATTRS, Xattr};
+pub use inbox::{
+    Fault, MAX_CODE, MAX_DATASET_NAME, MAX_INBOX, MAX_LABEL, MAX_TEXTS, Offer, Waiting,
+};
 pub use opening::{
     Compression, Deletion, Existing, Extent, Granted, Listed, MAX_LIST, MAX_MEASURE_SECONDS,
     Measured, Opening, Order, RefuseCode, list_cost,

@@ -41,6 +41,21 @@ pub struct Statement {
     pub totals: Totals,
     /// Extras removed at the target.
     pub removed: u64,
+    /// What it is that was handed in, where an inbox has taken it.
+    pub dataset: Option<DatasetStatement>,
+}
+
+/// What a receipt says of a dataset beside its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatasetStatement {
+    /// Its id at the target.
+    pub id: String,
+    /// Which inbox has it.
+    pub inbox: String,
+    /// What it is called.
+    pub name: String,
+    /// The BLAKE3 digest of its metadata's bytes as the source sent them.
+    pub metadata: files::Digest,
 }
 
 /// A receipt whose signature was checked.
@@ -112,7 +127,12 @@ impl Statement {
             ("digest_method", "blake3-lthash16".into()),
             ("program", concat!("haul ", env!("CARGO_PKG_VERSION")).into()),
         ];
-        Value::Object(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+        let mut fields: Map<String, Value> =
+            fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        if let Some(dataset) = &self.dataset {
+            fields.insert("dataset".into(), dataset.to_json());
+        }
+        Value::Object(fields)
     }
 
     fn from_json(json: &Value) -> Result<Self, ReceiptError> {
@@ -164,6 +184,32 @@ impl Statement {
                 ..Totals::default()
             },
             removed: number("removed")?,
+            dataset: json.get("dataset").map(DatasetStatement::from_json).transpose()?,
+        })
+    }
+}
+
+impl DatasetStatement {
+    fn to_json(&self) -> Value {
+        serde_json::json!({
+            "id": self.id,
+            "inbox": self.inbox,
+            "name": self.name,
+            "metadata": self.metadata.to_string(),
+        })
+    }
+
+    fn from_json(json: &Value) -> Result<Self, ReceiptError> {
+        let text = |key: &str| {
+            let text = json.get(key).and_then(Value::as_str);
+            text.map(str::to_owned).ok_or(ReceiptError::Field("dataset"))
+        };
+        let metadata = files::Digest::parse(&text("metadata")?);
+        Ok(Self {
+            id: text("id")?,
+            inbox: text("inbox")?,
+            name: text("name")?,
+            metadata: metadata.map_err(|_| ReceiptError::Field("dataset"))?,
         })
     }
 }

@@ -490,6 +490,7 @@ impl Receiver {
             tree: self.tree.finish(),
             totals: *self.machine.totals(),
             removed: 0,
+            dataset: None,
         }
     }
 

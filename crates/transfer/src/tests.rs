@@ -106,6 +106,7 @@ fn landing(root: &Dir, folder: &[u8]) -> Landing {
         allow_setid: true,
         allow_owner: true,
         may_read: true,
+        intake: None,
         admission: Arc::new(AdmitAll),
     }
 }

@@ -8,11 +8,13 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
-use super::{Denied, Permissions};
+use super::{Denied, InboxRights, Inboxes, Permissions};
 use crate::public_key::is_unprintable;
 
 /// How many networks or paths one line may name.
 const MAX_ITEMS: usize = 256;
+/// What stands for every inbox.
+const ALL_INBOXES: &str = "*";
 
 /// The options of one line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,6 +25,9 @@ pub(super) struct LineOptions {
     max_rate_bytes_per_s: Option<u64>,
     expires: Option<Timestamp>,
     from: Option<Vec<Network>>,
+    inboxes: Vec<String>,
+    quota_bytes: Option<u64>,
+    quota_datasets: Option<u64>,
 }
 
 impl LineOptions {
@@ -37,6 +42,9 @@ impl LineOptions {
         }
         if options.read_only && options.write_only {
             return Err("read-only and write-only exclude each other".to_owned());
+        }
+        if options.inboxes.len() > 1 && options.inboxes.iter().any(|name| name == ALL_INBOXES) {
+            return Err("inbox=\"*\" stands beside the name of an inbox".to_owned());
         }
         Ok(options)
     }
@@ -59,13 +67,29 @@ impl LineOptions {
     }
 
     pub(super) fn permissions(&self, comment: &str) -> Permissions {
+        // Who is let in for an inbox may do nothing else, unless the line says where.
+        let beside = self.inboxes.is_empty() || !self.paths.is_empty();
         Permissions {
             paths: self.paths.clone(),
-            read: !self.write_only,
-            write: !self.read_only,
+            read: beside && !self.write_only,
+            write: beside && !self.read_only,
             max_rate_bytes_per_s: self.max_rate_bytes_per_s,
+            inboxes: self.inbox_rights(),
             comment: comment.to_owned(),
         }
+    }
+
+    fn inbox_rights(&self) -> InboxRights {
+        let everywhere = self.inboxes.iter().any(|name| name == ALL_INBOXES);
+        let inboxes = match self.inboxes.is_empty() {
+            false if everywhere => Inboxes::All,
+            false => Inboxes::Named(self.inboxes.clone()),
+            // Who may write everything that is exported may also hand in; who is kept to paths may not.
+            true if self.paths.is_empty() && !self.read_only => Inboxes::All,
+            true => Inboxes::None,
+        };
+        let (quota_bytes, quota_datasets) = (self.quota_bytes, self.quota_datasets);
+        InboxRights { inboxes, quota_bytes, quota_datasets }
     }
 
     fn apply(&mut self, item: &Item) -> Result<(), String> {
@@ -92,10 +116,28 @@ impl LineOptions {
                 twice(self.from.is_some())?;
                 self.from = Some(parse_networks(value)?);
             }
+            ("inbox", Some(value)) => {
+                if self.inboxes.len() == MAX_ITEMS {
+                    return Err(format!("more than {MAX_ITEMS} inboxes"));
+                }
+                self.inboxes.push(parse_inbox(value)?);
+            }
+            ("quota", Some(value)) => {
+                twice(self.quota_bytes.is_some())?;
+                self.quota_bytes = Some(parse_quota(value)?);
+            }
+            ("quota-datasets", Some(value)) => {
+                twice(self.quota_datasets.is_some())?;
+                let wrong = |_| "quota-datasets is not a whole number".to_owned();
+                self.quota_datasets = Some(value.parse().map_err(wrong)?);
+            }
             ("read-only" | "write-only", Some(_)) => {
                 return Err(format!("{} takes no value", item.name));
             }
-            ("path" | "max-rate" | "expires" | "from", None) => {
+            (
+                "path" | "max-rate" | "expires" | "from" | "inbox" | "quota" | "quota-datasets",
+                None,
+            ) => {
                 return Err(format!("{} needs a value", item.name));
             }
             _ => return Err(format!("the option {} is not known", printable(&item.name))),
@@ -193,6 +235,39 @@ fn parse_path(text: &str) -> Result<String, String> {
         );
     }
     Ok(inner.to_owned())
+}
+
+/// The name of an inbox, or `*` for all.
+fn parse_inbox(text: &str) -> Result<String, String> {
+    if text == ALL_INBOXES || is_inbox_name(text) {
+        return Ok(text.to_owned());
+    }
+    Err("inbox is neither the name of an inbox (small letters, digits, - and _) nor *".to_owned())
+}
+
+/// Whether an inbox may be called so: 1 to 64 small letters, digits, `-` and `_`, beginning with a letter or digit.
+pub fn is_inbox_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.len() <= 64
+        && text.bytes().next().is_some_and(is_plain)
+        && text.bytes().all(|byte| is_plain(byte) || matches!(byte, b'-' | b'_'))
+}
+
+/// Bytes: a whole number, and `k`, `M`, `G` or `T` for thousands, then perhaps `B`.
+fn parse_quota(text: &str) -> Result<u64, String> {
+    let wrong = || "the quota is not written like 500G, 2T or 1000000".to_owned();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "k" | "kB" => 1_000,
+        "M" | "MB" => 1_000_000,
+        "G" | "GB" => 1_000_000_000,
+        "T" | "TB" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(factor).ok_or_else(wrong)
 }
 
 /// Bytes per second: a whole number, `k`, `M` or `G` for thousands, then perhaps `B` or `B/s`.

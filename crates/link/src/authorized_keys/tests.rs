@@ -22,24 +22,56 @@ const NOW: &str = "2026-07-01T12:00:00Z";
 fn options_say_what_a_key_may() {
     let all = Permissions { comment: "laptop".to_owned(), ..Permissions::unrestricted() };
     let paths = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+    let nothing = InboxRights::default();
+    let into = |inboxes, read| Permissions {
+        inboxes: InboxRights { inboxes, ..InboxRights::default() },
+        ..Permissions { read, write: read, ..all.clone() }
+    };
+    let named = |names: &[&str]| Inboxes::Named(paths(names));
     let rate = |rate| Permissions { max_rate_bytes_per_s: Some(rate), ..all.clone() };
     for (options, expected) in [
         ("", all.clone()),
-        ("read-only ", Permissions { write: false, ..all.clone() }),
+        ("read-only ", Permissions { write: false, inboxes: nothing.clone(), ..all.clone() }),
         ("write-only\t", Permissions { read: false, ..all.clone() }),
         (
             "path=\"/photos/2026/\",path=docs ",
-            Permissions { paths: paths(&["photos/2026", "docs"]), ..all.clone() },
+            Permissions {
+                paths: paths(&["photos/2026", "docs"]),
+                inboxes: nothing.clone(),
+                ..all.clone()
+            },
         ),
         (
             r#"path="a \"b\", \\c",read-only "#,
-            Permissions { paths: paths(&[r#"a "b", \c"#]), write: false, ..all.clone() },
+            Permissions {
+                paths: paths(&[r#"a "b", \c"#]),
+                write: false,
+                inboxes: nothing.clone(),
+                ..all.clone()
+            },
         ),
         ("max-rate=10MB ", rate(10_000_000)),
         ("max-rate=\"500kB/s\" ", rate(500_000)),
         ("max-rate=7 ", rate(7)),
         ("max-rate=7B ", rate(7)),
         ("max-rate=2G ", rate(2_000_000_000)),
+        ("inbox=ngs,inbox=\"rna-2\" ", into(named(&["ngs", "rna-2"]), false)),
+        ("inbox=* ", into(Inboxes::All, false)),
+        (
+            "inbox=ngs,path=docs ",
+            Permissions { paths: paths(&["docs"]), ..into(named(&["ngs"]), true) },
+        ),
+        (
+            "inbox=ngs,quota=2T,quota-datasets=100 ",
+            Permissions {
+                inboxes: InboxRights {
+                    inboxes: named(&["ngs"]),
+                    quota_bytes: Some(2_000_000_000_000),
+                    quota_datasets: Some(100),
+                },
+                ..into(Inboxes::None, false)
+            },
+        ),
     ] {
         assert_eq!(ask(options, "192.0.2.1", NOW), Ok(expected), "{options:?}");
     }
@@ -107,6 +139,13 @@ fn a_doubtful_line_denies_and_is_reported() {
         "path=\"a\\b\" ",
         "path=\"a\"b ",
         "path=a\"b\" ",
+        "inbox=NGS ",
+        "inbox=*,inbox=ngs ",
+        "inbox=../a ",
+        "inbox ",
+        "quota=2t ",
+        "quota=18446745T ",
+        "quota-datasets=-1 ",
         "max-rate=0 ",
         "max-rate=10m ",
         "max-rate=10MiB ",

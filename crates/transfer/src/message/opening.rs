@@ -1,16 +1,17 @@
 //! The messages that open a transfer: who speaks which version, what is asked for, and the answer.
 
-use events::Bound;
-use files::{Name, RelPath, Timestamp};
+use files::RelPath;
 use link::wire::{Decoder, Encoder, WireError};
 use link::{Pace, PublicKey};
 
-use super::entry::decode_time;
-use super::{MAX_MESSAGE, MAX_TEXT, capped, decode_bound, encode_bound, list};
+use super::inbox::{self, Fault, Offer, Waiting};
+use super::{MAX_MESSAGE, MAX_TEXT, capped, list};
 
 mod order;
+mod seen;
 
 pub use order::{Compression, Deletion, Existing, Order};
+pub use seen::{Listed, Measured};
 
 const MAGIC: &[u8; 4] = b"haul";
 const MAX_SOFTWARE: usize = 64;
@@ -159,6 +160,60 @@ pub enum Opening {
     /// The dialler wants to carry connections of others to the one that it has dialled: after Accept, messages both
     /// ways are bytes of a pipe.
     Tunnel,
+    /// The dialler wants to hand in a dataset, or to know whether it might; its metadata follow in Parts.
+    Offer(Offer),
+    /// A part of a text that was announced.
+    Part {
+        /// Whether this is the last part.
+        last: bool,
+        /// At most [`inbox::MAX_PART`] bytes.
+        bytes: Vec<u8>,
+    },
+    /// The dialler wants to know what an inbox wants of metadata; the answer is Parts.
+    AskSchema {
+        /// Of which inbox; empty for the only one.
+        inbox: String,
+    },
+    /// The dialler, whose key need not be known, asks to be let in.
+    Enrol {
+        /// What the operator has given out for it, or nothing.
+        code: Vec<u8>,
+        /// Who it says that it is.
+        label: String,
+    },
+    /// The answer to that.
+    Enrolled {
+        /// Whether it is let in from now on; otherwise the operator will look at it.
+        admitted: bool,
+        /// What follows from it, in words.
+        text: String,
+    },
+    /// The metadata are not taken.
+    Unfit {
+        /// Why not.
+        faults: Vec<Fault>,
+        /// How many faults there are beside these.
+        more: u64,
+    },
+    /// What was to be checked would be taken now.
+    Fits {
+        /// What the client should know.
+        notes: Vec<String>,
+    },
+    /// It is not its turn yet.
+    Waiting(Waiting),
+    /// It is its turn: Put is to follow.
+    Admitted {
+        /// What the dataset is from now on.
+        dataset: String,
+        /// What the client should know.
+        notes: Vec<String>,
+    },
+    /// This upload was published before; Parts follow, which are its receipt.
+    Finished {
+        /// As what.
+        dataset: String,
+    },
 }
 
 /// A grant as the one who asked for it hears of it.
@@ -184,48 +239,6 @@ pub enum Extent {
     Listed,
     /// The same, of folders with all that is in them.
     ListedWhole,
-}
-
-/// What one end has seen of a measurement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Measured {
-    /// Payload bytes that were carried in the steady part of it.
-    pub bytes: u64,
-    /// How long that part was, in microseconds.
-    pub micros: u64,
-    /// Processor time of the whole process in the meantime, in thousandths of a core.
-    pub cpu: u64,
-    /// Cores that the process may use.
-    pub cores: u64,
-    /// The round trip under load, in microseconds; for the end that sent.
-    pub rtt_micros: u64,
-    /// The smallest round trip seen, in microseconds.
-    pub idle_rtt_micros: u64,
-    /// Packets sent.
-    pub sent_packets: u64,
-    /// Of those, packets lost.
-    pub lost_packets: u64,
-    /// What held the bytes back; for the end that sent.
-    pub bound: Bound,
-    /// Bytes per second that the end that was dialled allows this key, or 0.
-    pub limit: u64,
-    /// That end's clock, in seconds since 1970.
-    pub clock: u64,
-}
-
-/// One line of a listing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// `d`, `f`, `l` or `o` for folder, file, symbolic link, other; `e` for an export.
-    pub kind: u8,
-    /// Its name.
-    pub name: Name,
-    /// Its size in bytes.
-    pub size: u64,
-    /// Its permission bits.
-    pub mode: u32,
-    /// When it last changed.
-    pub mtime: Timestamp,
 }
 
 /// Why something is refused or failed.
@@ -352,6 +365,31 @@ impl Opening {
             Self::Tunnel => {
                 out.u8(52);
             }
+            Self::Offer(offer) => offer.encode(out.u8(80)),
+            Self::Part { last, bytes } => {
+                out.u8(81).boolean(*last).bytes(bytes);
+            }
+            Self::AskSchema { inbox } => {
+                out.u8(82).text(inbox);
+            }
+            Self::Enrol { code, label } => {
+                out.u8(83).bytes(code).text(label);
+            }
+            Self::Enrolled { admitted, text } => {
+                out.u8(84).boolean(*admitted).text(capped(text));
+            }
+            Self::Unfit { faults, more } => {
+                inbox::encode_faults(faults, out.u8(85));
+                out.varint(*more);
+            }
+            Self::Fits { notes } => inbox::encode_notes(notes, out.u8(86)),
+            Self::Waiting(waiting) => waiting.encode(out.u8(87)),
+            Self::Admitted { dataset, notes } => {
+                inbox::encode_notes(notes, out.u8(88).text(dataset));
+            }
+            Self::Finished { dataset } => {
+                out.u8(89).text(dataset);
+            }
         }
         out.finish()
     }
@@ -450,6 +488,31 @@ impl Opening {
                 paths: list(&mut input, "names", decode_listed_path)?,
             },
             52 => Self::Tunnel,
+            80 => Self::Offer(Offer::decode(&mut input)?),
+            81 => {
+                let (last, bytes) = inbox::decode_part(&mut input)?;
+                Self::Part { last, bytes }
+            }
+            82 => Self::AskSchema { inbox: input.text("inbox", inbox::MAX_INBOX)?.to_owned() },
+            83 => Self::Enrol {
+                code: input.bytes("code", inbox::MAX_CODE)?.to_vec(),
+                label: input.text("label", inbox::MAX_LABEL)?.to_owned(),
+            },
+            84 => Self::Enrolled {
+                admitted: input.boolean("admitted")?,
+                text: input.text("words", MAX_TEXT)?.to_owned(),
+            },
+            85 => Self::Unfit {
+                faults: inbox::decode_faults(&mut input)?,
+                more: input.varint("further faults")?,
+            },
+            86 => Self::Fits { notes: inbox::decode_notes(&mut input)? },
+            87 => Self::Waiting(Waiting::decode(&mut input)?),
+            88 => Self::Admitted {
+                dataset: inbox::decode_id(&mut input)?,
+                notes: inbox::decode_notes(&mut input)?,
+            },
+            89 => Self::Finished { dataset: inbox::decode_id(&mut input)? },
             _ => return Err(WireError::invalid("opening message type")),
         };
         input.finish()?;
@@ -502,59 +565,4 @@ fn decode_sources(input: &mut Decoder) -> Result<Vec<Vec<u8>>, WireError> {
         sources.push(input.bytes("source path", MAX_PATH)?.to_vec());
     }
     Ok(sources)
-}
-
-impl Measured {
-    fn encode(&self, out: &mut Encoder) {
-        let Self { bytes, micros, cpu, cores, rtt_micros, idle_rtt_micros, .. } = self;
-        for number in [bytes, micros, cpu, cores, rtt_micros, idle_rtt_micros] {
-            out.varint(*number);
-        }
-        out.varint(self.sent_packets).varint(self.lost_packets);
-        encode_bound(out, self.bound);
-        out.varint(self.limit).varint(self.clock);
-    }
-
-    fn decode(input: &mut Decoder) -> Result<Self, WireError> {
-        Ok(Self {
-            bytes: input.varint("bytes carried")?,
-            micros: input.varint("time measured")?,
-            cpu: input.varint("processor time")?,
-            cores: input.varint("cores")?,
-            rtt_micros: input.varint("round trip")?,
-            idle_rtt_micros: input.varint("smallest round trip")?,
-            sent_packets: input.varint("packets sent")?,
-            lost_packets: input.varint("packets lost")?,
-            bound: decode_bound(input)?,
-            limit: input.varint("rate allowed")?,
-            clock: input.varint("clock")?,
-        })
-    }
-}
-
-impl Listed {
-    /// An upper bound of the bytes that this takes in a message.
-    pub fn encoded_len(&self) -> usize {
-        64 + self.name.as_bytes().len()
-    }
-
-    fn encode(&self, out: &mut Encoder) {
-        out.u8(self.kind).bytes(self.name.as_bytes()).varint(self.size).varint(self.mode.into());
-        out.signed(self.mtime.seconds).varint(self.mtime.nanos.into());
-    }
-
-    fn decode(input: &mut Decoder) -> Result<Self, WireError> {
-        let kind = input.u8("listed kind")?;
-        if !b"dfloe".contains(&kind) {
-            return Err(WireError::invalid("listed kind"));
-        }
-        Ok(Self {
-            kind,
-            name: Name::new(input.bytes("listed name", 255)?)
-                .map_err(|_| WireError::invalid("listed name"))?,
-            size: input.varint("listed size")?,
-            mode: input.varint_at_most("listed mode", 0o7777)? as u32,
-            mtime: decode_time(input)?,
-        })
-    }
 }

@@ -111,6 +111,7 @@ fn all() -> Vec<(&'static str, Vec<u8>, Reader)> {
         all.push((name, message.encode(), Reader::Opening));
     }
     all.extend(third());
+    all.extend(inboxes());
     let from_source = [
         ("Offer", offer()),
         ("Leave", SourceMessage::Leave { index: 1, complete: false }),
@@ -262,6 +263,48 @@ fn third() -> Vec<(&'static str, Vec<u8>, Reader)> {
     all.extend(openings.map(|(name, message)| (name, message.encode(), Reader::Opening)));
     all.extend(reports.map(|(name, message)| (name, message.encode(), Reader::Report)));
     all
+}
+
+fn handed_in() -> Offer {
+    Offer {
+        upload: [5; 16],
+        inbox: "ngs".to_owned(),
+        name: "run 42".to_owned(),
+        metadata_len: 300,
+        files: 2,
+        bytes: 1 << 40,
+        content: Some(digest(6)),
+        check: true,
+    }
+}
+
+/// What is said before a dataset is handed in.
+fn inboxes() -> Vec<(&'static str, Vec<u8>, Reader)> {
+    let text = || "t".to_owned();
+    let openings = [
+        ("Offer", Opening::Offer(handed_in())),
+        ("Part", Opening::Part { last: false, bytes: b"{}".to_vec() }),
+        ("AskSchema", Opening::AskSchema { inbox: text() }),
+        ("Enrol", Opening::Enrol { code: b"code".to_vec(), label: text() }),
+        ("Enrolled", Opening::Enrolled { admitted: true, text: text() }),
+        (
+            "Unfit",
+            Opening::Unfit { faults: vec![Fault { path: text(), reason: text() }], more: 300 },
+        ),
+        ("Fits", Opening::Fits { notes: vec![text()] }),
+        (
+            "Waiting",
+            Opening::Waiting(Waiting {
+                position: 3,
+                length: 300,
+                seconds: Some(0),
+                reason: text(),
+            }),
+        ),
+        ("Admitted", Opening::Admitted { dataset: "0abc".to_owned(), notes: vec![text()] }),
+        ("Finished", Opening::Finished { dataset: "0abc".to_owned() }),
+    ];
+    openings.map(|(name, message)| (name, message.encode(), Reader::Opening)).into()
 }
 
 #[derive(Clone, Copy)]

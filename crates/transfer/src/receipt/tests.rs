@@ -24,6 +24,7 @@ fn statement(signer: &Identity) -> Statement {
         },
         totals,
         removed: 5,
+        dataset: None,
     }
 }
 

@@ -82,6 +82,7 @@ fn landing(folder: &Path) -> Landing {
         allow_setid: true,
         allow_owner: true,
         may_read: true,
+        intake: None,
         admission: Arc::new(AdmitAll),
     }
 }
