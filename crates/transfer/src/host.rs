@@ -138,7 +138,7 @@ pub struct Standing {
     /// Its BLAKE3 digest.
     pub digest: files::Digest,
     /// Its SHA-256 digest, where the disk has summed it up in passing.
-    pub sha256: Option<[u8; 32]>,
+    pub sha256: Option<files::Sha256>,
 }
 
 /// Takes everything but the names that haul itself uses in a folder.
