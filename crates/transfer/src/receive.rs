@@ -556,6 +556,7 @@ impl Receiver {
         let known = totals.bytes_ended - totals.bytes_copied;
         let stored = self.stored_before + self.machine.stored();
         let acknowledged = (known + stored).max(totals.bytes_ended);
+        self.landing.intake.iter().for_each(|intake| intake.progress(acknowledged));
         counters.bytes_acknowledged.set(acknowledged.min(counters.bytes_total.get()));
         report_link(counters, lane);
     }

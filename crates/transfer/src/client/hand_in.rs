@@ -8,7 +8,7 @@ use files::Digest;
 use link::{Lane, PublicKey};
 
 use super::drive::{Job, drive};
-use super::{Connect, JobOptions, JobReport, hex, inventory, new_id, random, start_sender};
+use super::{Connect, JobOptions, JobReport, hex, inventory, new_id, start_sender};
 use crate::host::SourceRoot;
 use crate::message::inbox::parts;
 use crate::message::{Fault, Offer, Opening, Order};
@@ -100,11 +100,11 @@ pub async fn hand_in(
     let sender = start_sender(&sources, &order, &options);
     let told = std::sync::Arc::default();
     let job = HandingIn {
-        dataset,
         sources,
         order,
         options: options.clone(),
-        id: new_id(random()),
+        id: id_of(&dataset),
+        dataset,
         sender,
         tried: false,
         told: std::sync::Arc::clone(&told),
@@ -112,6 +112,12 @@ pub async fn hand_in(
     let report = drive(connect, &options, job).await?;
     let (dataset, before) = told.lock().map(|told| told.clone()).unwrap_or_default();
     Ok(HandedIn { dataset, before, report })
+}
+
+/// Names a transfer: every run of the same upload has the same first half, so that of two the later one goes on.
+fn id_of(dataset: &Dataset) -> [u8; 16] {
+    let job = dataset.offer.upload.first_chunk().expect("an upload id has 16 bytes");
+    new_id(u64::from_le_bytes(*job))
 }
 
 struct HandingIn {
@@ -165,7 +171,7 @@ impl Job for HandingIn {
     }
 
     fn begin_anew(&mut self) {
-        self.id = new_id(random());
+        self.id = id_of(&self.dataset);
         self.tried = false;
         self.options.begin_anew();
         let bytes_sent = self.sender.bytes_sent();

@@ -122,6 +122,10 @@ impl Intake for Sealing {
         self.at.desk.links.lock().unwrap().push(up);
     }
 
+    fn progress(&self, bytes: u64) {
+        assert!(bytes <= self.at.offer.bytes, "{bytes}");
+    }
+
     fn publish(&self, statement: Statement, identity: &Identity) -> Result<Vec<u8>, Refusal> {
         if self.at.desk.refuses_to_publish {
             let text = "the disk is full".to_owned();
