@@ -113,7 +113,10 @@ impl ClientMessage {
         let Some((command, rest)) = frames.split_first() else { return Err(WireError::Unknown) };
         let frames = |message, most_and_least: std::ops::RangeInclusive<usize>| {
             let count = frames.len();
-            most_and_least.contains(&count).then_some(()).ok_or(WireError::Frames { message, count })
+            most_and_least
+                .contains(&count)
+                .then_some(())
+                .ok_or(WireError::Frames { message, count })
         };
         match command.as_ref() {
             b"post-file" => {

@@ -41,8 +41,8 @@ fn numbers_are_big_endian_and_flags_but_the_lowest_say_nothing() {
 fn what_is_no_message_is_an_error() {
     let long = [b'a'; MAX_NAME + 1];
     let one: &[u8] = &[0, 0, 0, 1];
-    for parts in [
-        &[][..],
+    let wrong: &[&[&[u8]]] = &[
+        &[],
         &[b""],
         &[b"post-file"],
         &[b"POST-FILE", ZERO, b"n", b"{}"],
@@ -62,7 +62,8 @@ fn what_is_no_message_is_an_error() {
         &[b"error", ZERO],
         &[b"error", b"", b"x"],
         &[b"upload-approved", ZERO, ZERO, ZERO],
-    ] {
+    ];
+    for parts in wrong {
         assert!(read(parts).is_err(), "{parts:?}");
     }
 }
@@ -78,8 +79,10 @@ fn the_words_of_a_client_that_gives_up_are_never_in_the_way() {
 
 #[test]
 fn what_the_server_says_has_the_bytes_that_the_text_asks_for() {
-    let check = |message: ServerMessage, parts: &[&[u8]]| assert_eq!(message.write(), frames(parts));
-    let approved = ServerMessage::UploadApproved { credit: 1, chunk_bytes: 0x1_0000, max_queue: 258 };
+    let check =
+        |message: ServerMessage, parts: &[&[u8]]| assert_eq!(message.write(), frames(parts));
+    let approved =
+        ServerMessage::UploadApproved { credit: 1, chunk_bytes: 0x1_0000, max_queue: 258 };
     check(approved, &[b"upload-approved", &[0, 0, 0, 1], &[0, 1, 0, 0], &[0, 0, 1, 2]]);
     check(ServerMessage::TransferCredit(0), &[b"transfer-credit", ZERO]);
     check(
