@@ -4,6 +4,8 @@
 //! [`InboxOptions`], and tells what happens through events.
 
 mod client;
+#[cfg(feature = "dync")]
+pub mod dync;
 mod options;
 
 pub use client::Client;
