@@ -3,7 +3,7 @@
 //! policy of `transfer`, not a protocol of its own. It knows nothing of flags and files of configuration: it gets
 //! [`InboxOptions`], and tells what happens through events.
 
-//AUDIT
+pub mod audit;
 pub mod catalogue;
 mod client;
 pub mod hooks;
