@@ -4,9 +4,19 @@
 //! [`InboxOptions`], and tells what happens through events.
 
 mod client;
+mod json;
+mod name;
 mod options;
+mod schema;
+#[cfg(test)]
+mod scratch;
 
 pub use client::Client;
+pub use json::{MOST_DEPTH, MOST_VALUES, Metadata};
+pub use name::{
+    DatasetId, DatasetNameError, MOST_NAME, NotAnId, check_name, folder_name, id_of_folder,
+};
 pub use options::{
     Budgets, Duplicates, HookAction, HookOptions, InboxOptions, InboxesOptions, SameName,
 };
+pub use schema::{MOST_FAULTS, MOST_SCHEMA, Schema, SchemaError};
