@@ -3,6 +3,7 @@
 //! policy of `transfer`, not a protocol of its own. It knows nothing of flags and files of configuration: it gets
 //! [`InboxOptions`], and tells what happens through events.
 
+mod catalogue;
 mod client;
 mod json;
 mod name;
@@ -11,6 +12,10 @@ mod schema;
 #[cfg(test)]
 mod scratch;
 
+pub use catalogue::{
+    CATALOGUE, Catalogue, CatalogueError, DatasetRow, DatasetState, Filter, QueryError, UploadId,
+    Usage,
+};
 pub use client::Client;
 pub use json::{MOST_DEPTH, MOST_VALUES, Metadata};
 pub use name::{
