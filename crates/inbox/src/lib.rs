@@ -8,9 +8,12 @@ mod client;
 mod json;
 mod name;
 mod options;
+mod reconcile;
 mod schema;
 #[cfg(test)]
 mod scratch;
+mod store;
+mod verify;
 
 pub use catalogue::{
     CATALOGUE, Catalogue, CatalogueError, DatasetRow, DatasetState, Filter, QueryError, UploadId,
@@ -24,4 +27,10 @@ pub use name::{
 pub use options::{
     Budgets, Duplicates, HookAction, HookOptions, InboxOptions, InboxesOptions, SameName,
 };
+pub use reconcile::{Reconciled, reconcile};
 pub use schema::{MOST_FAULTS, MOST_SCHEMA, Schema, SchemaError};
+pub use store::{
+    Facts, Incoming, OfferError, OfferRecord, Publication, PublishedDataset, Root, SchemaRecord,
+    SidecarError, StoreError,
+};
+pub use verify::{Finding, MOST_FINDINGS, Verified, VerifyOptions, verify, verify_all};
