@@ -3,8 +3,10 @@
 //! policy of `transfer`, not a protocol of its own. It knows nothing of flags and files of configuration: it gets
 //! [`InboxOptions`], and tells what happens through events.
 
+pub mod admission;
 mod client;
 mod options;
+pub mod rights;
 
 pub use client::Client;
 pub use options::{
