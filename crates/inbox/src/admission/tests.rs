@@ -418,7 +418,6 @@ impl Schedule {
                 if self.queue.enter(self.now, ticket.clone()).is_ok() {
                     self.known.push(ticket);
                 }
-                return;
             }
             4 => self.now += second(self.random.below(40)),
             5 => self.queue.handle_timeout(self.now),
@@ -426,7 +425,6 @@ impl Schedule {
                 let disk = self.random.below(2) as usize;
                 let is_full = self.random.below(3) == 0;
                 self.queue.disk_is_full(self.now, disk, is_full);
-                return;
             }
             7..9 => {
                 let Some((key, _)) = self.running.iter().next() else { return };
