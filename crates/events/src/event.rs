@@ -79,6 +79,24 @@ pub enum Event {
         /// After so long.
         after: Duration,
     },
+    /// It is not this job's turn yet.
+    Waiting {
+        /// Its place, from 1.
+        position: u64,
+        /// How many wait.
+        length: u64,
+        /// In how many seconds it is likely to be its turn.
+        seconds: Option<u64>,
+        /// What it waits for, in the peer's words.
+        reason: String,
+    },
+    /// A dataset may be sent.
+    Admitted {
+        /// Its id at the peer.
+        dataset: String,
+        /// What one should know, in the peer's words.
+        notes: Vec<String>,
+    },
     /// Something that a person should know and that stops nothing.
     Warning {
         /// What, and what to do about it.

@@ -13,6 +13,7 @@ use crate::attributes::{Attributes, Kind, Timestamp};
 use crate::digest::{ChunkHash, ChunkHasher, Digest, chunk_len, hash_chunk};
 use crate::error::{Action, FilesError, Result};
 use crate::metadata;
+use crate::sha256::{RunningSha256, Sha256};
 
 /// What is hashed in one go after it was read: a part of the smallest second-level caches, and enough
 /// for the widest vector units.
@@ -163,13 +164,30 @@ impl File {
     /// Hashes the content from the beginning to the end, in bounded memory.
     pub fn digest(&self) -> Result<Digest> {
         let mut hasher = blake3::Hasher::new();
+        self.read_through(|piece| {
+            hasher.update(piece);
+        })?;
+        Ok(Digest::from_bytes(*hasher.finalize().as_bytes()))
+    }
+
+    /// Both digests of the content, in one pass.
+    pub fn digests(&self) -> Result<(Digest, Sha256)> {
+        let (mut hasher, mut sum) = (blake3::Hasher::new(), RunningSha256::new());
+        self.read_through(|piece| {
+            hasher.update(piece);
+            sum.update(piece);
+        })?;
+        Ok((Digest::from_bytes(*hasher.finalize().as_bytes()), sum.finish()))
+    }
+
+    fn read_through(&self, mut take: impl FnMut(&[u8])) -> Result<()> {
         let mut buffer = vec![0; 1 << 18];
         let mut offset = 0;
         loop {
             match self.read_at(&mut buffer, offset)? {
-                0 => return Ok(Digest::from_bytes(*hasher.finalize().as_bytes())),
+                0 => return Ok(()),
                 len => {
-                    hasher.update(&buffer[..len]);
+                    take(&buffer[..len]);
                     offset += len as u64;
                 }
             }

@@ -15,6 +15,7 @@ mod metadata;
 mod path;
 #[cfg(test)]
 mod scratch;
+mod sha256;
 mod staging;
 
 pub use attributes::{Attributes, Kind, Timestamp};
@@ -27,6 +28,7 @@ pub use file::File;
 pub use path::{
     Escaped, MAX_DEPTH, MAX_NAME, MAX_PATH, Name, NameError, RelPath, escape, escape_path,
 };
+pub use sha256::{RunningSha256, Sha256};
 pub use staging::{
     MAX_FILE_SIZE, Map, MapError, MapHeader, Partial, PartialKey, PublishOptions, Published,
     STAGING_NAME, Staging, Swept, is_reserved, parse_map,

@@ -2,6 +2,7 @@
 //! that publishing is a rename on the same filesystem. Nothing in it ever bears a final name, and
 //! nothing reaches a final name that has not been proven whole.
 
+mod follow;
 mod map;
 mod partial;
 mod publish;

@@ -16,6 +16,7 @@ use crate::units::{self, UnitError};
 mod diode;
 mod habits;
 mod list;
+mod put;
 mod rules;
 
 pub use diode::{
@@ -23,6 +24,7 @@ pub use diode::{
     RehearseArguments, ResendArguments, SendArguments, TellingArguments,
 };
 pub use list::ListOptions;
+pub use put::{InboxCommand, PutArguments};
 pub use rules::Rules;
 
 /// Carries files over any link and proves that they arrived.
@@ -55,6 +57,9 @@ Every command explains itself: haul cp --help";
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Cp(Box<CopyArguments>),
+    Put(Box<PutArguments>),
+    #[command(subcommand)]
+    Inbox(InboxCommand),
     Doctor(DoctorArguments),
     Serve(ServeArguments),
     Ls(ListArguments),

@@ -10,8 +10,10 @@ use crate::state;
 pub(crate) mod cp;
 mod diode;
 mod doctor;
+mod inbox;
 mod key;
 mod ls;
+mod put;
 mod receipt;
 mod serve;
 mod try_it;
@@ -20,6 +22,8 @@ mod try_it;
 pub fn run(arguments: Arguments) -> Result<Code> {
     match arguments.command {
         Command::Cp(copy) => cp::run(*copy),
+        Command::Put(put) => put::run(*put),
+        Command::Inbox(inbox) => inbox::run(inbox),
         Command::Doctor(doctor) => doctor::run(doctor),
         Command::Serve(serve) => serve::run(serve),
         Command::Ls(list) => ls::run(&list),

@@ -6,7 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use ::inbox::InboxesOptions;
+
 use crate::exports::{ExportSpec, Grants, Mode};
+
+mod inboxes;
 
 /// The longest configuration that is read.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
@@ -18,6 +22,8 @@ pub struct Config {
     pub listen: Option<String>,
     /// What to export.
     pub exports: Vec<ExportSpec>,
+    /// What takes datasets.
+    pub inboxes: InboxesOptions,
 }
 
 #[derive(Deserialize)]
@@ -26,6 +32,10 @@ struct File {
     listen: Option<String>,
     #[serde(default)]
     export: Vec<Entry>,
+    #[serde(default)]
+    inbox: Vec<inboxes::Entry>,
+    #[serde(default)]
+    inboxes: inboxes::Shared,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +72,8 @@ impl Config {
                 .with_context(|| format!("the export {}", files::escape_path(&path)))
         };
         let exports = file.export.into_iter().map(export).collect::<Result<_>>()?;
-        Ok(Self { listen: file.listen, exports })
+        let inboxes = inboxes::read(file.inbox, file.inboxes, base)?;
+        Ok(Self { listen: file.listen, exports, inboxes })
     }
 }
 

@@ -16,7 +16,8 @@ use link::{
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use transfer::host::Host;
-use transfer::serve::{GrantBook, OwnListener, Server};
+use transfer::reception::Reception;
+use transfer::serve::{GrantBook, OwnListener, Server, ServerOptions};
 
 use crate::trust::{Door, LiveKeys, Log};
 
@@ -37,6 +38,8 @@ pub struct DaemonOptions {
     pub sink: Sink,
     /// The pipe that peers may come through, if there is one.
     pub carrier: Option<Carrier>,
+    /// Its inboxes, if it has any.
+    pub reception: Option<Arc<dyn Reception>>,
 }
 
 /// A daemon that listens.
@@ -76,7 +79,7 @@ impl Daemon {
         grants: GrantBook,
         log: Log,
     ) -> Result<Self, LinkError> {
-        let DaemonOptions { listen, identity, host, sink, carrier } = options;
+        let DaemonOptions { listen, identity, host, sink, carrier, reception } = options;
         // Who takes grants also takes those who come by them, through whoever was granted them.
         let tunnels = door.is_some().then(|| carrier.clone().unwrap_or_default());
         let carrier = tunnels.clone().or(carrier);
@@ -84,7 +87,7 @@ impl Daemon {
         let listener = Listener::bind(listen, &identity, gatekeeper, options)?;
         let address = reached_from_here(listener.local_addr());
         let own = tunnels.map(|carrier| OwnListener { address, carrier });
-        let server = Server::with_grants(host, sink, grants, own);
+        let server = Server::open(ServerOptions { host, sink, book: grants, own, reception });
         let (guests, _) = watch::channel(Guests { lanes: 0, parted: true });
         Ok(Self { listener, server, door, log, guests })
     }

@@ -223,6 +223,19 @@ impl Painter {
                 let done = if self.options.dry_run { "would remove" } else { "removed" };
                 self.line(&format!("{done} {}", files::escape(path)));
             }
+            Event::Waiting { position, length, seconds, reason } if talks => {
+                let left = seconds.map_or_else(String::new, |seconds| {
+                    format!(", about {}", units::duration(Duration::from_secs(seconds)))
+                });
+                let reason = files::escape(reason.as_bytes());
+                self.line(&format!("waiting: place {position} of {length}{left}; {reason}"));
+            }
+            Event::Admitted { dataset, notes } if talks => {
+                self.line(&format!("it is dataset {dataset}"));
+                for note in notes {
+                    self.line(&format!("note: {}", files::escape(note.as_bytes())));
+                }
+            }
             Event::LinkLost { reason } if talks => {
                 self.was_cut = true;
                 let reason = files::escape(reason.as_bytes());

@@ -202,6 +202,7 @@ fn of_transfer(error: &TransferError) -> Option<(Code, Option<String>)> {
         TransferError::BadReceipt { .. } => {
             (Code::Partial, hint("do not rely on this copy: run the same command again"))
         }
+        TransferError::Unfit { .. } => (Code::Refused, None),
         TransferError::Cancelled => (Code::Interrupted, None),
     })
 }

@@ -34,6 +34,7 @@ impl Within {
             host: Arc::new(OneLanding { landing, identity: identity.clone() }),
             sink: events::Sink::default(),
             carrier: None,
+            reception: None,
         };
         let ours = identity.public_key();
         let daemon = Daemon::bind(options, Arc::new(OneKey(ours)))?;

@@ -4,11 +4,17 @@
 //! [`InboxOptions`], and tells what happens through events.
 
 pub mod admission;
+pub mod audit;
+pub mod catalogue;
 mod client;
+#[cfg(feature = "dync")]
+pub mod dync;
+pub mod hooks;
 mod options;
 pub mod rights;
 
 pub use client::Client;
 pub use options::{
-    Budgets, Duplicates, HookAction, HookOptions, InboxOptions, InboxesOptions, SameName,
+    Budgets, Duplicates, HookAction, HookCommand, HookOptions, HookValue, InboxOptions,
+    InboxesOptions, SameName, Webhook,
 };

@@ -22,6 +22,8 @@ use tree::TreeDigests;
 
 mod asked;
 mod drive;
+mod hand_in;
+mod inventory;
 mod mover;
 mod silence;
 mod third;
@@ -29,6 +31,8 @@ mod third;
 use asked::Asked;
 pub use drive::{Connect, Connecting, Way};
 use drive::{Job, drive};
+pub use hand_in::{Dataset, HandedIn, Judged, check, hand_in, schema, upload_id};
+pub use inventory::{Inventory, Unfit, inventory};
 pub use third::{Between, third};
 
 /// Told of each lane when it is no longer used, while its figures can still be read.

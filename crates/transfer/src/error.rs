@@ -89,6 +89,16 @@ pub enum TransferError {
         /// What the source says of it.
         stopped: Stopped,
     },
+    /// The peer does not take a dataset for its metadata.
+    #[error("{peer} does not take these metadata")]
+    Unfit {
+        /// Who.
+        peer: PeerName,
+        /// The first faults.
+        faults: Vec<crate::message::Fault>,
+        /// How many more there are.
+        more: u64,
+    },
     /// The user or the daemon's operator ended it.
     #[error("interrupted")]
     Cancelled,
@@ -134,7 +144,7 @@ impl TransferError {
             Self::Violation { .. } | Self::Unreadable { .. } | Self::BadReceipt { .. } => {
                 Fault::Corrupt
             }
-            Self::Here(_) | Self::Abandoned { .. } => Fault::Permanent,
+            Self::Here(_) | Self::Abandoned { .. } | Self::Unfit { .. } => Fault::Permanent,
             Self::GaveUp { .. } | Self::Stalled { .. } | Self::Cancelled => Fault::Transient,
         }
     }

@@ -119,6 +119,9 @@ pub trait Intake: Send + Sync {
     /// The transfer has a lane from now on, or has lost it. It must not block.
     fn link(&self, up: bool);
 
+    /// So many bytes of content are on the disk, or need not come. Called some times a second: it must not block.
+    fn progress(&self, bytes: u64);
+
     /// All that was offered stands. Takes it over, durably, and gives the signed receipt that the source gets; what
     /// it says is in the statement, but for what only the intake knows. Called on a thread that may block.
     fn publish(
@@ -138,7 +141,7 @@ pub struct Standing {
     /// Its BLAKE3 digest.
     pub digest: files::Digest,
     /// Its SHA-256 digest, where the disk has summed it up in passing.
-    pub sha256: Option<[u8; 32]>,
+    pub sha256: Option<files::Sha256>,
 }
 
 /// Takes everything but the names that haul itself uses in a folder.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use events::Event;
-use files::{CHUNK, Name, RelPath};
+use files::{CHUNK, Digest, Name, RelPath};
 use link::{
     ControlReceiver, ControlSender, Identity, LARGEST_SHARE, Lane, LinkError, ParcelError,
     PublicKey,
@@ -21,7 +21,7 @@ use crate::bound::{Figures, Side};
 use crate::buffers::Buffers;
 use crate::client::hex;
 use crate::compress::unpacked;
-use crate::host::{Landing, Refusal};
+use crate::host::{Intake, Landing, Refusal, Standing};
 use crate::lane_io::{Incoming, OUTGOING, Outgoing, queues, why_ended};
 use crate::message::{
     Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, Outcome, ParcelHead, RefuseCode,
@@ -29,9 +29,9 @@ use crate::message::{
 };
 use crate::observe::Observer;
 use crate::receipt::{MAX_ROOTS, Statement};
-use crate::record::add_record;
+use crate::record::{add_record, content_of};
 use crate::send::{ALIVE, STALL, TICK, report_link};
-use crate::target::{Job, JobResult, Output, Taken, Target, TargetOptions};
+use crate::target::{Failed, Job, JobResult, Output, Taken, Target, TargetOptions};
 use crate::tell::{Watch, tell_extras, tell_outcome};
 use crate::{Totals, TransferError, Violation};
 use disk::Disk;
@@ -189,6 +189,7 @@ impl Receiver {
         let violation =
             |violation| TransferError::Violation { peer: lane.peer_name().clone(), violation };
         self.machine.link_up(seen).map_err(violation)?;
+        self.landing.intake.iter().for_each(|intake| intake.link(true));
         let result = self.run_on(lane, queues(control, OUTGOING)).await;
         self.link_lost();
         result
@@ -199,6 +200,7 @@ impl Receiver {
         self.stored_before += self.machine.stored();
         self.machine.link_lost();
         self.held = Vec::new();
+        self.landing.intake.iter().for_each(|intake| intake.link(false));
     }
 
     /// Ends it before its time: begins nothing more and waits for what is under way on the disk, so that
@@ -417,11 +419,28 @@ impl Receiver {
                 if entry.parent == 0 {
                     self.note_root(&entry.name);
                 }
+                self.tell_intake(&path, &entry, &outcome, linked);
                 add_record(&mut self.tree, self.order.setid, &path, &entry, &outcome, linked);
                 if !entry.is_folder() || matches!(outcome, Outcome::Planned(_)) {
                     tell_outcome(&self.watch, path.as_bytes(), entry.size(), &outcome);
                 }
             }
+        }
+    }
+
+    fn tell_intake(
+        &self,
+        path: &RelPath,
+        entry: &Entry,
+        outcome: &Outcome,
+        linked: Option<Digest>,
+    ) {
+        let Some(intake) = &self.landing.intake else { return };
+        let sha256 = self.disk.take_sum(entry.index);
+        if let Some(digest) = content_of(outcome, linked)
+            && let Some(size) = entry.size()
+        {
+            intake.stands(Standing { path: path.clone(), size, digest, sha256 });
         }
     }
 
@@ -465,12 +484,17 @@ impl Receiver {
         let identity = self.identity.clone();
         let dry_run = self.order.dry_run;
         let told = self.extras.clone();
+        let intake = self.landing.intake.clone();
         self.running.spawn_blocking(move || {
-            let result = disk.finish(failures).map(|extras| {
+            let result = disk.finish(failures).and_then(|extras| {
                 let removed = extras.len() as u64;
                 let _ = told.set(extras);
                 let statement = Statement { removed, ended: now(), ..statement };
-                if dry_run { Vec::new() } else { statement.sign(&identity) }
+                match intake {
+                    Some(intake) => take_over(&*intake, statement, failures, &identity),
+                    None if dry_run => Ok(Vec::new()),
+                    None => Ok(statement.sign(&identity)),
+                }
             });
             JobResult::Finished(result)
         });
@@ -532,9 +556,28 @@ impl Receiver {
         let known = totals.bytes_ended - totals.bytes_copied;
         let stored = self.stored_before + self.machine.stored();
         let acknowledged = (known + stored).max(totals.bytes_ended);
+        self.landing.intake.iter().for_each(|intake| intake.progress(acknowledged));
         counters.bytes_acknowledged.set(acknowledged.min(counters.bytes_total.get()));
         report_link(counters, lane);
     }
+}
+
+/// What an intake makes of a transfer that is complete; of one that is not it gets nothing.
+fn take_over(
+    intake: &dyn Intake,
+    statement: Statement,
+    failures: bool,
+    identity: &Identity,
+) -> Result<Vec<u8>, Failed> {
+    let lacking = statement.totals.failed + statement.totals.skipped;
+    if failures || lacking > 0 {
+        let text = "not all that was offered has arrived, so nothing of it is published; what has \
+                    arrived is kept for the next try"
+            .to_owned();
+        return Err(Failed { code: RefuseCode::Corrupt, text });
+    }
+    let taken = intake.publish(statement, identity);
+    taken.map_err(|Refusal { code, text }| Failed { code, text })
 }
 
 /// What a peer with this share of the memory is granted for unfinished entries: an eighth of the largest

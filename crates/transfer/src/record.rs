@@ -6,6 +6,15 @@ use tree::{Body, Record, TreeDigest};
 
 use crate::message::{Entry, EntryKind, Outcome};
 
+/// The content of a file that stands at the target now, of a hard link that of what it is linked to.
+pub(crate) fn content_of(outcome: &Outcome, linked: Option<Digest>) -> Option<Digest> {
+    match outcome {
+        Outcome::Copied(digest) | Outcome::Unchanged(digest) => Some(*digest),
+        Outcome::Made => linked,
+        _ => None,
+    }
+}
+
 /// Adds what stands at the target now. `path` has the names as offered, `linked` is the content of a
 /// hard link.
 pub(crate) fn add_record(
@@ -16,11 +25,10 @@ pub(crate) fn add_record(
     outcome: &Outcome,
     linked: Option<Digest>,
 ) {
-    let content = match outcome {
-        Outcome::Copied(digest) | Outcome::Unchanged(digest) => Some(*digest),
-        Outcome::Made => linked,
-        _ => return,
-    };
+    if !matches!(outcome, Outcome::Copied(_) | Outcome::Unchanged(_) | Outcome::Made) {
+        return;
+    }
+    let content = content_of(outcome, linked);
     let body = match (&entry.kind, content, entry.size()) {
         (EntryKind::Folder, ..) => Body::Directory,
         (EntryKind::Symlink { target }, ..) => Body::Symlink { target },

@@ -3,6 +3,7 @@
 
 pub(crate) mod limit;
 mod reader;
+mod top;
 mod walker;
 
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use events::{Counters, Event};
-use files::{Attributes, Name, RelPath};
+use files::{Attributes, RelPath};
 use link::{ControlReceiver, ControlSender, Lane, LaneKind, LinkError, Pace, PeerName};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -30,6 +31,7 @@ use crate::tell::{Watch, tell_extras, tell_outcome};
 use crate::{Totals, TransferError};
 use limit::Limit;
 use reader::{Payload, Reader};
+pub(crate) use top::Top;
 pub(crate) use walker::weigh;
 
 /// A peer that says nothing for this long while it owes us something is given up on.
@@ -44,13 +46,6 @@ const MOST_LOOKING: usize = 4;
 const MOST_LAST: u64 = 32 << 20;
 /// How often link figures are read and silence is checked.
 pub(crate) const TICK: Duration = Duration::from_millis(100);
-
-/// How a source's paths begin, for the names under which they are offered.
-struct Top {
-    name: Option<Name>,
-    /// Paths begin with the entry's own name.
-    is_entry: bool,
-}
 
 /// How a source begins on a lane.
 #[derive(Debug, Clone, Copy)]
@@ -124,10 +119,7 @@ impl Sender {
         let early = !order.dry_run && !order.checksum;
         let effort = Effort::new(order.compression);
         reader.set_effort(effort.now());
-        let tops = sources
-            .iter()
-            .map(|source| Top { name: source.name.clone(), is_entry: !source.path.is_root() })
-            .collect();
+        let tops = sources.iter().map(Top::of).collect();
         let machine = if order.reread { Source::rereading() } else { Source::new() };
         let steps = walker::start(sources, order, reader.clone());
         Self {
@@ -532,21 +524,10 @@ impl Sender {
         self.tree.finish()
     }
 
-    /// An entry's path below the target folder, in the names under which it was offered.
+    /// The path under which something is offered.
     fn offered_path(&self, place: &Place) -> RelPath {
-        let below = match self.tops.get(place.source) {
-            Some(Top { name: Some(name), is_entry: true }) if place.path.begins_with(name) => {
-                Ok(place.path.clone())
-            }
-            Some(Top { name: Some(name), is_entry: true }) => {
-                let head = RelPath::from(name);
-                place.path.names().skip(1).try_fold(head, |path, name| path.join(&name))
-            }
-            Some(Top { name: Some(name), .. }) => RelPath::from(name).join_path(&place.path),
-            _ => Ok(place.path.clone()),
-        };
-        // A path that is too long is refused by the target and has no record.
-        below.unwrap_or_default()
+        let top = self.tops.get(place.source);
+        top.map_or_else(|| place.path.clone(), |top| top.offered(&place.path))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod book;
 mod names;
+mod reception;
 mod registry;
 mod sending;
 mod third;
@@ -18,10 +19,11 @@ use tokio::time::timeout;
 
 use crate::TransferError;
 use crate::client::{Wanted, chain};
-use crate::host::{Host, Refusal};
+use crate::host::{Host, Landing, Refusal};
 use crate::measure::{self, Allowances};
 use crate::message::{Extent, Listed, Opening, Order, RefuseCode, pack};
 use crate::receive::{ReceiveOptions, Receiver};
+use crate::reception::Reception;
 use crate::send::{Sender, Start};
 use crate::session::{self, Control};
 use crate::tell::Watch;
@@ -59,23 +61,36 @@ pub struct Server {
     own: Option<OwnListener>,
     /// Who carries tunnels to this machine.
     tunnels: Turns,
+    /// Its inboxes, if it has any.
+    reception: Option<Arc<dyn Reception>>,
+}
+
+/// What a daemon's server is made of.
+pub struct ServerOptions {
+    /// Which folders, and who may what in them.
+    pub host: Arc<dyn Host>,
+    /// Told what happens.
+    pub sink: Sink,
+    /// What was granted here; whoever guards the door looks into it as well.
+    pub book: GrantBook,
+    /// The listener that tunnels lead to, if there may be any.
+    pub own: Option<OwnListener>,
+    /// Its inboxes, if it has any.
+    pub reception: Option<Arc<dyn Reception>>,
 }
 
 impl Server {
     /// A daemon's server over this policy.
     pub fn new(host: Arc<dyn Host>, sink: Sink) -> Arc<Self> {
-        Self::with_grants(host, sink, GrantBook::default(), None)
+        let (book, own, reception) = (GrantBook::default(), None, None);
+        Self::open(ServerOptions { host, sink, book, own, reception })
     }
 
-    /// The same with a book of grants that whoever guards the door looks into as well, and with the listener that
-    /// tunnels lead to, if there may be any.
-    pub fn with_grants(
-        host: Arc<dyn Host>,
-        sink: Sink,
-        book: GrantBook,
-        own: Option<OwnListener>,
-    ) -> Arc<Self> {
+    /// The same with all that it may have.
+    pub fn open(options: ServerOptions) -> Arc<Self> {
+        let ServerOptions { host, sink, book, own, reception } = options;
         Arc::new(Self {
+            reception,
             host,
             sink,
             registry: Registry::default(),
@@ -141,12 +156,13 @@ impl Server {
         }
         let result = match request {
             Opening::Put { id, resume, seen, order } => {
-                let asked = Put { id, resume: resume.then_some(seen), order, grant: None };
+                let asked =
+                    Put { id, resume: resume.then_some(seen), order, grant: None, landing: None };
                 self.put(lane, &mut control, asked).await
             }
             Opening::PutGranted { grant, id, resume, seen, order } => {
                 let grant = Some(grant);
-                let asked = Put { id, resume: resume.then_some(seen), order, grant };
+                let asked = Put { id, resume: resume.then_some(seen), order, grant, landing: None };
                 self.put(lane, &mut control, asked).await
             }
             Opening::Grant { to, bytes, seconds, order } => {
@@ -178,6 +194,8 @@ impl Server {
                     Err(refused) => Err(refused),
                 }
             }
+            Opening::Offer(offer) => self.take_offer(lane, &mut control, offer).await,
+            Opening::AskSchema { inbox } => self.tell_schema(lane, &mut control, inbox).await,
             Opening::List { path } => self.list(lane, &mut control, path).await,
             Opening::Measure { up, seconds } => self.measure(lane, &mut control, up, seconds).await,
             other => return Err(session::unexpected(lane, other)),
@@ -231,7 +249,7 @@ impl Server {
         control: &mut Control,
         asked: Put,
     ) -> Result<Option<Running>, Refused> {
-        let Put { id, resume, order, grant } = asked;
+        let Put { id, resume, order, grant, landing } = asked;
         let peer = *lane.peer();
         let (slot, kept) = match resume {
             Some(_) => self.registry.resume(&peer, &id, grant.as_ref()).await?,
@@ -242,9 +260,10 @@ impl Server {
                 let share = lane.memory_share();
                 let starting = blocking(move || {
                     let (mut under, identity) = (under, host.identity());
-                    let landing = match &mut under {
-                        None => host.landing(&asking, &order)?,
-                        Some(under) => third::landing(&*host, under, &asking, &order)?,
+                    let landing = match (landing, &mut under) {
+                        (Some(landing), _) => landing,
+                        (None, None) => host.landing(&asking, &order)?,
+                        (None, Some(under)) => third::landing(&*host, under, &asking, &order)?,
                     };
                     let receiver = Receiver::start(ReceiveOptions {
                         id,
@@ -363,6 +382,8 @@ struct Put {
     resume: Option<u64>,
     order: Order,
     grant: Option<[u8; 32]>,
+    /// Where it goes, if that was settled before.
+    landing: Option<Landing>,
 }
 
 /// A transfer that is about to run on a lane.
@@ -398,9 +419,22 @@ impl From<TransferError> for Refused {
 
 /// A peer that may neither read nor write is here to use a grant, and may do nothing else.
 fn check_guest(lane: &Lane, request: &Opening) -> Result<(), Refusal> {
-    let is_guest = lane.permissions().is_some_and(|allowed| !allowed.read && !allowed.write);
-    if is_guest && !matches!(request, Opening::PutGranted { .. }) {
-        let text = "this key may do nothing here but what was granted to it".to_owned();
+    let Some(allowed) = lane.permissions() else { return Ok(()) };
+    let is_guest = !allowed.read && !allowed.write;
+    let may = match request {
+        Opening::PutGranted { .. } => true,
+        // A transfer that is resumed was taken in before, or is not known.
+        Opening::Offer(_) | Opening::AskSchema { .. } | Opening::Put { resume: true, .. } => {
+            !allowed.inboxes.inboxes.are_none()
+        }
+        _ => false,
+    };
+    if is_guest && !may {
+        let text = match allowed.inboxes.inboxes.are_none() {
+            true => "this key may do nothing here but what was granted to it",
+            false => "this key may hand in datasets here (haul put), and nothing else",
+        };
+        let text = text.to_owned();
         return Err(Refusal { code: RefuseCode::Denied, text });
     }
     Ok(())

@@ -19,7 +19,8 @@ use crate::client::{Connect, Connecting, JobOptions, JobReport, Way, get, list, 
 use crate::host::{AdmitAll, Host, Landing, Refusal, SourceRoot};
 use crate::message::{Compression, Listed, Opening, Order};
 use crate::receipt::Receipt;
-use crate::serve::Server;
+use crate::reception::Reception;
+use crate::serve::{GrantBook, Server, ServerOptions};
 use crate::session;
 
 /// A folder that is gone at the end of the test.
@@ -135,6 +136,15 @@ impl Rig {
 
     /// One that is reached over QUIC, through a relay of this kind.
     fn new(far: Dir, profile: Profile, seed: u64) -> Self {
+        Self::with(far, profile, seed, None)
+    }
+
+    /// One that takes datasets.
+    fn receiving(far: Dir, reception: Option<Arc<dyn Reception>>) -> Self {
+        Self::with(far, Profile::default(), 1, reception)
+    }
+
+    fn with(far: Dir, profile: Profile, seed: u64, reception: Option<Arc<dyn Reception>>) -> Self {
         let identity = Arc::new(Identity::generate().unwrap());
         let any = "127.0.0.1:0".parse().unwrap();
         let options = ListenOptions::default();
@@ -144,7 +154,8 @@ impl Rig {
         let relay = Relay::start(options).unwrap();
         let lanes = Lanes::default();
         let folder = Folder(far, identity.clone(), lanes.clone());
-        let server = Server::new(Arc::new(folder), Sink::default());
+        let (host, sink, book) = (Arc::new(folder), Sink::default(), GrantBook::default());
+        let server = Server::open(ServerOptions { host, sink, book, own: None, reception });
         let accepting = listener.clone();
         let serving = tokio::spawn(async move {
             while let Ok(lane) = accepting.accept().await {
@@ -235,6 +246,7 @@ macro_rules! both_kinds {
 
 mod less;
 mod pace;
+mod reception;
 
 both_kinds! {
     a_tree_goes_there_and_back

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::follow::Follow;
 use super::map::{self, MapHeader, Seal};
 use super::publish::{self, PublishOptions, Published};
 use super::table::{ChunkTable, chunk_offset};
@@ -19,6 +20,7 @@ use crate::dir::{Dir, append};
 use crate::error::{FilesError, Result};
 use crate::file::File;
 use crate::path::{Name, RelPath};
+use crate::sha256::Sha256;
 
 /// Runs of zeros of this length and alignment become holes.
 const BLOCK: usize = 4096;
@@ -39,6 +41,8 @@ pub struct Partial {
     /// Held by the thread that writes. The kernel lets one write to a file at a time anyway, and those
     /// who wait for it there spin and keep a processor from everybody else.
     turn: Mutex<()>,
+    /// The SHA-256 so far, if it is wanted.
+    follow: Option<Follow>,
     /// Where it will go, for messages.
     shown: PathBuf,
 }
@@ -91,6 +95,7 @@ impl Partial {
                 writing: Vec::new(),
             }),
             turn: Mutex::new(()),
+            follow: None,
             shown,
         };
         if !partial.resume(&head)? {
@@ -185,6 +190,29 @@ impl Partial {
         self.progress().table.digest()
     }
 
+    /// Has the SHA-256 summed up in passing; to be said before anything is written.
+    pub fn sum_up(&mut self) {
+        self.follow = Some(Follow::new());
+    }
+
+    /// The SHA-256 of the whole file, once every chunk is there and if it was to be summed up.
+    pub fn sha256(&self) -> Result<Option<Sha256>> {
+        let count = self.progress().table.count();
+        match &self.follow {
+            Some(follow) => follow.finish(count, |index, buffer| self.read_standing(index, buffer)),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads a chunk that is there, and makes sure that it is what was proven; false, if it is not there.
+    fn read_standing(&self, index: u64, buffer: &mut Vec<u8>) -> Result<bool> {
+        let Some(proven) = self.chunk_hash(index) else { return Ok(false) };
+        match self.data.read_chunk_hashed(self.size, index, buffer)? == proven {
+            true => Ok(true),
+            false => Err(FilesError::WrongHash { path: self.shown.clone(), index }),
+        }
+    }
+
     /// Verifies a chunk, writes it, and notes it in the map. With `sparse`, blocks of 4 KiB that are
     /// all zeros become holes. A chunk that is there already is not written again;
     /// [`FilesError::Busy`] if another thread writes it at this moment.
@@ -213,7 +241,11 @@ impl Partial {
             false => self.data.write_all_at(data, chunk_offset(index)),
         };
         drop(turn);
-        self.note(index, written.map(|()| *expected))
+        self.note(index, written.map(|()| *expected))?;
+        match &self.follow {
+            Some(follow) => follow.stands(index, data, |at, buffer| self.read_standing(at, buffer)),
+            None => Ok(()),
+        }
     }
 
     /// As [`Partial::write_chunk`], for bytes that were proven in another way, or will be together with the whole file:

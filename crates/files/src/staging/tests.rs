@@ -195,3 +195,43 @@ fn a_sweep_takes_the_old_and_leaves_the_busy_the_young_and_the_strange() {
     assert_eq!(staging.sweep(Duration::ZERO).unwrap().removed, 1);
     assert_eq!(staged(&scratch), ["notes.txt"]);
 }
+
+/// Whatever the order in which chunks come, also by several threads, and over a new start.
+#[test]
+fn the_other_sum_follows_what_arrives() {
+    use crate::sha256::Sha256;
+    let scratch = Scratch::new();
+    let staging = Staging::open(&scratch.dir()).unwrap();
+    for seed in 0..8 {
+        let mut random = Random(seed);
+        let bytes = random.bytes(40 * CHUNK as usize + 5);
+        let key = key(&format!("followed-{seed}"));
+        let open = || {
+            let mut partial = staging.partial(&key, bytes.len() as u64, MTIME).unwrap();
+            partial.sum_up();
+            partial
+        };
+        let mut order: Vec<u64> = (0..chunk_count(bytes.len() as u64)).collect();
+        for at in (1..order.len()).rev() {
+            order.swap(at, random.below(at as u64 + 1) as usize);
+        }
+        let (first, rest) = order.split_at(order.len() / 3);
+        let mut partial = open();
+        write(&mut partial, &bytes, first.iter().copied());
+        assert_eq!(partial.sha256().unwrap(), None, "not all of it is there");
+        drop(partial);
+        let partial = open();
+        std::thread::scope(|scope| {
+            for part in rest.chunks(rest.len() / 3) {
+                let (partial, bytes) = (&partial, &bytes);
+                scope.spawn(move || {
+                    for index in part {
+                        let (data, hash) = chunk(bytes, *index);
+                        partial.write_chunk(*index, data, &hash, false).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(partial.sha256().unwrap(), Some(Sha256::of(&bytes)), "seed {seed}");
+    }
+}

@@ -41,6 +41,7 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
             host: host.clone(),
             sink: sink(log.clone()),
             carrier: None,
+            reception: None,
         };
         let daemon = Daemon::bind_live(options, keys.clone(), log.clone())?;
         log(&format!("listening on {}", daemon.local_addr()));

@@ -143,6 +143,7 @@ impl Trial<'_> {
             host: Arc::new(Exports::new(vec![export], host.clone())),
             sink: events::Sink::default(),
             carrier: None,
+            reception: None,
         };
         let daemon = Daemon::bind(options, Arc::new(OneKey(guest.public_key())))?;
         let hushed = daemon.warnings().iter().map(|warning| warning.text.clone()).collect();

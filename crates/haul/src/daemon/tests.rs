@@ -125,6 +125,7 @@ fn run(
         host,
         sink: Sink::default(),
         carrier: None,
+        reception: None,
     };
     let clock = move || Duration::from_secs(clock.load(Ordering::Relaxed));
     let grants = GrantBook::with_clock(Arc::new(clock));

@@ -112,6 +112,7 @@ fn bind(guest: &Guest, identity: &Arc<Identity>, carrier: &Carrier) -> Result<Da
             host: login.clone(),
             sink: events::Sink::default(),
             carrier: Some(carrier.clone()),
+            reception: None,
         };
         Daemon::bind(options, gatekeeper.clone())
     };

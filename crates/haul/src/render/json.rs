@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use events::{Bound, Event, How};
 use serde_json::{Value, json};
+use transfer::client::HandedIn;
+use transfer::message::Fault;
 
 use super::bar::Figures;
 use crate::bounds;
@@ -80,6 +82,14 @@ pub fn event(event: &Event) -> Option<String> {
         Event::LinkLost { reason } => json!({ "event": "link_lost", "reason": reason }),
         Event::LinkRetry { after } => json!({ "event": "link_retry", "seconds": seconds(*after) }),
         Event::Bounded { bound: now } => json!({ "event": "bound", "bound": bound(*now) }),
+        Event::Waiting { position, length, seconds, reason } => json!({
+            "event": "waiting", "position": position, "length": length,
+            "seconds_left": seconds, "reason": shown(reason.as_bytes()),
+        }),
+        Event::Admitted { dataset, notes } => json!({
+            "event": "admitted", "dataset": dataset,
+            "notes": notes.iter().map(|note| shown(note.as_bytes())).collect::<Vec<_>>(),
+        }),
         Event::Warning { text } => json!({ "event": "warning", "text": text }),
         // The command tells beginning and end itself, for it knows the receipt's place.
         _ => return None,
@@ -110,6 +120,35 @@ pub fn finished(end: &Finished) -> String {
         "receipt": end.receipt,
         "verified": end.verified,
         "differing": end.differing,
+    })
+    .to_string()
+}
+
+/// What a server says of an offer that it was only to check.
+pub fn fits(notes: &[String]) -> String {
+    let notes: Vec<Value> = notes.iter().map(|note| shown(note.as_bytes())).collect();
+    json!({ "event": "fits", "notes": notes }).to_string()
+}
+
+/// Why metadata are not taken.
+pub fn unfit(faults: &[Fault], more: u64) -> String {
+    let fault = |fault: &Fault| json!({ "path": shown(fault.path.as_bytes()), "reason": shown(fault.reason.as_bytes()) });
+    let faults: Vec<Value> = faults.iter().map(fault).collect();
+    json!({ "event": "unfit", "faults": faults, "more": more }).to_string()
+}
+
+/// A dataset that is published.
+pub fn handed_in(done: &HandedIn, elapsed: Duration, receipt: Option<String>) -> String {
+    let t = &done.report.totals;
+    json!({
+        "event": "published",
+        "dataset": done.dataset,
+        "before": done.before,
+        "files": t.copied + t.unchanged,
+        "bytes": t.bytes_present.max(t.bytes_copied),
+        "bytes_sent": done.report.bytes_sent,
+        "seconds": seconds(elapsed),
+        "receipt": receipt,
     })
     .to_string()
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use files::{
     Attributes, CHUNK, ChunkHash, Digest, Dir, DirCache, File, FilesError, Follow, Kind, Name,
-    Partial, PartialKey, PublishOptions, RelPath, Replace, Staging, chunk_len, hash_chunk,
+    Partial, PartialKey, PublishOptions, RelPath, Replace, Sha256, Staging, chunk_len, hash_chunk,
 };
 
 use crate::host::{Admission, Landing, Refusal};
@@ -77,6 +77,8 @@ pub(crate) struct Disk {
     extras: Mutex<Extras>,
     /// How files looked that were hashed for a comparison, by entry.
     hashed: Mutex<HashMap<u64, Attributes>>,
+    /// SHA-256 digests of files that have come to stand, by entry, where an intake wants them.
+    sums: Option<Mutex<HashMap<u64, Sha256>>>,
     admission: Arc<dyn Admission>,
 }
 
@@ -104,6 +106,7 @@ impl Disk {
         let cache = base.clone().map(|base| DirCache::new(base, Follow::Never, OPEN_FOLDERS));
         Ok(Self {
             admission: landing.admission.clone(),
+            sums: landing.intake.is_some().then(Mutex::default),
             folders: Mutex::new(cache),
             fresh: Mutex::default(),
             landing,
@@ -273,6 +276,16 @@ impl Disk {
         Ok(digest)
     }
 
+    /// The SHA-256 digest of a file that has come to stand, if it was summed up; it is forgotten here.
+    pub(crate) fn take_sum(&self, index: u64) -> Option<Sha256> {
+        self.sums()?.remove(&index)
+    }
+
+    fn sums(&self) -> Option<std::sync::MutexGuard<'_, HashMap<u64, Sha256>>> {
+        let sums = self.sums.as_ref()?;
+        Some(sums.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn hashed(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Attributes>> {
         self.hashed.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -352,6 +365,10 @@ impl Disk {
             self.staging.small(data, folder, &placed.spot.name, &options)
         };
         write().map_err(|error| failed(&error))?;
+        if self.sums.is_some() {
+            let sum = Sha256::of(data);
+            self.sums().map(|mut sums| sums.insert(placed.entry.index, sum));
+        }
         Ok(Digest::from_bytes(*hash.as_bytes()))
     }
 
@@ -379,7 +396,7 @@ impl Disk {
         self.hashed().remove(&placed.entry.index);
         let key = self.key(&placed.spot)?;
         let mut tries = 0;
-        let partial = loop {
+        let mut partial = loop {
             match self.staging.partial(&key, size, placed.entry.mtime) {
                 Err(FilesError::Busy { .. }) if tries < BUSY_TRIES => {
                     tries += 1;
@@ -388,6 +405,9 @@ impl Disk {
                 result => break result?,
             }
         };
+        if self.sums.is_some() {
+            partial.sum_up();
+        }
         let missing = partial.missing().map(|range| (range.start, range.end - range.start));
         let missing = missing.collect();
         let shared = Arc::new(RwLock::new(Some(partial)));
@@ -436,6 +456,9 @@ impl Disk {
         }
         let folder = self.folder(&placed.spot.folder)?;
         self.keep_old(&folder, &placed.spot.name)?;
+        if let Some(sum) = partial.sha256()? {
+            self.sums().map(|mut sums| sums.insert(index, sum));
+        }
         partial.publish(&folder, &placed.spot.name, &self.options(&placed.entry))?;
         Ok(Some(digest))
     }

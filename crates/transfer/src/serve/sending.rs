@@ -306,9 +306,9 @@ fn stopped(error: &TransferError, has_been_up: bool) -> Stopped {
         TransferError::BadReceipt { error, .. } => target(RefuseCode::Corrupt, &error.to_string()),
         TransferError::Here(refusal) => source(refusal.code, &refusal.text),
         TransferError::Files(error) => source(RefuseCode::Disk, &crate::words(error)),
-        TransferError::Elsewhere { .. } | TransferError::Cancelled => {
-            source(RefuseCode::Cancelled, "it was ended")
-        }
+        TransferError::Elsewhere { .. }
+        | TransferError::Unfit { .. }
+        | TransferError::Cancelled => source(RefuseCode::Cancelled, "it was ended"),
     }
 }
 

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use events::{BoundKind, Event};
 use link::{LinkChoice, Pace};
 use transfer::TransferError;
 use transfer::client::{JobOptions, JobReport};
 use transfer::message::Order;
-use transfer::receipt::Receipt;
 
 use super::Copy;
 use super::verify::Verdict;
@@ -19,12 +18,9 @@ use crate::bounds::{self, Here};
 use crate::contact;
 use crate::copy::GIVE_UP_AFTER;
 use crate::reach::Around;
+use crate::receipts;
 use crate::render::{self, Render, RenderOptions, Style, json};
 use crate::report::{self, Code, Failure};
-use crate::state::{self, own_name};
-
-/// Where receipts are kept.
-const RECEIPTS: &str = "receipts";
 
 impl Copy {
     /// Shows the job while it runs, has both ends read again what it has copied if that is wanted, and tells how it
@@ -85,7 +81,10 @@ impl Copy {
         let elapsed = began.elapsed();
         // Before anything can go wrong with a second reading.
         let kept = match &ended {
-            Some(Ok(report)) => self.keep_receipt(report.receipt.as_deref()),
+            Some(Ok(report)) => {
+                let named = a.receipt.as_deref();
+                receipts::keep(&self.places, report.receipt.as_deref(), named)
+            }
             _ => Ok(None),
         };
         let verdict = match &ended {
@@ -126,32 +125,6 @@ impl Copy {
         Failure::new(Code::Interrupted, "interrupted; what has arrived is kept")
             .hint("the same command goes on where this one stopped")
             .into()
-    }
-
-    /// Writes the receipt where it is kept and where the user wants it; gives the place to tell.
-    fn keep_receipt(&self, receipt: Option<&[u8]>) -> Result<Option<String>> {
-        let Some(bytes) = receipt else { return Ok(None) };
-        let kept = self.file_receipt(bytes);
-        if let Some(path) = &self.arguments.receipt {
-            state::write_named(path, bytes).context("the copy is done, but not its receipt")?;
-            return Ok(Some(files::escape_path(path).to_string()));
-        }
-        match kept {
-            Ok(place) => Ok(Some(place)),
-            Err(error) => {
-                // The copy is done all the same, and the target machine can be asked again.
-                render::tell(&format!("warning: the receipt could not be kept: {error:#}"));
-                Ok(None)
-            }
-        }
-    }
-
-    fn file_receipt(&self, bytes: &[u8]) -> Result<String> {
-        let statement = Receipt::verify(bytes).context("the receipt cannot be read")?.statement;
-        let name = receipt_name(&statement.transfer, statement.ended);
-        self.places.state(RECEIPTS)?.write_private(&own_name(&name), bytes)?;
-        let path = self.places.state_path(RECEIPTS).join(name);
-        Ok(files::escape_path(&path).to_string())
     }
 
     /// What the link did, and what held the copy back.
@@ -200,27 +173,5 @@ impl Copy {
                 }
             }
         }
-    }
-}
-
-/// `2027-01-31T120000Z-0123abcd.json`.
-fn receipt_name(transfer: &str, ended: u64) -> String {
-    let moment = i64::try_from(ended).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
-    let date = moment.map_or_else(
-        || format!("{ended}"),
-        |moment| moment.strftime("%Y-%m-%dT%H%M%SZ").to_string(),
-    );
-    let id: String = transfer.chars().filter(char::is_ascii_hexdigit).take(8).collect();
-    format!("{date}-{id}.json")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn receipts_are_named_by_time_and_transfer() {
-        assert_eq!(receipt_name("0123abcd4567", 0), "1970-01-01T000000Z-0123abcd.json");
-        assert_eq!(receipt_name("../..", u64::MAX), format!("{}-.json", u64::MAX));
     }
 }

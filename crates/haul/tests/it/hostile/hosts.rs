@@ -299,6 +299,7 @@ fn receipt(guest: &Guest, signer: &Identity, lie: Lie) -> Vec<u8> {
         tree: TreeDigests { content, ..empty },
         totals: Totals::default(),
         removed: 0,
+        dataset: None,
     };
     let signed = statement.sign(if lie == Lie::Signature { &other } else { key });
     assert_eq!(Receipt::verify(&signed).is_ok(), lie != Lie::Signature);

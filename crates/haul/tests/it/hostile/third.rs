@@ -163,6 +163,7 @@ fn statement(keys: &Keys, go: &Go) -> ([u8; 16], Statement) {
         tree: tree(1),
         totals: Totals { copied: 1, ..Totals::default() },
         removed: 0,
+        dataset: None,
     };
     (id, statement)
 }

@@ -1,0 +1,147 @@
+//! The inboxes in the daemon's configuration (`docs/formats/config.md`). Pure, as the rest of it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use inbox::{Budgets, Duplicates, InboxOptions, InboxesOptions, SameName};
+use serde::Deserialize;
+
+use crate::units;
+
+/// A number of bytes such as `"2TB"`.
+struct Bytes(u64);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(input)?;
+        units::parse_bytes(&text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// A time such as `"7d"`.
+struct Time(Duration);
+
+impl<'de> Deserialize<'de> for Time {
+    fn deserialize<D: serde::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(input)?;
+        units::parse_duration(&text).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// One `[[inbox]]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    name: String,
+    path: PathBuf,
+    schema: Option<PathBuf>,
+    max_metadata: Option<Bytes>,
+    max_dataset: Option<Bytes>,
+    max_files: Option<u64>,
+    duplicates: Option<DuplicatesWord>,
+    same_name: Option<SameNameWord>,
+    expire: Option<Time>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum DuplicatesWord {
+    Keep,
+    Refuse,
+    Link,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SameNameWord {
+    Keep,
+    Refuse,
+}
+
+/// The table `[inboxes]`: what all of them share.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Shared {
+    active: Option<usize>,
+    small_active: Option<usize>,
+    small: Option<Bytes>,
+    waiting: Option<usize>,
+    waiting_per_client: Option<usize>,
+    keep_free: Option<Bytes>,
+    keep_place: Option<Time>,
+    idle: Option<Time>,
+}
+
+/// Inboxes whose paths are below `base` where they are relative.
+pub(super) fn read(entries: Vec<Entry>, shared: Shared, base: &Path) -> Result<InboxesOptions> {
+    let mut inboxes: Vec<InboxOptions> = Vec::new();
+    for entry in entries {
+        let inbox = inbox(entry, base)?;
+        if inboxes.iter().any(|other| other.name == inbox.name) {
+            bail!("two inboxes are called {}", inbox.name);
+        }
+        inboxes.push(inbox);
+    }
+    Ok(InboxesOptions { inboxes, budgets: budgets(shared)? })
+}
+
+fn inbox(entry: Entry, base: &Path) -> Result<InboxOptions> {
+    let Entry { name, path, schema, .. } = entry;
+    if !link::is_inbox_name(&name) {
+        let shown = files::escape(name.as_bytes());
+        bail!("'{shown}' is no name of an inbox: it has 1 to 64 small letters, digits, - and _");
+    }
+    let defaults = InboxOptions::new(name, base.join(path));
+    let checked = |number: Option<u64>, otherwise: u64, key: &str| match number {
+        Some(0) => bail!("{key} of the inbox {} is zero, which would take nothing", defaults.name),
+        number => Ok(number.unwrap_or(otherwise)),
+    };
+    let max_metadata_bytes = entry.max_metadata.map(|bytes| bytes.0);
+    let max_metadata_bytes =
+        checked(max_metadata_bytes, defaults.max_metadata_bytes, "max_metadata")?;
+    if max_metadata_bytes > MOST_METADATA {
+        bail!("max_metadata is more than {}", units::bytes(MOST_METADATA));
+    }
+    Ok(InboxOptions {
+        schema: schema.map(|schema| base.join(schema)),
+        max_metadata_bytes,
+        max_dataset_bytes: entry.max_dataset.map(|bytes| bytes.0),
+        max_files: checked(entry.max_files, defaults.max_files, "max_files")?,
+        duplicates: match entry.duplicates {
+            None | Some(DuplicatesWord::Keep) => Duplicates::Keep,
+            Some(DuplicatesWord::Refuse) => Duplicates::Refuse,
+            Some(DuplicatesWord::Link) => Duplicates::Link,
+        },
+        same_name: match entry.same_name {
+            None | Some(SameNameWord::Keep) => SameName::Keep,
+            Some(SameNameWord::Refuse) => SameName::Refuse,
+        },
+        expire: entry.expire.map_or(defaults.expire, |time| time.0),
+        ..defaults
+    })
+}
+
+/// Metadata are held in memory for each client that offers.
+const MOST_METADATA: u64 = 16 << 20;
+
+fn budgets(shared: Shared) -> Result<Budgets> {
+    let defaults = Budgets::default();
+    let bytes = |bytes: Option<Bytes>, otherwise| bytes.map_or(otherwise, |bytes| bytes.0);
+    let time = |time: Option<Time>, otherwise| time.map_or(otherwise, |time| time.0);
+    let budgets = Budgets {
+        active: shared.active.unwrap_or(defaults.active),
+        small_active: shared.small_active.unwrap_or(defaults.small_active),
+        small_bytes: bytes(shared.small, defaults.small_bytes),
+        waiting: shared.waiting.unwrap_or(defaults.waiting),
+        waiting_per_client: shared.waiting_per_client.unwrap_or(defaults.waiting_per_client),
+        keep_free_bytes: bytes(shared.keep_free, defaults.keep_free_bytes),
+        keep_place: time(shared.keep_place, defaults.keep_place),
+        idle: time(shared.idle, defaults.idle),
+    };
+    if budgets.active == 0 || budgets.waiting == 0 || budgets.waiting_per_client == 0 {
+        return Err(anyhow::anyhow!("a number of uploads is zero, which would take nothing"))
+            .context("the table [inboxes]");
+    }
+    Ok(budgets)
+}
