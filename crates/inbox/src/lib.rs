@@ -3,6 +3,7 @@
 //! policy of `transfer`, not a protocol of its own. It knows nothing of flags and files of configuration: it gets
 //! [`InboxOptions`], and tells what happens through events.
 
+pub mod admission;
 pub mod audit;
 pub mod catalogue;
 mod client;
@@ -18,6 +19,7 @@ mod schema;
 mod scratch;
 mod store;
 mod verify;
+pub mod rights;
 
 pub use catalogue::{
     CATALOGUE, Catalogue, CatalogueError, DatasetRow, DatasetState, Filter, QueryError, UploadId,
