@@ -3,10 +3,13 @@
 //! policy of `transfer`, not a protocol of its own. It knows nothing of flags and files of configuration: it gets
 //! [`InboxOptions`], and tells what happens through events.
 
+pub mod catalogue;
 mod client;
+pub mod hooks;
 mod options;
 
 pub use client::Client;
 pub use options::{
-    Budgets, Duplicates, HookAction, HookOptions, InboxOptions, InboxesOptions, SameName,
+    Budgets, Duplicates, HookAction, HookCommand, HookOptions, HookValue, InboxOptions,
+    InboxesOptions, SameName, Webhook,
 };
