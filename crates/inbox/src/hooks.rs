@@ -148,6 +148,6 @@ impl Job<'_> {
 }
 
 #[cfg(test)]
-mod rig;
+pub(crate) mod rig;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! policy of `transfer`, not a protocol of its own. It knows nothing of flags and files of configuration: it gets
 //! [`InboxOptions`], and tells what happens through events.
 
+pub mod audit;
 pub mod catalogue;
 mod client;
 pub mod hooks;

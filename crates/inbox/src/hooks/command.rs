@@ -37,7 +37,7 @@ pub(super) async fn run(job: &Job<'_>, command: &HookCommand) -> Ran {
     };
     match started(job, command, environment) {
         Ok(running) => {
-            let ran = running.to_its_end(job.body.as_bytes(), job.hook.timeout).await;
+            let ran = running.until_it_ends(job.body.as_bytes(), job.hook.timeout).await;
             let output = redacted(ran.output, &secrets);
             Ran { output, said: redacted(ran.said, &secrets), ..ran }
         }
@@ -129,7 +129,7 @@ impl Running {
         Ok(running)
     }
 
-    async fn to_its_end(mut self, body: &[u8], most: Duration) -> Ran {
+    async fn until_it_ends(mut self, body: &[u8], most: Duration) -> Ran {
         let deadline = Instant::now().checked_add(most);
         let deadline =
             deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(86_400 * 365));
