@@ -79,11 +79,14 @@ async fn hooks_of_other_datasets_run_beside_one_that_takes_long() {
     for dataset in ["a", "b", "c", "d", "e"] {
         publish(&books, scratch.path(), dataset, &["waits", "quick"]);
     }
-    publish(&books, scratch.path(), "f", &["quick"]);
     let waits = sh("waits", "echo x >> begun; while ! [ -e go ]; do sleep 0.01; done");
-    let hooks = Hooks::start(books.clone(), options(vec![waits, notes("quick")])).await.unwrap();
+    let options = options(vec![waits, notes("quick")]);
+    let bell = options.bell.clone();
+    let hooks = Hooks::start(books.clone(), options).await.unwrap();
     // All but one of the four may be taken by one hook; the fourth is left for others.
     until_async("three that wait", || scratch.read("begun") == "x\nx\nx\n").await;
+    publish(&books, scratch.path(), "f", &["quick"]);
+    bell.ring();
     until_async("the quick one", || all_done(&books, &["f"])).await;
     assert_eq!(scratch.read("begun"), "x\nx\nx\n");
     scratch.write("go", "");
