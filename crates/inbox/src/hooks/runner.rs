@@ -177,25 +177,44 @@ impl<B: Books> Runner<B> {
     /// Starts what is due, and says how long nothing more will be.
     async fn begin_what_is_due(&mut self) -> rusqlite::Result<Duration> {
         let at_once = self.shared.options.at_once.max(1);
-        let room = at_once.saturating_sub(self.running.len());
-        if room > 0 {
-            // Those of each hook take turns, so that one of another kind is among so many.
-            let hooks: usize = self.shared.options.hooks.iter().map(|(_, hooks)| hooks.len()).sum();
-            let due =
-                self.shared.with(move |db, _, now_ms| outbox::due(db, now_ms, hooks + at_once));
-            for due in due.await? {
-                if self.running.len() >= at_once {
-                    break;
-                }
-                self.begin(due, at_once.saturating_sub(1).max(1)).await?;
-            }
-        }
-        let next = self.shared.with(|db, _, now_ms| Ok((outbox::next_due(db, now_ms)?, now_ms)));
-        let pause = match next.await? {
-            (Some(next), now) => Duration::from_millis(next.saturating_sub(now).unsigned_abs()),
-            (None, _) => LOOK_AGAIN,
+        // Those of each hook take turns, so that one of another kind is among so many.
+        let hooks: usize = self.shared.options.hooks.iter().map(|(_, hooks)| hooks.len()).sum();
+        let most = if self.running.len() < at_once { hooks + at_once } else { 0 };
+        // Both at the same moment, so that what becomes due between them is not overlooked.
+        let look = move |db: &mut Connection, _: &_, now_ms| {
+            let next = outbox::next_due(db, now_ms)?;
+            Ok((outbox::due(db, now_ms, most)?, next.map(|next| next.saturating_sub(now_ms))))
         };
-        Ok(pause.min(LOOK_AGAIN))
+        let (due, next) = self.shared.with(look).await?;
+        for due in due {
+            if self.running.len() >= at_once {
+                break;
+            }
+            if !self.is_there(&due).await? {
+                // What was behind it is due now.
+                self.shared.options.bell.ring();
+                continue;
+            }
+            self.begin(due, at_once.saturating_sub(1).max(1)).await?;
+        }
+        let pause = next.map(|next| Duration::from_millis(next.unsigned_abs()));
+        Ok(pause.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN))
+    }
+
+    /// Whether the configuration has such a hook; what waits for one that it has not is set aside.
+    async fn is_there(&self, due: &Due) -> rusqlite::Result<bool> {
+        if self.shared.hook(due).is_some() {
+            return Ok(true);
+        }
+        let row = due.clone();
+        self.shared.with(move |db, _, now_ms| outbox::removed(db, &row, now_ms)).await?;
+        self.shared.warn(|| {
+            let Due { hook, inbox, dataset, .. } = due;
+            format!(
+                "dataset {dataset} waits for hook {hook} of inbox {inbox}, which the configuration has no more"
+            )
+        });
+        Ok(false)
     }
 
     async fn begin(&mut self, due: Due, most_of_one: usize) -> rusqlite::Result<()> {
@@ -204,14 +223,6 @@ impl<B: Books> Runner<B> {
             return Ok(());
         }
         let row = due.clone();
-        if self.shared.hook(&due).is_none() {
-            self.shared.with(move |db, _, now_ms| outbox::removed(db, &row, now_ms)).await?;
-            self.shared.warn(|| {
-                let Due { hook, inbox, dataset, .. } = &due;
-                format!("dataset {dataset} waits for hook {hook} of inbox {inbox}, which the configuration has no more")
-            });
-            return Ok(());
-        }
         let body = self.shared.with(move |db, _, now_ms| outbox::began(db, &row, now_ms)).await?;
         if let Some(body) = body {
             let task = self.running.spawn(once(self.shared.clone(), due.clone(), body));

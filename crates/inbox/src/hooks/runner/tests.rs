@@ -135,6 +135,8 @@ async fn what_fails_is_told_tried_again_and_in_the_end_left_to_people() {
     bell.ring();
     until_async("the try by hand", || server.requests().len() == 3).await;
     until_async("its failure", || states(&books, "a")[0] == HookState::Failing).await;
+    // It is told after it was written down.
+    until_async("the last warning", || told.lock().unwrap().len() == 3).await;
     hooks.stop().await;
     let told = told.lock().unwrap().clone();
     assert_eq!(told.len(), 3, "{told:?}");
