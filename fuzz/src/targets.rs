@@ -4,6 +4,7 @@
 pub mod diode;
 pub mod files;
 pub mod haul;
+pub mod inbox;
 pub mod link;
 pub mod transfer;
 pub mod tree;

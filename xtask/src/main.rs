@@ -6,6 +6,7 @@ mod check;
 mod crash;
 mod fuzz;
 mod hostile;
+mod pyzmq;
 mod steps;
 mod tidy;
 mod tools;

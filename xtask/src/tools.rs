@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::steps;
+use crate::{pyzmq, steps};
 
 /// A program that some tests need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub const TOOLS: &[Tool] = &[
         marker: "needs_root",
         trial: &["-m", "mount", "-t", "tmpfs", "none", "/tmp"],
     },
+    // Not a program: a Python of its own, which the package is needed to make.
+    Tool { program: pyzmq::NAME, package: "python3-venv", marker: "needs_pyzmq", trial: &[] },
     // Root, network namespaces and TUN devices: the one made for the trial goes with its namespace.
     Tool { program: "ip", package: "iproute2", marker: "needs_tun", trial: &[] },
     Tool {
@@ -51,13 +53,22 @@ pub fn provide(install: bool) -> Result<Vec<Tool>> {
     // A program that is there and may not do its work is not mended by a package.
     let absent = missing.iter().filter(|tool| find(tool.program).is_none());
     let packages: Vec<&str> = absent.map(|tool| tool.package).collect();
-    if packages.is_empty() || !install || !is_debian_root() {
+    if packages.is_empty() || !install {
         return Ok(missing);
     }
-    eprintln!("installing {} for the tests", packages.join(", "));
     // Without a network the tests that need these are skipped; the others still tell something.
-    if let Err(error) = self::install(&packages) {
-        eprintln!("warning: {error:#}");
+    let warn = |result: Result<()>| {
+        if let Err(error) = result {
+            eprintln!("warning: {error:#}");
+        }
+    };
+    if is_debian_root() {
+        eprintln!("installing {} for the tests", packages.join(", "));
+        warn(self::install(&packages));
+    }
+    if missing.iter().any(|tool| tool.program == pyzmq::NAME) {
+        eprintln!("making a Python with pyzmq for the tests");
+        warn(pyzmq::make());
     }
     Ok(self::missing())
 }
@@ -78,6 +89,9 @@ fn missing() -> Vec<Tool> {
 }
 
 fn works(tool: &Tool) -> bool {
+    if tool.program == pyzmq::NAME {
+        return pyzmq::is_there();
+    }
     let Some(program) = find(tool.program) else { return false };
     let tried = || Command::new(program).args(tool.trial).output();
     tool.trial.is_empty() || tried().is_ok_and(|output| output.status.success())

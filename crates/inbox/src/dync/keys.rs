@@ -206,11 +206,11 @@ impl KeyFolder {
     ) -> Result<(), KeyError> {
         let wrong = |reason| KeyError::Text { file: label.to_owned(), reason };
         let file = |suffix: &[u8]| {
-            Name::new(&[label.as_bytes(), suffix].concat())
+            Name::new([label.as_bytes(), suffix].concat())
                 .map_err(|_| wrong("a label is a name that a file can have"))
         };
-        if label.starts_with('.') {
-            return Err(wrong("a label does not begin with a dot"));
+        if label.is_empty() || label.starts_with('.') {
+            return Err(wrong("a label is not empty and does not begin with a dot"));
         }
         LineOptions::parse(options).map_err(|_| wrong("its options are not understood"))?;
         let clients = self.clients_dir()?;
@@ -257,7 +257,7 @@ impl KeyFolder {
 fn enrolled(dir: &Dir, file: &Name, label: &str) -> Result<([u8; 32], Enrolled), String> {
     let text = dir.read_small(&RelPath::from(file), MAX_KEY_FILE).map_err(|e| e.to_string())?;
     let key = KeyFile::parse(&text)?;
-    let options = Name::new(&[label.as_bytes(), OPTIONS_SUFFIX].concat())
+    let options = Name::new([label.as_bytes(), OPTIONS_SUFFIX].concat())
         .map_err(|_| "its name is too long".to_owned())?;
     let options = match dir.open_file(&RelPath::from(&options), Follow::Beneath) {
         Ok(file) => {

@@ -2,7 +2,7 @@
 //! the pure machine and carries out what that wishes. The loop waits for nothing else: what may block goes to the desk on
 //! threads of its own, and a client that does not read its answers is disconnected.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -155,6 +155,7 @@ impl Listener {
             carriers: BTreeMap::new(),
             closing: BTreeMap::new(),
             slips: HashMap::new(),
+            ending: HashSet::new(),
             holders: HashMap::new(),
             notice: Box::new(notice),
             began: Instant::now(),
@@ -223,6 +224,8 @@ struct Room<D> {
     closing: BTreeMap<UploadId, JoinHandle<()>>,
     /// What is no message, by connection.
     slips: HashMap<u64, u32>,
+    /// Connections that are being ended; what still comes from them is passed over.
+    ending: HashSet<u64>,
     /// Who spoke last under an identity, and over which connection: nobody else is answered there.
     holders: HashMap<Vec<u8>, ([u8; 32], u64)>,
     notice: Box<dyn Fn(Notice) + Send + Sync>,
@@ -273,6 +276,9 @@ impl<D: Desk> Room<D> {
         let now = self.began.elapsed();
         let info = from.peer_info();
         let connection = info.connection_id;
+        if self.ending.contains(&connection) {
+            return;
+        }
         let Some(PeerPublicKey::Curve(key)) = info.authentication.public_key else { return };
         let address = info.peer_address;
         let Some(client) = current(&self.allowed).client(&key, address, Timestamp::now()) else {
@@ -342,6 +348,9 @@ impl<D: Desk> Room<D> {
         if self.slips.len() > most {
             self.slips.clear();
         }
+        if self.ending.len() > most {
+            self.ending.clear();
+        }
         if self.holders.len() > most {
             self.holders.clear();
         }
@@ -402,17 +411,18 @@ impl<D: Desk> Room<D> {
         if holder != key {
             return;
         }
-        match self.socket.try_send_to(identity, Message::multipart(message.write())) {
-            Err(omq_proto::TrySendError::Full(_)) => {
-                self.disconnect(connection, None, "it does not read what it is told");
-            }
-            // Who is gone asks when it comes back.
-            Ok(()) | Err(_) => {}
+        let sent = self.socket.try_send_to(identity, Message::multipart(message.write()));
+        // Whoever is gone asks when it comes back.
+        if let Err(omq_proto::TrySendError::Full(_)) = sent {
+            self.disconnect(connection, None, "it does not read what it is told");
         }
     }
 
     fn disconnect(&mut self, connection: u64, client: Option<Client>, reason: &str) {
         self.slips.remove(&connection);
+        if !self.ending.insert(connection) {
+            return;
+        }
         let client =
             client.map_or_else(|| format!("connection {connection}"), |client| client.label);
         (self.notice)(Notice::Disconnected { client, reason: reason.to_owned() });

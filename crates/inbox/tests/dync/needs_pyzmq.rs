@@ -43,7 +43,11 @@ impl Rig {
     fn enrol(&self, name: &str) {
         self.make_key(name);
         self.admit(name);
-        until("the key is taken", || self.probe("upload", name, &["-"]).status.success());
+        until("the key is taken", || self.is_let_in(name));
+    }
+
+    fn is_let_in(&self, name: &str) -> bool {
+        self.probe("upload", name, &["--approval", "1000", "-"]).status.success()
     }
 
     fn make_key(&self, name: &str) {
@@ -68,7 +72,7 @@ impl Rig {
         let server_key = self.server.root.join("keys/server.key");
         let secret = self.folder.join(format!("{client}.key_secret"));
         let mut command = probe(&[what]);
-        if client == "hasty" || what == "upload" {
+        if what == "upload" {
             command.args(["--name", "data.bin", "--timeout", "2000"]);
         }
         command.args(options).arg(server_key).arg(secret).arg("127.0.0.1");
@@ -199,27 +203,27 @@ fn an_upload_goes_on_after_its_connection_was_cut() {
 fn a_client_waits_for_its_turn_for_as_long_as_it_takes() {
     let rig = Rig::new();
     let (file, content) = rig.file("f", 5_000_000, 1);
-    fs::write(rig.server.root.join("hold"), "").unwrap();
-    // The old client asks every 30 s: these are more than two hours of it.
-    let client = rig.start(&["--timeout", "20", &file]);
-    until("it is offered", || rig.server.count("incoming") == 1);
-    std::thread::sleep(std::time::Duration::from_secs(8));
-    fs::remove_file(rig.server.root.join("hold")).unwrap();
-    let said = rig.check(client.wait_with_output().unwrap(), &content);
-    assert!(said["queries"].as_u64() > Some(240), "{said}");
+    let hold = rig.server.root.join("hold");
+    fs::write(&hold, "").unwrap();
+    // The old client asks every 30 s: these are two hours and a half of it.
+    let remove =
+        ["--timeout", "20", "--retries", "1000", "--remove", "300", hold.to_str().unwrap()];
+    let said = rig.upload(&[&remove[..], &[&file]].concat(), &content);
+    assert!(said["queries"].as_u64() >= Some(300), "{said}");
 }
 
 #[test]
 fn a_server_that_is_killed_finds_those_that_wait_again() {
     let mut rig = Rig::new();
     let (file, content) = rig.file("f", 5_000_000, 1);
-    fs::write(rig.server.root.join("hold"), "").unwrap();
-    let client = rig.start(&["--timeout", "200", &file]);
-    until("it is offered", || rig.server.count("incoming") == 1);
-    std::thread::sleep(std::time::Duration::from_secs(7));
+    let [hold, asked] = ["hold", "asked"].map(|name| rig.server.root.join(name));
+    fs::write(&hold, "").unwrap();
+    fs::write(&asked, "").unwrap();
+    let [held, told] = [&hold, &asked].map(|path| path.to_str().unwrap());
+    let client =
+        rig.start(&["--timeout", "200", "--remove", "5", told, "--remove", "30", held, &file]);
+    until("it waits", || !asked.exists());
     rig.server.kill_and_restart();
-    std::thread::sleep(std::time::Duration::from_secs(1));
-    fs::remove_file(rig.server.root.join("hold")).unwrap();
     rig.check(client.wait_with_output().unwrap(), &content);
 }
 
@@ -252,7 +256,7 @@ fn strangers_stay_outside_and_a_key_that_is_taken_away_is_one() {
     until("it is refused", || refused(&rig, "lab"));
     let ended = client.wait().unwrap();
     rig.admit("lab");
-    until("it is let in", || rig.probe("upload", "lab", &["-"]).status.success());
+    until("it is let in", || rig.is_let_in("lab"));
     if !ended.success() {
         rig.upload(&[&content_file], &content);
     }

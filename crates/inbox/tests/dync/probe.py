@@ -48,6 +48,8 @@ def dealer(context, arguments, port=None, identity=None):
     dealing.curve_serverkey = server
     dealing.identity = identity or uuid.uuid4().bytes
     dealing.linger = 0
+    # A socket that was refused takes no more, and would block for ever.
+    dealing.sndtimeo = 10_000
     dealing.reconnect_ivl, dealing.reconnect_ivl_max = 50, 200
     dealing.connect("tcp://%s:%d" % (arguments.host, port or arguments.port))
     return dealing
@@ -113,7 +115,7 @@ class Upload:
 
     def run(self, name, metadata):
         self.dealing.send_multipart([b"post-file", u32(0), name.encode(), metadata.encode()])
-        if not self.dealing.poll(30_000):
+        if not self.dealing.poll(self.arguments.approval):
             raise Failed("no answer to post-file")
         answer = self.dealing.recv_multipart()
         if answer[0] == b"error":
@@ -132,6 +134,9 @@ class Upload:
                 if silent > self.arguments.retries:
                     raise Failed("no answer to %d queries" % silent)
                 self.told["queries"] += 1
+                for count, file in self.arguments.remove or ():
+                    if self.told["queries"] == int(count):
+                        os.remove(file)
                 self.dealing.send_multipart([b"query-status"])
                 continue
             silent = 0
@@ -214,7 +219,7 @@ def upload(arguments):
     try:
         said["id"] = uploading.run(name, arguments.meta)
         code = 0
-    except Failed as failure:
+    except (Failed, zmq.Again) as failure:
         said["failed"] = str(failure)
         code = 1
     said.update(uploading.told, size=uploading.size, sha256=uploading.sum.hexdigest())
@@ -327,9 +332,12 @@ def main():
             command.add_argument("--name")
             command.add_argument("--meta", default="{}")
             command.add_argument("--timeout", type=int, default=30_000, help="in milliseconds")
+            command.add_argument("--approval", type=int, default=30_000, help="in milliseconds")
             command.add_argument("--retries", type=int, default=120)
             command.add_argument("--cut-after", type=int, default=0, help="bytes")
             command.add_argument("--cuts", type=int, default=1)
+            command.add_argument("--remove", nargs=2, action="append",
+                                 help="with so many queries, remove this file")
             command.add_argument("--ignore-finished", type=int, default=0)
             command.add_argument("--repeat-last", action="store_true")
             command.add_argument("--data-in-last", action="store_true")
