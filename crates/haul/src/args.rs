@@ -449,6 +449,21 @@ pub enum KeyCommand {
         fingerprint: bool,
     },
     Allow(AllowArguments),
+    /// Let a client of dync in by its key file, as pyzmq has written it (client.key).
+    #[cfg(feature = "dync")]
+    Import {
+        /// The file.
+        file: PathBuf,
+        /// What the client is called, in logs and lists.
+        #[arg(long = "as", value_name = "NAME")]
+        label: String,
+        /// Into this inbox. Can be repeated. [default: that of [dync] in the configuration]
+        #[arg(long = "inbox", value_name = "NAME")]
+        inboxes: Vec<String>,
+        /// At most so many bytes in all its datasets together, such as 2T.
+        #[arg(long, value_name = "SIZE")]
+        quota: Option<String>,
+    },
     /// Take down the key of a host before the first connection to it.
     Trust {
         /// HOST[:PORT] as it will be dialled.

@@ -12,6 +12,8 @@ use crate::exports::{ExportSpec, Grants, Mode};
 
 mod inboxes;
 
+pub use inboxes::DyncConfig;
+
 /// The longest configuration that is read.
 const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 
@@ -24,6 +26,8 @@ pub struct Config {
     pub exports: Vec<ExportSpec>,
     /// What takes datasets.
     pub inboxes: InboxesOptions,
+    /// The door for clients of dync.
+    pub dync: Option<DyncConfig>,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +40,7 @@ struct File {
     inbox: Vec<inboxes::Entry>,
     #[serde(default)]
     inboxes: inboxes::Shared,
+    dync: Option<inboxes::DyncEntry>,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +78,8 @@ impl Config {
         };
         let exports = file.export.into_iter().map(export).collect::<Result<_>>()?;
         let inboxes = inboxes::read(file.inbox, file.inboxes, base)?;
-        Ok(Self { listen: file.listen, exports, inboxes })
+        let dync = inboxes::dync(file.dync, &inboxes)?;
+        Ok(Self { listen: file.listen, exports, inboxes, dync })
     }
 }
 

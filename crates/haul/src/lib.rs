@@ -28,6 +28,8 @@ mod config;
 mod contact;
 mod copy;
 mod daemon;
+#[cfg(feature = "dync")]
+mod dync;
 mod exports;
 mod glob;
 mod interrupt;

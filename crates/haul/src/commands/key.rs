@@ -19,6 +19,15 @@ pub fn run(command: KeyCommand) -> Result<Code> {
             render::print_line(&if fingerprint { key.fingerprint() } else { keys::own_line(&key) });
         }
         KeyCommand::Allow(allow_arguments) => allow(&places, &allow_arguments)?,
+        #[cfg(feature = "dync")]
+        KeyCommand::Import { file, label, inboxes, quota } => {
+            let inboxes = inboxes.iter().map(|inbox| format!("inbox=\"{inbox}\""));
+            let quota = quota.iter().map(|quota| format!("quota={quota}"));
+            let options: Vec<String> = inboxes.chain(quota).collect();
+            crate::dync::allow(&places, &file, &label, &options.join(","))?;
+            let label = files::escape(label.as_bytes());
+            render::tell(&format!("{label} may connect with dync, within seconds"));
+        }
         KeyCommand::Trust { host, line } => trust(&places, &host, &line.join(" "))?,
         KeyCommand::List => list(&places)?,
         KeyCommand::Revoke { host: Some(host), .. } => forget(&places, &host)?,

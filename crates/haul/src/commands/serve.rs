@@ -12,7 +12,7 @@ use inbox::{InboxOptions, Inboxes, InboxesOptions, Reception, Told};
 use link::{DEFAULT_PORT, Identity};
 
 use crate::args::ServeArguments;
-use crate::config::Config;
+use crate::config::{Config, DyncConfig};
 use crate::daemon::{Daemon, DaemonOptions};
 use crate::exports::{Export, ExportSpec, Exports, Mode};
 use crate::interrupt::Interrupt;
@@ -23,7 +23,7 @@ use crate::trust::{LiveKeys, Log};
 
 /// Carries the command out.
 pub fn run(arguments: ServeArguments) -> Result<Code> {
-    let Settled { listen, specs, inboxes } = settle(&arguments)?;
+    let Settled { listen, specs, inboxes, dync } = settle(&arguments)?;
     let exports = open(specs)?;
     let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
@@ -71,9 +71,20 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
                 places.shown(AUTHORIZED_KEYS)
             ));
         }
+        #[cfg(feature = "dync")]
+        let door = crate::dync::listen(dync.as_ref(), inboxes.as_ref(), &places, &log).await?;
+        #[cfg(not(feature = "dync"))]
+        if dync.is_some() {
+            let text = "the configuration has [dync], and this build has no door for its clients";
+            return Err(Failure::new(Code::Usage, text).into());
+        }
         tokio::select! {
             () = daemon.run(interrupt.wait()) => {}
             () = look_after(inboxes.as_ref()) => {}
+        }
+        #[cfg(feature = "dync")]
+        if let Some(door) = door {
+            door.stop().await;
         }
         log("stopped");
         Ok(())
@@ -86,6 +97,7 @@ struct Settled {
     listen: SocketAddr,
     specs: Vec<ExportSpec>,
     inboxes: InboxesOptions,
+    dync: Option<DyncConfig>,
 }
 
 /// Opens the inboxes, if there are any, and notes where they are for `haul inbox`.
@@ -170,7 +182,7 @@ fn settle(arguments: &ServeArguments) -> Result<Settled> {
         })?;
         specs.push(spec);
     }
-    let inboxes = config.inboxes;
+    let (inboxes, dync) = (config.inboxes, config.dync);
     if specs.is_empty() && inboxes.inboxes.is_empty() {
         return Err(Failure::new(Code::Usage, "there is nothing to serve")
             .hint("name a folder with --export PATH, or a file with --config")
@@ -184,7 +196,7 @@ fn settle(arguments: &ServeArguments) -> Result<Settled> {
                 .into());
         }
     }
-    Ok(Settled { listen, specs, inboxes })
+    Ok(Settled { listen, specs, inboxes, dync })
 }
 
 fn open(specs: Vec<ExportSpec>) -> Result<Vec<Export>> {

@@ -1,6 +1,7 @@
 //! The inboxes in the daemon's configuration (`docs/formats/config.md`). Pure, as the rest of it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -101,6 +102,45 @@ pub(super) struct Shared {
     keep_free: Option<Bytes>,
     keep_place: Option<Time>,
     idle: Option<Time>,
+}
+
+/// The table `[dync]`: a door for clients of dync.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DyncEntry {
+    listen: Option<String>,
+    inbox: Option<String>,
+}
+
+/// Where clients of dync are listened to, and into which inbox they hand in of whom nothing else is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DyncConfig {
+    /// Where.
+    pub listen: SocketAddr,
+    /// Which inbox.
+    pub inbox: Option<String>,
+}
+
+/// The door for clients of dync, if there is to be one.
+pub(super) fn dync(
+    entry: Option<DyncEntry>,
+    inboxes: &InboxesOptions,
+) -> Result<Option<DyncConfig>> {
+    let Some(DyncEntry { listen, inbox }) = entry else { return Ok(None) };
+    let listen = listen.unwrap_or_else(|| "[::]:8889".to_owned());
+    let listen = listen.parse().with_context(|| {
+        format!("listen of [dync], {}, is not ADDRESS:PORT", files::escape(listen.as_bytes()))
+    })?;
+    let only = match inboxes.inboxes.as_slice() {
+        [only] => Some(only.name.clone()),
+        _ => None,
+    };
+    match &inbox {
+        Some(inbox) if !inboxes.inboxes.iter().any(|known| known.name == *inbox) => {
+            bail!("[dync] names an inbox that there is not: {}", files::escape(inbox.as_bytes()))
+        }
+        _ => Ok(Some(DyncConfig { listen, inbox: inbox.or(only) })),
+    }
 }
 
 /// Inboxes whose paths are below `base` where they are relative.

@@ -35,7 +35,7 @@ fn a_configuration_is_read_and_mistakes_are_not_passed_over() {
     };
     let exports = vec![export("data", "/srv/data", Mode::Ro), generous];
     let inboxes = InboxesOptions::default();
-    assert_eq!(config, Config { listen: Some("[::]:4285".to_owned()), exports, inboxes });
+    assert_eq!(config, Config { listen: Some("[::]:4285".to_owned()), exports, inboxes, dync: None });
 
     for wrong in [
         "listne = \"x\"",
@@ -122,6 +122,8 @@ fn inboxes_are_read_with_their_policies() {
         "[[inbox]]\nname = \"x\"\npath = \"x\"\nexpires = \"2d\"",
         "[[inbox]]\nname = \"x\"\npath = \"x\"\n[[inbox]]\nname = \"x\"\npath = \"y\"",
         "[inboxes]\nactive = 0",
+        "[dync]\nlisten = \"here\"",
+        "[dync]\ninbox = \"none\"",
         "[[inbox]]\nname = \"x\"\npath = \"x\"\n[[inbox.hook]]\nname = \"h\"",
         "[[inbox]]\nname = \"x\"\npath = \"x\"\n[[inbox.hook]]\nname = \"h\"\nurl = \"ftp://x\"",
         "[[inbox]]\nname = \"x\"\npath = \"x\"\n[[inbox.hook]]\nname = \"h\"\ncommand = [\"a\"]\ntoken_file = \"t\"",
