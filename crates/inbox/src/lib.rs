@@ -5,6 +5,9 @@
 
 mod catalogue;
 mod client;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod json;
 mod name;
 mod options;
