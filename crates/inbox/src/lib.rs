@@ -11,6 +11,9 @@ mod client;
 pub mod dync;
 mod engine;
 pub mod hooks;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod json;
 mod name;
 mod options;

@@ -32,7 +32,9 @@ pub(crate) use steps::Steps;
 pub(crate) use survey::{Survey, digests, open, survey};
 
 #[cfg(feature = "fuzzing")]
-pub(crate) use self::{offer::fuzz as fuzz_offer, records::fuzz as fuzz_record};
+pub(crate) use self::{
+    manifest::fuzz as fuzz_manifest, offer::fuzz as fuzz_offer, records::fuzz as fuzz_record,
+};
 
 use crate::catalogue::Catalogue;
 use crate::name::DatasetId;

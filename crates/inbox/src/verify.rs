@@ -230,7 +230,7 @@ fn read_own_receipt(
     };
     let by = &receipt.statement.target;
     if options.signer.as_ref().is_some_and(|signer| signer != by) {
-        verified.push(Finding::Signer(Box::new(by.clone())));
+        verified.push(Finding::Signer(Box::new(*by)));
     }
     Ok(Some(receipt))
 }

@@ -76,7 +76,7 @@ impl Catalogue {
     /// # Errors
     /// When the query cannot be understood, or the database cannot be read.
     pub fn search(&self, query: &str, filter: &Filter) -> Result<Vec<DatasetRow>> {
-        Ok(self.find(filter, &parse(query)?)?)
+        self.find(filter, &parse(query)?)
     }
 
     /// What stands for a client in all inboxes: what is missing counts no more.

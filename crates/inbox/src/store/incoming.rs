@@ -64,7 +64,7 @@ impl Incoming {
     }
 
     fn with(root: &Root, offer: OfferRecord, dir: Dir) -> Result<Self> {
-        let records = Records::new(dir.open_private(&own(RECORDS))?)?;
+        let records = Records::new(dir.open_private(&own(RECORDS))?);
         let (root, is_broken) = (root.clone(), AtomicBool::new(false));
         Ok(Self(Arc::new(Inner { root, offer, dir, records, is_broken })))
     }

@@ -114,6 +114,18 @@ impl Line {
     }
 }
 
+/// What is read is written as it was read.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz(data: &[u8]) {
+    for bytes in data.split(|byte| *byte == b'\n') {
+        if let Some(line) = Line::parse(bytes) {
+            let mut again = Vec::new();
+            line.encode(&mut again);
+            assert_eq!(again, [bytes, b"\n"].concat());
+        }
+    }
+}
+
 /// Writes a manifest, and sums up its bytes.
 pub(super) struct ManifestWriter {
     file: File,

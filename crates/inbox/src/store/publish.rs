@@ -186,12 +186,10 @@ impl Inner {
     /// What was noted, by path.
     fn noted(&self) -> Result<Sorted> {
         let lost = || StoreError::Records(self.offer.id);
-        let (file, end) = match self.records.settle() {
-            Ok(settled) => settled,
-            // The disk did not take some of it, and what is noted since is lost too.
-            Err(error) if error.is_disk_full() => return Err(error.into()),
-            Err(_) => return Err(lost()),
-        };
+        let (file, end) = self.records.settle().inspect_err(|_| {
+            // Notes are lost, and a file without one would be taken for a leftover.
+            self.is_broken.store(true, Ordering::Release);
+        })?;
         let mut sorter = Sorter::new(&self.dir, SORT_MEMORY);
         let mut lines = Lines::new(file, end, MOST_RECORD_LINE);
         let mut number: u64 = 0;

@@ -41,12 +41,11 @@ struct State {
 }
 
 impl Records {
-    /// Begins with nothing in the file.
-    pub(super) fn new(file: File) -> Result<Self, FilesError> {
-        file.set_len(0)?;
+    /// Begins with nothing; what the file holds does not count.
+    pub(super) fn new(file: File) -> Self {
         let (state, changed) = (Mutex::default(), Condvar::new());
         let shared = Arc::new(Shared { file, state, changed });
-        Ok(Self { shared, writer: Mutex::default() })
+        Self { shared, writer: Mutex::default() }
     }
 
     /// Notes a file. The last note of a path counts.
@@ -162,6 +161,7 @@ impl Shared {
 /// `SIZE BLAKE3 SHA256 PATH`, the third a `-` where it is not known, the path escaped as in a manifest.
 fn encode(standing: &Standing) -> Vec<u8> {
     let sha256 = standing.sha256.as_ref().map_or("-".to_owned(), |sum| hex(sum.as_bytes()));
+    let sha256 = standing.sha256.as_ref().map_or("-".to_owned(), hex);
     let mut line = format!("{} {} {sha256} ", standing.size, standing.digest).into_bytes();
     line.extend_from_slice(&escaped(standing.path.as_bytes()));
     line.push(b'\n');

@@ -231,7 +231,8 @@ fn sha256sum_takes_the_manifest_whatever_the_names_are() {
         .output()
         .unwrap();
     let mut theirs: Vec<&[u8]> = output.stdout.split_inclusive(|byte| *byte == b'\n').collect();
-    (lines.sort(), theirs.sort());
+    lines.sort();
+    theirs.sort();
     assert_eq!(lines, theirs);
 }
 
