@@ -36,7 +36,8 @@ pub async fn listen(
     };
     let desk = Arc::new(DyncDesk::new(inboxes.clone()));
     let told = log.clone();
-    let listener = Listener::start(options, keys, desk, move |notice| told(&words(&notice))).await?;
+    let listener =
+        Listener::start(options, keys, desk, move |notice| told(&words(&notice))).await?;
     log(&format!("listening for dync clients on {}", listener.address()));
     Ok(Some(listener))
 }

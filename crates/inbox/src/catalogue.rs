@@ -101,6 +101,44 @@ impl Catalogue {
         Ok(Self(Mutex::new(connection)))
     }
 
+    /// Opens the catalogue of a root to change what others keep there, also while a server is at work there.
+    ///
+    /// # Errors
+    /// When there is none, or none of just this program's version.
+    pub fn open_beside(root: &Dir) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path_in(root), flags)?;
+        prepare(&connection)?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        tables::check_version(&connection)?;
+        Ok(Self(Mutex::new(connection)))
+    }
+
+    /// The hooks of a dataset and how they stand.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn hooks_of(&self, id: DatasetId) -> Result<Vec<outbox::HookRow>> {
+        Ok(self.with(|db| outbox::of(db, id.as_str()))?)
+    }
+
+    /// Hooks that somebody should look at: see [`outbox::troubled`].
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub fn troubled_hooks(&self, most: usize) -> Result<Vec<outbox::HookRow>> {
+        Ok(self.with(|db| outbox::troubled(db, most))?)
+    }
+
+    /// Has hooks of a dataset that failed tried again at once; gives how many.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub fn retry_hooks(&self, id: DatasetId) -> Result<usize> {
+        let now = jiff::Timestamp::now().as_millisecond();
+        Ok(self.with(|db| outbox::retry(db, id.as_str(), now))?)
+    }
+
     fn open_sound(root: &Dir) -> Result<Self> {
         // The mode of the file is that of what clients say in their metadata: the operator's own.
         let name = own_name(CATALOGUE);

@@ -10,10 +10,10 @@ mod client;
 #[cfg(feature = "dync")]
 pub mod dync;
 mod engine;
-pub mod hooks;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hooks;
 mod json;
 mod name;
 mod options;

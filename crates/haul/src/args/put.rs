@@ -148,6 +148,15 @@ pub enum InboxCommand {
         #[command(flatten)]
         at: RootOptions,
     },
+    /// Have hooks of a dataset that failed run again.
+    RetryHooks {
+        /// Its id.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Where it is.
+        #[command(flatten)]
+        at: RootOptions,
+    },
     /// Read datasets again and hold them against their digests, their receipts and the catalogue.
     ///
     /// Exits with 0 if all of it is whole, and with 1 if not.

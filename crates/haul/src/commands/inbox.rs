@@ -38,6 +38,7 @@ pub fn run(command: InboxCommand) -> Result<Code> {
             tell_rows(&at, |catalogue| Ok(catalogue.search(&query, &filter)?))
         }
         InboxCommand::Show { id, at } => show(&id, &at),
+        InboxCommand::RetryHooks { id, at } => retry_hooks(&id, &at),
         InboxCommand::Verify { id, at } => verify(id.as_deref(), &at),
     }
 }
@@ -123,6 +124,12 @@ fn tell_rows(
     if rows.is_empty() {
         render::tell("no dataset");
     }
+    for (_, _, catalogue) in roots(at)? {
+        for hook in catalogue.troubled_hooks(10)? {
+            let words = hook_words(&hook);
+            render::tell(&format!("warning: dataset {}: hook {words}", hook.dataset));
+        }
+    }
     Ok(Code::Done)
 }
 
@@ -152,7 +159,7 @@ fn find(id: &str, at: &RootOptions) -> Result<(PathBuf, Dir, DatasetRow)> {
 }
 
 fn show(id: &str, at: &RootOptions) -> Result<Code> {
-    let (path, _, row) = find(id, at)?;
+    let (path, dir, row) = find(id, at)?;
     if at.json {
         render::print_line(&json_of(&row).to_string());
         return Ok(Code::Done);
@@ -175,10 +182,53 @@ fn show(id: &str, at: &RootOptions) -> Result<Code> {
     if row.state == DatasetState::Missing {
         render::print_line("missing    its folder was not there when the server was last started");
     }
+    for hook in hooks_of(&dir, &row)? {
+        render::print_line(&format!("hook       {hook}"));
+    }
     let pretty = serde_json::to_string_pretty(&metadata).unwrap_or_default();
     render::print_line("metadata");
     pretty.lines().for_each(|line| render::print_line(&format!("  {}", render::clean(line))));
     Ok(Code::Done)
+}
+
+/// The hooks of a dataset, a line each, with the end of what the last try wrote where it failed.
+fn hooks_of(dir: &Dir, row: &DatasetRow) -> Result<Vec<String>> {
+    let hooks = Catalogue::open_to_read(dir)?.hooks_of(row.id)?;
+    Ok(hooks.iter().map(hook_words).collect())
+}
+
+fn hook_words(hook: &HookRow) -> String {
+    let mut text = format!(
+        "{} ({}): {}, begun {}; {}",
+        hook.hook,
+        hook.event.word(),
+        hook.state.word(),
+        units::count(hook.tries.into(), "time"),
+        hook.outcome
+    );
+    let last = hook.output.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty());
+    if let (Some(last), true) = (last, hook.state != HookState::Done) {
+        let shown: String = files::escape(last).to_string().chars().take(200).collect();
+        text.push_str(&format!(": {shown}"));
+    }
+    text
+}
+
+fn retry_hooks(id: &str, at: &RootOptions) -> Result<Code> {
+    let (_, dir, row) = find(id, at)?;
+    match Catalogue::open_beside(&dir)?.retry_hooks(row.id)? {
+        0 => {
+            render::tell(&format!("no hook of dataset {} has failed", row.id));
+            Ok(Code::Partial)
+        }
+        count => {
+            let hooks = units::count(count as u64, "hook");
+            render::tell(&format!(
+                "{hooks} will run again, within seconds if the server is at work"
+            ));
+            Ok(Code::Done)
+        }
+    }
 }
 
 fn verify(id: Option<&str>, at: &RootOptions) -> Result<Code> {

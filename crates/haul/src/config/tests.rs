@@ -35,7 +35,10 @@ fn a_configuration_is_read_and_mistakes_are_not_passed_over() {
     };
     let exports = vec![export("data", "/srv/data", Mode::Ro), generous];
     let inboxes = InboxesOptions::default();
-    assert_eq!(config, Config { listen: Some("[::]:4285".to_owned()), exports, inboxes, dync: None });
+    assert_eq!(
+        config,
+        Config { listen: Some("[::]:4285".to_owned()), exports, inboxes, dync: None }
+    );
 
     for wrong in [
         "listne = \"x\"",

@@ -379,3 +379,62 @@ fn an_upload_goes_on_after_a_new_start_of_both_ends() {
     assert_eq!(lab.datasets().len(), 1);
     lab.inbox(&["verify"]).expect_code(0);
 }
+
+/// A hook runs after a dataset was published, one that fails is visible and runs again by hand, and one judges offers.
+#[test]
+fn hooks_run_and_judge() {
+    let scratch = Scratch::new("inbox-hook-files");
+    let (seen, judge) = (scratch.join("seen"), scratch.join("judge"));
+    write(
+        &judge,
+        b"#!/bin/sh\nif grep -q forbidden; then echo 'this is forbidden' >&2; exit 1; fi\n",
+    );
+    let failing = scratch.join("failing");
+    write(&failing, format!("#!/bin/sh\n[ -e {}/mended ]\n", scratch.path().display()).as_bytes());
+    for program in [&judge, &failing] {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let note = format!("cat > {0}.new; pwd >> {0}.new; mv {0}.new {0}", seen.display());
+    let hooks = format!(
+        "[[inbox.hook]]\nname = \"note\"\ncommand = [\"sh\", \"-c\", \"{note}\"]\n\
+         [[inbox.hook]]\nname = \"fails\"\ncommand = [\"{}\"]\ntries = 1\n\
+         [inbox.offer_hook]\nname = \"judge\"\ncommand = [\"{}\"]\n",
+        failing.display(),
+        judge.display()
+    );
+    let lab = Lab::with("inbox-hooks", &hooks, "", "inbox=*");
+    let file = lab.scratch.join("reads");
+    write(&file, b"reads");
+    let files = std::slice::from_ref(&file);
+    lab.put_run(&["-k", "remarks:forbidden"], files)
+        .expect_code(3)
+        .expect_says(&["this is forbidden"]);
+    lab.expect_nothing();
+    lab.put_run(&[], files).expect_code(0);
+    let dataset = &lab.datasets()[0];
+    let id = dataset["dataset"].as_str().unwrap();
+    let wait = |what: &str, is_so: &dyn Fn() -> bool| {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while !is_so() {
+            assert!(std::time::Instant::now() < end, "{what}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    };
+    let shown = || lab.inbox(&["show", id]).expect_code(0).text();
+    wait("the hook runs", &|| seen.exists());
+    let told = fs::read_to_string(&seen).unwrap();
+    let (object, folder) = told.trim_end().rsplit_once('}').unwrap();
+    let object: Value = serde_json::from_str(&format!("{object}}}")).unwrap();
+    assert_eq!((&object["event"], &object["id"]), (&"published".into(), &dataset["dataset"]));
+    assert_eq!(object["metadata"]["project"], "QTEST");
+    assert_eq!(folder.trim(), lab.folder(dataset).display().to_string());
+    wait("the hook that fails is stuck", &|| shown().contains("fails (published): stuck"));
+    lab.inbox(&["list"]).expect_code(0).expect_says(&["hook fails"]);
+    write(&scratch.join("mended"), b"");
+    lab.inbox(&["retry-hooks", id]).expect_code(0);
+    wait("it ends well", &|| shown().contains("fails (published): done"));
+    lab.inbox(&["retry-hooks", id]).expect_code(1);
+    let audit = fs::read_to_string(lab.server.home().join("audit/audit.jsonl")).unwrap();
+    assert!(audit.contains("offer refused") && audit.contains("published"), "{audit}");
+}

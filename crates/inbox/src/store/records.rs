@@ -161,7 +161,6 @@ impl Shared {
 /// `SIZE BLAKE3 SHA256 PATH`, the third a `-` where it is not known, the path escaped as in a manifest.
 fn encode(standing: &Standing) -> Vec<u8> {
     let sha256 = standing.sha256.as_ref().map_or("-".to_owned(), |sum| hex(sum.as_bytes()));
-    let sha256 = standing.sha256.as_ref().map_or("-".to_owned(), hex);
     let mut line = format!("{} {} {sha256} ", standing.size, standing.digest).into_bytes();
     line.extend_from_slice(&escaped(standing.path.as_bytes()));
     line.push(b'\n');
