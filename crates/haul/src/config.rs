@@ -24,6 +24,8 @@ pub struct Config {
     pub exports: Vec<ExportSpec>,
     /// What takes datasets.
     pub inboxes: InboxesOptions,
+    /// Whether unknown keys may ask to be let in.
+    pub takes_requests: bool,
 }
 
 #[derive(Deserialize)]
@@ -36,6 +38,15 @@ struct File {
     inbox: Vec<inboxes::Entry>,
     #[serde(default)]
     inboxes: inboxes::Shared,
+    #[serde(default)]
+    enrolment: Enrolment,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Enrolment {
+    #[serde(default)]
+    requests: bool,
 }
 
 #[derive(Deserialize)]
@@ -73,7 +84,8 @@ impl Config {
         };
         let exports = file.export.into_iter().map(export).collect::<Result<_>>()?;
         let inboxes = inboxes::read(file.inbox, file.inboxes, base)?;
-        Ok(Self { listen: file.listen, exports, inboxes })
+        let takes_requests = file.enrolment.requests;
+        Ok(Self { listen: file.listen, exports, inboxes, takes_requests })
     }
 }
 

@@ -28,6 +28,7 @@ mod config;
 mod contact;
 mod copy;
 mod daemon;
+mod enrolment;
 mod exports;
 mod glob;
 mod interrupt;

@@ -3,6 +3,7 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
+use ::inbox::audit::Audit;
 use anyhow::{Context, Result};
 use events::{Event, Sink};
 use link::DEFAULT_PORT;
@@ -10,6 +11,7 @@ use link::DEFAULT_PORT;
 use crate::args::ServeArguments;
 use crate::config::Config;
 use crate::daemon::{Daemon, DaemonOptions};
+use crate::enrolment::{Enrolment, Front};
 use crate::exports::{Export, ExportSpec, Exports, Mode};
 use crate::interrupt::Interrupt;
 use crate::render;
@@ -19,7 +21,7 @@ use crate::trust::{LiveKeys, Log};
 
 /// Carries the command out.
 pub fn run(arguments: ServeArguments) -> Result<Code> {
-    let (listen, specs) = settle(&arguments)?;
+    let Settled { listen, specs, takes_requests } = settle(&arguments)?;
     let exports = open(specs)?;
     let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
@@ -34,6 +36,9 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
     let keys = Arc::new(LiveKeys::new(places.config()?, log.clone()));
     let host = Exports::new(exports, identity.clone()).with_log(log.clone());
     let host = Arc::new(host.with_keys(keys.clone()));
+    let audit = Audit::open(&places.state_root()?)?;
+    let desk = Arc::new(Enrolment::new(places.config()?, takes_requests, audit, log.clone()));
+    let front = Front { inboxes: None, enrolment: desk.clone() };
     super::block_on(async {
         let options = DaemonOptions {
             listen,
@@ -41,9 +46,9 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
             host: host.clone(),
             sink: sink(log.clone()),
             carrier: None,
-            reception: None,
+            reception: Some(Arc::new(front)),
         };
-        let daemon = Daemon::bind_live(options, keys.clone(), log.clone())?;
+        let daemon = Daemon::bind_live(options, keys.clone(), Some(desk), log.clone())?;
         log(&format!("listening on {}", daemon.local_addr()));
         log(&format!("this machine is {}", identity.public_key().fingerprint()));
         for export in host.list() {
@@ -66,8 +71,15 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
     Ok(Code::Done)
 }
 
+/// What is to be served, and where.
+struct Settled {
+    listen: SocketAddr,
+    specs: Vec<ExportSpec>,
+    takes_requests: bool,
+}
+
 /// Arguments win over the configuration for the address and add to it for exports.
-fn settle(arguments: &ServeArguments) -> Result<(SocketAddr, Vec<ExportSpec>)> {
+fn settle(arguments: &ServeArguments) -> Result<Settled> {
     let config = match &arguments.config {
         Some(path) => Config::read(path)
             .map_err(|error| Failure::new(Code::Usage, crate::report::explain(&error).line()))?,
@@ -103,7 +115,7 @@ fn settle(arguments: &ServeArguments) -> Result<(SocketAddr, Vec<ExportSpec>)> {
                 .into());
         }
     }
-    Ok((listen, specs))
+    Ok(Settled { listen, specs, takes_requests: config.takes_requests })
 }
 
 fn open(specs: Vec<ExportSpec>) -> Result<Vec<Export>> {

@@ -18,6 +18,8 @@ fn a_configuration_is_read_and_mistakes_are_not_passed_over() {
         path = "inbox"
         setid = true
         owner = true
+        [enrolment]
+        requests = true
     "#;
     let config = Config::parse(text, Path::new("/etc/haul")).unwrap();
     let export = |name: &str, path: &str, mode: Mode| ExportSpec {
@@ -32,7 +34,10 @@ fn a_configuration_is_read_and_mistakes_are_not_passed_over() {
     };
     let exports = vec![export("data", "/srv/data", Mode::Ro), generous];
     let inboxes = InboxesOptions::default();
-    assert_eq!(config, Config { listen: Some("[::]:4285".to_owned()), exports, inboxes });
+    assert_eq!(
+        config,
+        Config { listen: Some("[::]:4285".to_owned()), exports, inboxes, takes_requests: true }
+    );
 
     for wrong in [
         "listne = \"x\"",
