@@ -15,6 +15,7 @@ use crate::units::{self, UnitError};
 
 mod diode;
 mod habits;
+mod key;
 mod list;
 mod put;
 mod rules;
@@ -22,6 +23,10 @@ mod rules;
 pub use diode::{
     DiodeArguments, DiodeCommand, DiodeKeyCommand, QuarantineCommand, RecvArguments,
     RehearseArguments, ResendArguments, SendArguments, TellingArguments,
+};
+pub use key::{
+    AllowArguments, ApproveArguments, InviteArguments, KeyCommand, RequestArguments,
+    RightsArguments,
 };
 pub use list::ListOptions;
 pub use put::{InboxCommand, PutArguments, RootOptions};
@@ -438,78 +443,6 @@ Examples:
 
 Exit codes: 0 everything was measured; 1 something could not be; 2 the command cannot work as given;
 3 refused, a key or a permission; 4 the host was not reached; 130 interrupted.";
-
-/// Show this machine's key; decide whom it trusts.
-#[derive(Debug, Subcommand)]
-pub enum KeyCommand {
-    /// Print this machine's key line, which other machines allow or trust.
-    Show {
-        /// Print the fingerprint only, to be read aloud or compared.
-        #[arg(long)]
-        fingerprint: bool,
-    },
-    Allow(AllowArguments),
-    /// Let a client of dync in by its key file, as pyzmq has written it (client.key).
-    #[cfg(feature = "dync")]
-    Import {
-        /// The file.
-        file: PathBuf,
-        /// What the client is called, in logs and lists.
-        #[arg(long = "as", value_name = "NAME")]
-        label: String,
-        /// Into this inbox. Can be repeated. [default: that of [dync] in the configuration]
-        #[arg(long = "inbox", value_name = "NAME")]
-        inboxes: Vec<String>,
-        /// At most so many bytes in all its datasets together, such as 2T.
-        #[arg(long, value_name = "SIZE")]
-        quota: Option<String>,
-    },
-    /// Take down the key of a host before the first connection to it.
-    Trust {
-        /// HOST[:PORT] as it will be dialled.
-        host: String,
-        /// What `haul key show` prints there.
-        #[arg(required = true, num_args = 1.., value_name = "LINE")]
-        line: Vec<String>,
-    },
-    /// List the keys that may connect here, and the hosts that are known here.
-    List,
-    /// Take a key off the list; its open connections end within seconds.
-    Revoke {
-        /// A fingerprint, a key line, or the comment of one, spelled exactly.
-        #[arg(required_unless_present = "host", value_name = "WHICH", num_args = 0..)]
-        which: Vec<String>,
-        /// Forget the keys of a host that this machine connects to, in place of that.
-        #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "which")]
-        host: Option<String>,
-    },
-}
-
-/// Let the holder of a key connect to this machine's `haul serve`.
-#[derive(Debug, clap::Args)]
-pub struct AllowArguments {
-    /// What `haul key show` prints on the other machine; - reads it from standard input.
-    #[arg(required = true, num_args = 1.., value_name = "LINE")]
-    pub line: Vec<String>,
-    /// Only at or below this path, which begins with an export's name. Can be repeated.
-    #[arg(long = "path", value_name = "EXPORT/PATH")]
-    pub paths: Vec<String>,
-    /// It may copy from here, not to here.
-    #[arg(long, conflicts_with = "write_only")]
-    pub read_only: bool,
-    /// It may copy to here, not from here, and list nothing.
-    #[arg(long)]
-    pub write_only: bool,
-    /// At most so many bytes per second, such as 10MB.
-    #[arg(long, value_name = "RATE", value_parser = units::parse_rate)]
-    pub max_rate: Option<u64>,
-    /// Until this day or moment: 2027-01-31 or 2027-01-31T12:00:00Z.
-    #[arg(long, value_name = "WHEN")]
-    pub expires: Option<String>,
-    /// Only from these addresses: 10.0.0.0/8,2001:db8::7.
-    #[arg(long, value_name = "NETWORKS")]
-    pub from: Option<String>,
-}
 
 /// Read and check receipts.
 #[derive(Debug, Subcommand)]

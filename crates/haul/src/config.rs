@@ -28,6 +28,8 @@ pub struct Config {
     pub inboxes: InboxesOptions,
     /// The door for clients of dync.
     pub dync: Option<DyncConfig>,
+    /// Whether unknown keys may ask to be let in.
+    pub takes_requests: bool,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +43,15 @@ struct File {
     #[serde(default)]
     inboxes: inboxes::Shared,
     dync: Option<inboxes::DyncEntry>,
+    #[serde(default)]
+    enrolment: Enrolment,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct Enrolment {
+    #[serde(default)]
+    requests: bool,
 }
 
 #[derive(Deserialize)]
@@ -79,7 +90,8 @@ impl Config {
         let exports = file.export.into_iter().map(export).collect::<Result<_>>()?;
         let inboxes = inboxes::read(file.inbox, file.inboxes, base)?;
         let dync = inboxes::dync(file.dync, &inboxes)?;
-        Ok(Self { listen: file.listen, exports, inboxes, dync })
+        let takes_requests = file.enrolment.requests;
+        Ok(Self { listen: file.listen, exports, inboxes, dync, takes_requests })
     }
 }
 

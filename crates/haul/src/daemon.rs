@@ -19,7 +19,8 @@ use transfer::host::Host;
 use transfer::reception::Reception;
 use transfer::serve::{GrantBook, OwnListener, Server, ServerOptions};
 
-use crate::trust::{Door, LiveKeys, Log};
+use crate::enrolment::Enrolment;
+use crate::trust::{Door, LiveKeys, Log, STAY, StrangerPlace};
 
 /// How often the lanes are looked at.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -61,14 +62,15 @@ impl Daemon {
         Self::open(options, gatekeeper, None, GrantBook::default(), Arc::new(|_| {}))
     }
 
-    /// The same with keys that may be revoked while their lanes are open.
+    /// The same with keys that may be revoked while their lanes are open, and a desk for those that are not known.
     pub(crate) fn bind_live(
         options: DaemonOptions,
         keys: Arc<LiveKeys>,
+        desk: Option<Arc<Enrolment>>,
         log: Log,
     ) -> Result<Self, LinkError> {
         let grants = GrantBook::default();
-        let door = Arc::new(Door::new(keys, grants.clone()));
+        let door = Arc::new(Door::new(keys, grants.clone()).with_desk(desk));
         Self::open(options, door.clone(), Some(door), grants, log)
     }
 
@@ -115,7 +117,7 @@ impl Daemon {
         loop {
             tokio::select! {
                 lane = self.listener.accept() => match lane {
-                    Ok(lane) => guests.welcome(lane, &self.server, &self.log),
+                    Ok(lane) => self.welcome(lane, &mut guests),
                     Err(_closed) => break,
                 },
                 Some(ended) = guests.tasks.join_next_with_id() => guests.part(ended, &self.log),
@@ -133,6 +135,24 @@ impl Daemon {
         // Whoever is still at the disk may finish what it holds; the link is gone for all of them.
         let last = async { while guests.tasks.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(FAREWELL, last).await;
+    }
+}
+
+impl Daemon {
+    /// Serves a lane. Those of unknown keys are few and do not last.
+    fn welcome(&self, lane: Lane, guests: &mut Served) {
+        let is_stranger = lane.permissions().is_some_and(|allowed| allowed.is_stranger);
+        let place = match &self.door {
+            Some(door) if is_stranger => match door.strangers().take(lane.remote_address().ip()) {
+                Some(place) => Some(place),
+                None => {
+                    lane.close(close_code::BUSY, "too many unknown keys ask here just now");
+                    return;
+                }
+            },
+            _ => None,
+        };
+        guests.welcome(lane, &self.server, &self.log, place);
     }
 }
 
@@ -173,7 +193,13 @@ impl Served {
 
     /// Serves a lane. It is told of when its first request comes, for of the kinds of lane that a dialler
     /// tries at once all but one are closed without a word.
-    fn welcome(&mut self, lane: Lane, server: &Arc<Server>, log: &Log) {
+    fn welcome(
+        &mut self,
+        lane: Lane,
+        server: &Arc<Server>,
+        log: &Log,
+        place: Option<StrangerPlace>,
+    ) {
         let is_told = Arc::new(AtomicBool::new(false));
         let (told, log, asking) = (is_told.clone(), log.clone(), lane.clone());
         let asked = move || {
@@ -182,7 +208,15 @@ impl Served {
             log(&format!("{} connected over {} ({comment})", asking.peer_name(), asking.kind()));
             told.store(true, Ordering::Relaxed);
         };
-        let task = self.tasks.spawn(Arc::clone(server).serve(lane.clone(), asked));
+        let (serving, serves) = (Arc::clone(server).serve(lane.clone(), asked), lane.clone());
+        let task = self.tasks.spawn(async move {
+            let Some(_place) = place else { return serving.await };
+            let served = tokio::time::timeout(STAY, serving).await;
+            if served.is_err() {
+                serves.close(close_code::GOING_AWAY, "an unknown key may not stay longer");
+            }
+            served.unwrap_or(false)
+        });
         self.lanes.insert(task.id(), Guest { lane, is_told });
     }
 
@@ -208,6 +242,8 @@ impl Served {
         for Guest { lane, .. } in self.lanes.values() {
             match allowed(lane.peer(), lane.remote_address()) {
                 Err(denied) => lane.close(close_code::REFUSED, &denied.reason),
+                // A stranger that was let in just now reads its answer and goes by itself.
+                Ok(_) if lane.permissions().is_some_and(|then| then.is_stranger) => {}
                 Ok(now) if lane.permissions().is_some_and(|then| *then != now) => {
                     lane.close(close_code::GOING_AWAY, "the permissions of this key were changed");
                 }

@@ -30,6 +30,7 @@ mod copy;
 mod daemon;
 #[cfg(feature = "dync")]
 mod dync;
+mod enrolment;
 mod exports;
 mod glob;
 mod interrupt;

@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use files::{Dir, Follow, Name, RelPath, Replace};
@@ -16,6 +17,10 @@ const KEY: &str = "id_ed25519";
 pub const AUTHORIZED_KEYS: &str = "authorized_keys";
 /// Keys of hosts that were dialled.
 pub const KNOWN_HOSTS: &str = "known_hosts";
+/// What is locked by who changes a list.
+const LOCK: &str = "lists.lock";
+/// How long somebody else may take to change one.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest list of keys that is read.
 pub const MAX_LIST_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -79,6 +84,11 @@ impl Places {
     pub fn state(&self, name: &str) -> Result<Dir> {
         let dir = Dir::create_ambient(&self.state, 0o700)?;
         Ok(dir.make_private_dir(&own_name(name))?)
+    }
+
+    /// The state folder itself.
+    pub fn state_root(&self) -> Result<Dir> {
+        Ok(Dir::create_ambient(&self.state, 0o700)?)
     }
 
     /// The path of a folder below the state folder, for messages.
@@ -146,6 +156,23 @@ pub fn read_list(dir: &Dir, name: &str) -> Result<String> {
         Err(error) if error.is_not_found() => Ok(String::new()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Locks the lists of a configuration folder against others who would change them too, until it is dropped. A daemon
+/// changes them as well, and a change is read, made and written.
+pub fn lock_lists(dir: &Dir) -> Result<files::File> {
+    let file = dir.open_private(&own_name(LOCK))?;
+    let until = Instant::now() + PATIENCE;
+    while !file.try_lock()? {
+        if Instant::now() > until {
+            let shown = files::escape_path(&dir.path().join(LOCK)).to_string();
+            return Err(Failure::new(Code::Disk, format!("another process holds {shown}"))
+                .hint("it does so for a moment only: see which process it is, and end it")
+                .into());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(file)
 }
 
 fn make_key(dir: &Dir) -> Result<()> {

@@ -16,7 +16,12 @@ use link::{
 use transfer::grant::Granter;
 use transfer::serve::GrantBook;
 
+use crate::enrolment::Enrolment;
 use crate::state::{self, AUTHORIZED_KEYS, path_of};
+
+mod strangers;
+
+pub use strangers::{Place as StrangerPlace, STAY, Strangers};
 
 /// The same unknown key is not logged again within this time.
 const QUIET: Duration = Duration::from_secs(60);
@@ -152,22 +157,36 @@ impl Gatekeeper for LiveKeys {
     }
 }
 
-/// Admits the keys of the list, and whoever else was granted something by one of them, for that alone.
+/// Admits the keys of the list, and whoever else was granted something by one of them, for that alone. Where there is
+/// a desk for it, others may come in to ask whether they may.
 pub struct Door {
     keys: Arc<LiveKeys>,
     grants: GrantBook,
+    desk: Option<Arc<Enrolment>>,
+    strangers: Strangers,
 }
 
 impl Door {
     /// A door that is kept by this list and this book.
     pub fn new(keys: Arc<LiveKeys>, grants: GrantBook) -> Self {
-        Self { keys, grants }
+        Self { keys, grants, desk: None, strangers: Strangers::default() }
+    }
+
+    /// The same, with a desk at which unknown keys may ask.
+    pub fn with_desk(self, desk: Option<Arc<Enrolment>>) -> Self {
+        Self { desk, ..self }
+    }
+
+    /// The strangers that it counts.
+    pub fn strangers(&self) -> &Strangers {
+        &self.strangers
     }
 
     /// What a key may do now, asked without a connection and without a line in the log.
     pub fn check(&self, peer: &PublicKey, remote: IpAddr) -> Result<Permissions, Denied> {
         match self.keys.check(peer, remote) {
             Err(_) if self.is_guest(peer) => Ok(Permissions::nothing()),
+            Err(_) if self.is_stranger(peer) => Ok(Permissions::stranger()),
             answer => answer,
         }
     }
@@ -184,10 +203,26 @@ impl Door {
     }
 }
 
+impl Door {
+    /// Whether this key may come in to ask. What the list says of a key, also that it may not come, stands.
+    fn is_stranger(&self, peer: &PublicKey) -> bool {
+        let is_open = self.desk.as_ref().is_some_and(|desk| desk.is_open());
+        is_open && !self.keys.current().keys.names(peer)
+    }
+}
+
 impl Gatekeeper for Door {
     fn admit(&self, peer: &PublicKey, remote: SocketAddr) -> Result<Permissions, Denied> {
         if self.is_guest(peer) {
             return self.check(peer, remote.ip());
+        }
+        if self.is_stranger(peer) {
+            return match self.strangers.are_too_many(remote.ip()) {
+                true => Err(Denied::new(
+                    "too many unknown keys ask here just now; try again in a minute",
+                )),
+                false => Ok(Permissions::stranger()),
+            };
         }
         self.keys.admit(peer, remote)
     }

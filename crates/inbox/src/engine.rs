@@ -27,7 +27,7 @@ pub use door::DoorError;
 pub use dync_desk::DyncDesk;
 use hooked::Hooked;
 pub use hooked::Told;
-pub use reception::{Enrol, Reception};
+pub use reception::Reception;
 use turns::Turns;
 use upload::Known;
 pub use upload::Upload;

@@ -32,9 +32,7 @@ pub use catalogue::{
 pub use client::Client;
 #[cfg(feature = "dync")]
 pub use engine::DyncDesk;
-pub use engine::{
-    Answer, DoorError, Enrol, Inboxes, OpenError, Place, Reception, Tell, Told, Upload,
-};
+pub use engine::{Answer, DoorError, Inboxes, OpenError, Place, Reception, Tell, Told, Upload};
 pub use json::{MOST_DEPTH, MOST_VALUES, Metadata};
 pub use name::{
     DatasetId, DatasetNameError, MOST_NAME, NotAnId, check_name, folder_name, id_of_folder,

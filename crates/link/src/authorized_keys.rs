@@ -28,6 +28,8 @@ pub struct Permissions {
     pub inboxes: InboxRights,
     /// The comment of its line, for logs and lists.
     pub comment: String,
+    /// No line names it: it may ask to be let in, and nothing else.
+    pub is_stranger: bool,
 }
 
 /// What a peer may hand in to the inboxes of a machine.
@@ -83,7 +85,13 @@ impl Permissions {
             max_rate_bytes_per_s: None,
             inboxes: InboxRights { inboxes: Inboxes::All, ..InboxRights::default() },
             comment: String::new(),
+            is_stranger: false,
         }
+    }
+
+    /// What a key may that nobody knows, where it may ask to be let in.
+    pub fn stranger() -> Self {
+        Self { comment: "a stranger".to_owned(), is_stranger: true, ..Self::nothing() }
     }
 
     /// Nothing at all: for a guest, who is let in for something that was granted to it alone.

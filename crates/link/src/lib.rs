@@ -48,7 +48,7 @@ pub use fault::Fault;
 pub use identity::{Identity, IdentityError, MAX_PEM_BYTES};
 pub use known_hosts::{KnownHosts, Lookup};
 pub use lane::{ControlReceiver, ControlSender, Lane, LaneKind, LaneStats, MAX_FRAME, Parcel};
-pub use listen::{Gatekeeper, ListenOptions, Listener};
+pub use listen::{Gatekeeper, ListenOptions, Listener, network_of};
 pub use memory::{LARGEST_SHARE, SMALLEST_SHARE};
 pub use public_key::{
     KEY_TYPE, KeyLineError, MAX_LINE_BYTES, PublicKey, SPKI_BYTES, is_unprintable,

@@ -33,6 +33,7 @@ mod tcp;
 use memories::Memories;
 /// What a data connection over TCP counts as.
 pub(crate) use slots::Slot as DataSlot;
+pub use slots::network_of;
 use slots::{Slot, Slots};
 
 /// What the listener says first on every lane: that the peer is in, and the version that follows.

@@ -22,6 +22,7 @@ use tree::TreeDigests;
 
 mod asked;
 mod drive;
+mod enrol;
 mod hand_in;
 mod inventory;
 mod mover;
@@ -31,6 +32,7 @@ mod third;
 use asked::Asked;
 pub use drive::{Connect, Connecting, Way};
 use drive::{Job, drive};
+pub use enrol::enrol;
 pub use hand_in::{Dataset, HandedIn, Judged, check, hand_in, schema, upload_id};
 pub use inventory::{Inventory, Unfit, inventory};
 pub use third::{Between, third};

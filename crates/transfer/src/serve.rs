@@ -2,6 +2,7 @@
 //! their dialler comes back. What a peer can make it keep is bounded.
 
 mod book;
+mod enrol;
 mod names;
 mod reception;
 mod registry;
@@ -195,6 +196,7 @@ impl Server {
                 }
             }
             Opening::Offer(offer) => self.take_offer(lane, &mut control, offer).await,
+            Opening::Enrol { code, label } => self.enrol(lane, &mut control, code, label).await,
             Opening::AskSchema { inbox } => self.tell_schema(lane, &mut control, inbox).await,
             Opening::List { path } => self.list(lane, &mut control, path).await,
             Opening::Measure { up, seconds } => self.measure(lane, &mut control, up, seconds).await,
@@ -422,7 +424,7 @@ fn check_guest(lane: &Lane, request: &Opening) -> Result<(), Refusal> {
     let Some(allowed) = lane.permissions() else { return Ok(()) };
     let is_guest = !allowed.read && !allowed.write;
     let may = match request {
-        Opening::PutGranted { .. } => true,
+        Opening::PutGranted { .. } | Opening::Enrol { .. } => true,
         // A transfer that is resumed was taken in before, or is not known.
         Opening::Offer(_) | Opening::AskSchema { .. } | Opening::Put { resume: true, .. } => {
             !allowed.inboxes.inboxes.are_none()
@@ -431,6 +433,9 @@ fn check_guest(lane: &Lane, request: &Opening) -> Result<(), Refusal> {
     };
     if is_guest && !may {
         let text = match allowed.inboxes.inboxes.are_none() {
+            true if allowed.is_stranger => {
+                "this key is not known here; it may ask to be let in (haul key request), and nothing else"
+            }
             true => "this key may do nothing here but what was granted to it",
             false => "this key may hand in datasets here (haul put), and nothing else",
         };

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use files::Dir;
+use inbox::catalogue::outbox::{HookRow, HookState};
 use inbox::{Catalogue, DatasetId, DatasetRow, DatasetState, Filter, Verified, VerifyOptions};
 use link::Identity;
 use serde_json::{Value, json};

@@ -1,14 +1,18 @@
 //! `haul key`: this machine's own key, and the lists of those it trusts.
 
 use anyhow::Result;
+use inbox::audit::{Audit, AuditEvent, Who};
 use link::{AuthorizedKeys, KnownHosts, PublicKey, Target};
 
 use crate::address::bare;
 use crate::args::{AllowArguments, KeyCommand};
+use crate::enrolment::{Requests, Rights};
 use crate::keys;
 use crate::render;
 use crate::report::{Code, Failure};
-use crate::state::{AUTHORIZED_KEYS, KNOWN_HOSTS, Places};
+use crate::state::{self, AUTHORIZED_KEYS, KNOWN_HOSTS, Places};
+
+mod enrol;
 
 /// Carries the command out.
 pub fn run(command: KeyCommand) -> Result<Code> {
@@ -30,6 +34,10 @@ pub fn run(command: KeyCommand) -> Result<Code> {
         }
         KeyCommand::Trust { host, line } => trust(&places, &host, &line.join(" "))?,
         KeyCommand::List => list(&places)?,
+        KeyCommand::Request(arguments) => return enrol::request(&places, &arguments),
+        KeyCommand::Invite(arguments) => enrol::invite(&places, &arguments)?,
+        KeyCommand::Pending => enrol::pending(&places)?,
+        KeyCommand::Approve(arguments) => enrol::approve(&places, &arguments)?,
         KeyCommand::Revoke { host: Some(host), .. } => forget(&places, &host)?,
         KeyCommand::Revoke { which, host: None } => revoke(&places, &which.join(" "))?,
     }
@@ -43,6 +51,8 @@ fn allow(places: &Places, arguments: &AllowArguments) -> Result<()> {
         std::io::stdin().read_line(&mut line)?;
     }
     let (key, comment) = parse_line(&line)?;
+    let config = places.config()?;
+    let _lock = state::lock_lists(&config)?;
     let mut list = AuthorizedKeys::parse(&places.read_list(AUTHORIZED_KEYS)?);
     if list.keys().iter().any(|(known, _)| *known == key) {
         let text = format!("the key {} is on the list already", key.fingerprint());
@@ -86,9 +96,8 @@ fn options_text(arguments: &AllowArguments) -> Result<String, Failure> {
     if arguments.write_only {
         options.push("write-only".to_owned());
     }
-    if let Some(rate) = arguments.max_rate {
-        options.push(format!("max-rate={rate}"));
-    }
+    let rights = Rights { inboxes: &arguments.inboxes, rights: &arguments.rights };
+    options.extend(rights.options()?);
     if let Some(expires) = &arguments.expires {
         options.push(quoted("expires", expires)?);
     }
@@ -166,19 +175,59 @@ fn split_line(line: &str) -> Option<(PublicKey, String, String)> {
 }
 
 fn revoke(places: &Places, which: &str) -> Result<()> {
+    let config = places.config()?;
+    let _lock = state::lock_lists(&config)?;
     let mut list = AuthorizedKeys::parse(&places.read_list(AUTHORIZED_KEYS)?);
-    let gone = list.revoke(which);
-    if gone == 0 {
+    let which = whole(&config, &list, which)?;
+    let asked = enrol::drop_requests(&config, &which)?;
+    let before = list.keys().iter().map(|(key, comment)| (*key, (*comment).to_owned())).collect();
+    let gone = list.revoke(&which);
+    if gone == 0 && asked.is_empty() {
         let shown = files::escape(which.as_bytes());
         return Err(Failure::new(Code::Partial, format!("no key on the list is '{shown}'"))
             .hint("`haul key list` shows fingerprints and comments; a comment is spelled exactly")
             .into());
     }
+    if !asked.is_empty() {
+        let count = crate::units::count(asked.len() as u64, "request");
+        render::tell(&format!("{count} to be let in dropped"));
+    }
+    if gone == 0 {
+        return Ok(());
+    }
+    record_revoked(places, before, &list)?;
     places.write_list(AUTHORIZED_KEYS, &list.to_text())?;
     render::tell(&format!(
         "{} taken off the list; open connections end within seconds",
         crate::units::count(gone as u64, "key")
     ));
+    Ok(())
+}
+
+/// The whole fingerprint where only its beginning was written.
+fn whole(config: &files::Dir, list: &AuthorizedKeys, which: &str) -> Result<String> {
+    if !which.trim().starts_with("SHA256:") {
+        return Ok(which.to_owned());
+    }
+    let mut keys: Vec<PublicKey> = list.keys().into_iter().map(|(key, _)| key).collect();
+    keys.extend(Requests::open(config)?.list()?.into_iter().map(|request| request.key));
+    // A line that is not understood can be revoked by its whole fingerprint only.
+    let found = enrol::find(&keys, which)?;
+    Ok(found.map_or_else(|| which.trim().to_owned(), |key| key.fingerprint()))
+}
+
+fn record_revoked(
+    places: &Places,
+    before: Vec<(PublicKey, String)>,
+    list: &AuthorizedKeys,
+) -> Result<()> {
+    let audit = Audit::open(&places.state_root()?)?;
+    let by = keys::own_comment();
+    for (key, label) in before.iter().filter(|(key, _)| !list.names(key)) {
+        let key = key.to_line("");
+        let who = Who { key: &key, label, address: None };
+        audit.record(&AuditEvent::Revoked { who, by: &by, reason: "" })?;
+    }
     Ok(())
 }
 

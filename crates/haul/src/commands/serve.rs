@@ -14,6 +14,7 @@ use link::{DEFAULT_PORT, Identity};
 use crate::args::ServeArguments;
 use crate::config::{Config, DyncConfig};
 use crate::daemon::{Daemon, DaemonOptions};
+use crate::enrolment::{Enrolment, Front};
 use crate::exports::{Export, ExportSpec, Exports, Mode};
 use crate::interrupt::Interrupt;
 use crate::render;
@@ -23,7 +24,7 @@ use crate::trust::{LiveKeys, Log};
 
 /// Carries the command out.
 pub fn run(arguments: ServeArguments) -> Result<Code> {
-    let Settled { listen, specs, inboxes, dync } = settle(&arguments)?;
+    let Settled { listen, specs, inboxes, dync, takes_requests } = settle(&arguments)?;
     let exports = open(specs)?;
     let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
@@ -38,21 +39,22 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
     let keys = Arc::new(LiveKeys::new(places.config()?, log.clone()));
     let host = Exports::new(exports, identity.clone()).with_log(log.clone());
     let host = Arc::new(host.with_keys(keys.clone()));
-    let inboxes = open_inboxes(inboxes, &places, &identity, &log)?;
+    let audit = Arc::new(Audit::open(&places.state_root()?)?);
+    let inboxes = open_inboxes(inboxes, &places, &identity, (&log, &audit))?;
+    let desk = Enrolment::new(places.config()?, takes_requests, audit, log.clone());
+    let desk = Arc::new(desk);
+    let reception = inboxes.clone().map(|inboxes| Arc::new(Reception(inboxes)) as Arc<_>);
+    let front = Front { inboxes: reception, enrolment: desk.clone() };
     super::block_on(async {
-        let reception = inboxes.clone().map(|inboxes| {
-            let reception = Reception { inboxes: Some(inboxes), enrol: None };
-            Arc::new(reception) as Arc<dyn transfer::reception::Reception>
-        });
         let options = DaemonOptions {
             listen,
             identity: identity.clone(),
             host: host.clone(),
             sink: sink(log.clone()),
             carrier: None,
-            reception,
+            reception: Some(Arc::new(front)),
         };
-        let daemon = Daemon::bind_live(options, keys.clone(), log.clone())?;
+        let daemon = Daemon::bind_live(options, keys.clone(), Some(desk), log.clone())?;
         log(&format!("listening on {}", daemon.local_addr()));
         log(&format!("this machine is {}", identity.public_key().fingerprint()));
         for export in host.list() {
@@ -98,6 +100,7 @@ struct Settled {
     specs: Vec<ExportSpec>,
     inboxes: InboxesOptions,
     dync: Option<DyncConfig>,
+    takes_requests: bool,
 }
 
 /// Opens the inboxes, if there are any, and notes where they are for `haul inbox`.
@@ -105,15 +108,14 @@ fn open_inboxes(
     options: InboxesOptions,
     places: &Places,
     identity: &Arc<Identity>,
-    log: &Log,
+    (log, audit): (&Log, &Arc<Audit>),
 ) -> Result<Option<Inboxes>> {
     if options.inboxes.is_empty() {
         return Ok(None);
     }
     let paths: Vec<PathBuf> = options.inboxes.iter().map(|inbox| inbox.path.clone()).collect();
-    let audit = Arc::new(Audit::open(&places.state(AUDIT)?)?);
     let told = Told {
-        audit: Some(audit),
+        audit: Some(audit.clone()),
         sink: sink(log.clone()),
         surroundings: surroundings(),
         ..Told::only(log.clone())
@@ -122,9 +124,6 @@ fn open_inboxes(
     super::inbox::note_roots(places, &paths)?;
     Ok(Some(inboxes))
 }
-
-/// The folder of the state folder that has the audit log.
-const AUDIT: &str = "audit";
 
 /// What programs that are run as hooks find: what this daemon was started with.
 fn surroundings() -> Surroundings {
@@ -196,7 +195,8 @@ fn settle(arguments: &ServeArguments) -> Result<Settled> {
                 .into());
         }
     }
-    Ok(Settled { listen, specs, inboxes, dync })
+    let takes_requests = config.takes_requests;
+    Ok(Settled { listen, specs, inboxes, dync, takes_requests })
 }
 
 fn open(specs: Vec<ExportSpec>) -> Result<Vec<Export>> {

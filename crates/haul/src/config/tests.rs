@@ -21,6 +21,8 @@ fn a_configuration_is_read_and_mistakes_are_not_passed_over() {
         path = "inbox"
         setid = true
         owner = true
+        [enrolment]
+        requests = true
     "#;
     let config = Config::parse(text, Path::new("/etc/haul")).unwrap();
     let export = |name: &str, path: &str, mode: Mode| ExportSpec {
@@ -37,7 +39,13 @@ fn a_configuration_is_read_and_mistakes_are_not_passed_over() {
     let inboxes = InboxesOptions::default();
     assert_eq!(
         config,
-        Config { listen: Some("[::]:4285".to_owned()), exports, inboxes, dync: None }
+        Config {
+            listen: Some("[::]:4285".to_owned()),
+            exports,
+            inboxes,
+            dync: None,
+            takes_requests: true,
+        }
     );
 
     for wrong in [

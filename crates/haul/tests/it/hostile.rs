@@ -4,6 +4,7 @@
 //! many of them cost in `hostile/crowd.rs`.
 
 mod crowd;
+mod enrol;
 mod hosts;
 mod lists;
 mod third;

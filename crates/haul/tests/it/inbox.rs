@@ -435,6 +435,6 @@ fn hooks_run_and_judge() {
     lab.inbox(&["retry-hooks", id]).expect_code(0);
     wait("it ends well", &|| shown().contains("fails (published): done"));
     lab.inbox(&["retry-hooks", id]).expect_code(1);
-    let audit = fs::read_to_string(lab.server.home().join("audit/audit.jsonl")).unwrap();
+    let audit = fs::read_to_string(lab.server.home().join("audit.jsonl")).unwrap();
     assert!(audit.contains("offer refused") && audit.contains("published"), "{audit}");
 }

@@ -12,6 +12,7 @@ mod diode_kills;
 mod diode_oneway;
 mod diode_rehearse;
 mod doctor;
+mod enrol;
 mod errors;
 mod folders;
 mod globs;

@@ -30,42 +30,25 @@ impl Client {
     }
 }
 
-/// What lets a key in that is not known yet: whether it may enter from now on, and what follows from it.
-pub type Enrol = Box<dyn Fn(&Lane, &[u8], &str) -> Result<(bool, String), Refusal> + Send + Sync>;
-
-/// Inboxes and enrolment behind the daemon's protocol.
-pub struct Reception {
-    /// None where keys enrol for other things.
-    pub inboxes: Option<Inboxes>,
-    /// None where keys are let in by the operator alone.
-    pub enrol: Option<Enrol>,
-}
-
-impl Reception {
-    fn inboxes(&self) -> Result<&Inboxes, Refusal> {
-        let text = "this daemon has no inboxes";
-        self.inboxes
-            .as_ref()
-            .ok_or_else(|| Refusal { code: RefuseCode::NotFound, text: text.to_owned() })
-    }
-}
+/// Inboxes behind the daemon's protocol.
+pub struct Reception(pub Inboxes);
 
 impl reception::Reception for Reception {
     fn most_metadata(&self) -> u64 {
-        self.inboxes.as_ref().map_or(0, Inboxes::most_metadata)
+        self.0.most_metadata()
     }
 
     fn schema(&self, lane: &Lane, inbox: &str) -> Result<Vec<u8>, Refusal> {
-        self.inboxes()?.schema(&Client::of(lane)?, inbox)
+        self.0.schema(&Client::of(lane)?, inbox)
     }
 
     fn check(&self, lane: &Lane, offer: &Offer, metadata: &[u8]) -> Result<Vec<String>, Turned> {
-        self.inboxes()?.check(&Client::of(lane)?, offer, metadata)
+        self.0.check(&Client::of(lane)?, offer, metadata)
     }
 
     fn offer(&self, lane: &Lane, offer: Offer, metadata: Vec<u8>) -> Result<Offered, Turned> {
         let client = Client::of(lane)?;
-        Ok(match self.inboxes()?.offer(&client, &offer, &metadata)? {
+        Ok(match self.0.offer(&client, &offer, &metadata)? {
             Answer::Finished { dataset, receipt } => {
                 Offered::Finished { dataset: dataset.to_string(), receipt }
             }
@@ -76,12 +59,9 @@ impl reception::Reception for Reception {
         })
     }
 
-    fn enrol(&self, lane: &Lane, code: &[u8], label: &str) -> Result<(bool, String), Refusal> {
-        let Some(enrol) = &self.enrol else {
-            let text = "this daemon takes no requests; whoever runs it lets keys in".to_owned();
-            return Err(Refusal { code: RefuseCode::Denied, text });
-        };
-        enrol(lane, code, label)
+    fn enrol(&self, _: &Lane, _: &[u8], _: &str) -> Result<(bool, String), Refusal> {
+        let text = "this daemon takes no requests; whoever runs it lets keys in".to_owned();
+        Err(Refusal { code: RefuseCode::Denied, text })
     }
 }
 

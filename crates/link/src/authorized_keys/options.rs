@@ -82,6 +82,7 @@ impl LineOptions {
             max_rate_bytes_per_s: self.max_rate_bytes_per_s,
             inboxes: self.inbox_rights(),
             comment: comment.to_owned(),
+            is_stranger: false,
         }
     }
 

@@ -235,7 +235,7 @@ impl Drop for Slot {
 }
 
 /// The unit that one party can be assumed to have: an IPv4 address, or an IPv6 /64.
-pub(super) fn network_of(address: IpAddr) -> IpAddr {
+pub fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::args::RightsArguments;
 
 #[test]
 fn options_are_written_so_that_they_are_read_the_same() {
@@ -8,7 +9,12 @@ fn options_are_written_so_that_they_are_read_the_same() {
         paths: vec!["data/a \"b\"".to_owned(), "drop".to_owned()],
         read_only: true,
         write_only: false,
-        max_rate: Some(10_000_000),
+        inboxes: vec!["ngs".to_owned()],
+        rights: RightsArguments {
+            quota: Some(2_000_000_000_000),
+            quota_datasets: Some(7),
+            max_rate: Some(10_000_000),
+        },
         expires: Some("2999-01-31".to_owned()),
         from: Some("10.0.0.0/8,2001:db8::7".to_owned()),
     };
@@ -20,6 +26,9 @@ fn options_are_written_so_that_they_are_read_the_same() {
     assert_eq!(allowed.paths, arguments.paths);
     assert!(allowed.read && !allowed.write);
     assert_eq!(allowed.max_rate_bytes_per_s, Some(10_000_000));
+    assert!(allowed.inboxes.inboxes.hold("ngs") && !allowed.inboxes.inboxes.hold("other"));
+    let quotas = (allowed.inboxes.quota_bytes, allowed.inboxes.quota_datasets);
+    assert_eq!(quotas, (Some(2_000_000_000_000), Some(7)));
     assert!(list.check(&key, "11.1.2.3".parse().unwrap(), now).is_err());
 
     let (found, options, comment) = split_line(&line).unwrap();
@@ -29,7 +38,8 @@ fn options_are_written_so_that_they_are_read_the_same() {
     let none = AllowArguments {
         paths: Vec::new(),
         read_only: false,
-        max_rate: None,
+        inboxes: Vec::new(),
+        rights: RightsArguments::default(),
         expires: None,
         from: None,
         ..arguments
