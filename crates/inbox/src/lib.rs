@@ -3,10 +3,16 @@
 //! policy of `transfer`, not a protocol of its own. It knows nothing of flags and files of configuration: it gets
 //! [`InboxOptions`], and tells what happens through events.
 
+pub mod audit;
+pub mod catalogue;
 mod client;
+#[cfg(feature = "dync")]
+pub mod dync;
+pub mod hooks;
 mod options;
 
 pub use client::Client;
 pub use options::{
-    Budgets, Duplicates, HookAction, HookOptions, InboxOptions, InboxesOptions, SameName,
+    Budgets, Duplicates, HookAction, HookCommand, HookOptions, HookValue, InboxOptions,
+    InboxesOptions, SameName, Webhook,
 };

@@ -116,22 +116,65 @@ impl Default for Budgets {
     }
 }
 
-/// Something that the operator wants done.
+/// Something that the operator wants done. [`crate::hooks::check`] says what is wrong with one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookOptions {
-    /// What it is called, in logs and lists; unique in its inbox.
+    /// What it is called, in logs and lists; unique in its inbox, and written like the name of one.
     pub name: String,
     /// What is done.
     pub action: HookAction,
-    /// How long it may take.
+    /// How long it may take, all in all.
     pub timeout: Duration,
+    /// After so many tries that failed it waits for somebody to look at it. An offer is asked about once.
+    pub tries: u32,
+    /// Whether it is also told of uploads that will soon be removed because their client does not come back.
+    pub expiring: bool,
+}
+
+impl HookOptions {
+    /// A hook with the defaults: a minute, and 20 tries, which take about half a day.
+    pub fn new(name: impl Into<String>, action: HookAction) -> Self {
+        let timeout = Duration::from_secs(60);
+        Self { name: name.into(), action, timeout, tries: 20, expiring: false }
+    }
 }
 
 /// What a hook does. It is given one JSON object: the dataset, or the offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HookAction {
-    /// A program with its arguments; the object comes on its standard input.
-    Command(Vec<String>),
-    /// An address, `http://` or `https://`, to which the object is posted.
-    Webhook(String),
+    /// A program; the object comes on its standard input.
+    Command(HookCommand),
+    /// An address to which the object is posted.
+    Webhook(Webhook),
+}
+
+/// A program to run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HookCommand {
+    /// The program and its arguments, which every user of the machine can see: no place for a secret.
+    pub arguments: Vec<String>,
+    /// What its environment has beside the little that each hook gets.
+    pub environment: Vec<(String, HookValue)>,
+}
+
+/// Where to post.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Webhook {
+    /// `http://` or `https://`, host, port, path. It is shown without its path, in which some services have a secret.
+    pub address: String,
+    /// Headers beside those that are always sent.
+    pub headers: Vec<(String, HookValue)>,
+    /// The file that holds a token, which is sent as `Authorization: Bearer TOKEN`.
+    pub token: Option<PathBuf>,
+    /// A file of certificates in PEM: who may vouch for the server, in place of those that this machine trusts.
+    pub authorities: Option<PathBuf>,
+}
+
+/// A value that may be a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookValue {
+    /// No secret: it stands in the configuration.
+    Plain(String),
+    /// What this file holds, without the newline at its end. It is read anew each time.
+    File(PathBuf),
 }

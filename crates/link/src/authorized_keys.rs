@@ -11,8 +11,7 @@ use crate::{KEY_TYPE, PublicKey};
 
 mod options;
 
-use options::LineOptions;
-pub use options::is_inbox_name;
+pub use options::{LineOptions, is_inbox_name};
 
 /// What an admitted peer may do.
 #[derive(Debug, Clone, PartialEq, Eq)]

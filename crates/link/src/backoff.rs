@@ -77,15 +77,17 @@ impl Backoff {
         let Some(left) = deadline.checked_sub(now).filter(|left| !left.is_zero()) else {
             return Step::GiveUp;
         };
-        let doublings = self.attempts.min(31);
+        let delay = delay(self.options.first, self.options.longest, self.attempts, random);
         self.attempts = self.attempts.saturating_add(1);
-        let full = self.options.first.saturating_mul(1 << doublings).min(self.options.longest);
         // The last wait ends at the deadline, so that patience is never cut short by a long delay.
-        Step::Wait(jittered(full, random).min(left))
+        Step::Wait(delay.min(left))
     }
 }
 
-fn jittered(full: Duration, random: u64) -> Duration {
+/// The delay after `before` earlier ones: it doubles from `first` up to `longest`, and lies anywhere between half of
+/// that and the whole, as `random` has it.
+pub fn delay(first: Duration, longest: Duration, before: u32, random: u64) -> Duration {
+    let full = first.saturating_mul(1 << before.min(31)).min(longest);
     let fraction = random as f64 / u64::MAX as f64;
     full.mul_f64(0.5 + fraction / 2.0).min(full)
 }

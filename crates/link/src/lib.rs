@@ -38,9 +38,10 @@ mod transport;
 pub mod wire;
 
 pub use authorized_keys::{
-    AuthorizedKeys, Denied, InboxRights, Inboxes, LineProblem, Permissions, is_inbox_name,
+    AuthorizedKeys, Denied, InboxRights, Inboxes, LineOptions, LineProblem, Permissions,
+    is_inbox_name,
 };
-pub use backoff::{Backoff, BackoffOptions, Outcome, Step};
+pub use backoff::{Backoff, BackoffOptions, Outcome, Step, delay};
 pub use dial::{DialOptions, HostCheck, HostRefused, dial};
 pub use error::{LinkError, ParcelError, PeerName, close_code};
 pub use fault::Fault;

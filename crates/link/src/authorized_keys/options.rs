@@ -18,7 +18,7 @@ const ALL_INBOXES: &str = "*";
 
 /// The options of one line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct LineOptions {
+pub struct LineOptions {
     paths: Vec<String>,
     read_only: bool,
     write_only: bool,
@@ -32,7 +32,7 @@ pub(super) struct LineOptions {
 
 impl LineOptions {
     /// Reads the comma-separated options; the text is empty where a line has none.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut options = Self::default();
         if text.is_empty() {
             return Ok(options);
@@ -50,7 +50,7 @@ impl LineOptions {
     }
 
     /// Whether a peer may come from `remote` at `now`.
-    pub(super) fn admit(&self, remote: IpAddr, now: Timestamp) -> Result<(), Denied> {
+    pub fn admit(&self, remote: IpAddr, now: Timestamp) -> Result<(), Denied> {
         if self.expires.is_some_and(|expires| now >= expires) {
             return Err(Denied::new("the authorization of this key has expired"));
         }
@@ -66,7 +66,13 @@ impl LineOptions {
         Ok(())
     }
 
-    pub(super) fn permissions(&self, comment: &str) -> Permissions {
+    /// Whether they say into which inboxes a key may hand in.
+    pub fn names_inboxes(&self) -> bool {
+        !self.inboxes.is_empty()
+    }
+
+    /// What they let a key do; `comment` says whose it is.
+    pub fn permissions(&self, comment: &str) -> Permissions {
         // Who is let in for an inbox may do nothing else, unless the line says where.
         let beside = self.inboxes.is_empty() || !self.paths.is_empty();
         Permissions {

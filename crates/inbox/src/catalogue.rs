@@ -1,0 +1,3 @@
+//! The catalogue: one SQLite database beside the store, of which all but the outbox can be made again from it.
+
+pub mod outbox;

@@ -1,0 +1,266 @@
+//! One upload between listener and desk: a task that asks the desk and waits for the turn, then a thread that writes
+//! what comes. It ends when its [`Carrier`] is dropped; what was written is durable then.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
+use transfer::reception::Turn;
+
+use super::desk::{Desk, FileSink, Found, Offer, Refusal, Ticket, UploadId};
+use crate::Client;
+
+/// After how many bytes what was written is brought to the disk...
+const SYNC_BYTES: u64 = 8 << 20;
+/// ...and after what time, if that is sooner.
+const SYNC_AFTER: Duration = Duration::from_secs(1);
+
+/// What the desk or the disk says.
+#[derive(Debug)]
+pub(super) enum Word {
+    /// The file is taken in and waits for its turn.
+    TakenIn,
+    /// Nothing is known of it.
+    NotFound,
+    /// It is open, with so many bytes.
+    Opened(u64),
+    /// So many chunks are written.
+    Wrote(u32),
+    /// So many bytes are durable.
+    Synced(u64),
+    /// It is published.
+    Finished(String),
+    /// It is over.
+    Failed(Refusal),
+}
+
+/// Words with the upload and its round.
+pub(super) type Words = mpsc::Sender<(UploadId, u64, Word)>;
+
+/// What an upload begins with.
+pub(super) enum Beginning {
+    /// Its client offers it.
+    Offer(Offer),
+    /// It was there before.
+    Find(UploadId),
+}
+
+/// A chunk, or the end of the file.
+enum Job {
+    Write(u64, Bytes),
+    Finish([u8; 32]),
+}
+
+/// An upload that is under way. What waits in it is bounded by the credit of its client.
+pub(super) struct Carrier {
+    pub(super) round: u64,
+    jobs: Sender<Job>,
+    abandon: Arc<Mutex<Option<String>>>,
+    closed: Arc<AtomicBool>,
+    /// Dropped, it ends the waiting for a turn.
+    _waits: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Carrier {
+    /// Begins; an earlier one of the same upload ends first.
+    pub(super) fn start<D: Desk>(
+        desk: Arc<D>,
+        client: Client,
+        (beginning, round): (Beginning, u64),
+        words: Words,
+        previous: Option<JoinHandle<()>>,
+    ) -> Self {
+        let (jobs, incoming) = channel();
+        let (waits, given_up) = oneshot::channel();
+        let (abandon, closed) =
+            (Arc::<Mutex<Option<String>>>::default(), Arc::<AtomicBool>::default());
+        let course = Course {
+            id: match &beginning {
+                Beginning::Offer(offer) => offer.upload,
+                Beginning::Find(id) => *id,
+            },
+            desk,
+            round,
+            words,
+            abandon: abandon.clone(),
+            closed: closed.clone(),
+        };
+        let task = tokio::spawn(async move {
+            if let Some(previous) = previous {
+                // Its panic was its own.
+                let _ = previous.await;
+            }
+            course.run(client, beginning, incoming, given_up).await;
+        });
+        Self { round, jobs, abandon, closed, _waits: waits, task }
+    }
+
+    /// Bytes that were taken.
+    pub(super) fn write(&self, at: u64, data: Bytes) {
+        // If nobody takes them, it has said why.
+        let _ = self.jobs.send(Job::Write(at, data));
+    }
+
+    /// The file is whole.
+    pub(super) fn finish(&self, sha256: [u8; 32]) {
+        let _ = self.jobs.send(Job::Finish(sha256));
+    }
+
+    /// Ends it. With a reason, what has arrived may go.
+    pub(super) fn close(self, abandon: Option<String>) -> JoinHandle<()> {
+        *self.abandon.lock().unwrap_or_else(PoisonError::into_inner) = abandon;
+        self.closed.store(true, Ordering::Release);
+        self.task
+    }
+}
+
+/// What the task of an upload has.
+struct Course<D> {
+    id: UploadId,
+    round: u64,
+    desk: Arc<D>,
+    words: Words,
+    abandon: Arc<Mutex<Option<String>>>,
+    closed: Arc<AtomicBool>,
+}
+
+impl<D: Desk> Course<D> {
+    async fn run(
+        self,
+        client: Client,
+        beginning: Beginning,
+        jobs: Receiver<Job>,
+        mut given_up: oneshot::Receiver<()>,
+    ) {
+        let desk = self.desk.clone();
+        let asked = spawn_blocking(move || match beginning {
+            Beginning::Offer(offer) => desk.offer(&client, offer).map(Found::Unfinished),
+            Beginning::Find(id) => Ok(desk.find(&client, id)),
+        });
+        let ticket = match asked.await {
+            Ok(Ok(Found::Unfinished(ticket))) => ticket,
+            Ok(Ok(Found::Finished(dataset))) => return self.tell(Word::Finished(dataset)).await,
+            Ok(Ok(Found::Unknown)) => return self.tell(Word::NotFound).await,
+            Ok(Err(refusal)) => return self.tell(Word::Failed(refusal)).await,
+            Err(_) => return self.tell(Word::Failed(broken())).await,
+        };
+        self.tell(Word::TakenIn).await;
+        let turn = tokio::select! {
+            turn = turn_of(ticket) => Some(turn),
+            _ = &mut given_up => None,
+        };
+        let (desk, id, abandon) = (self.desk.clone(), self.id, self.abandon.clone());
+        match turn {
+            Some(Ok(ticket)) => {
+                let words = self.words.clone();
+                let round = self.round;
+                let carried = spawn_blocking(move || {
+                    self.carry(jobs);
+                    drop(ticket);
+                });
+                if carried.await.is_err() {
+                    let _ = words.send((id, round, Word::Failed(broken()))).await;
+                }
+            }
+            Some(Err(refusal)) => self.tell(Word::Failed(refusal)).await,
+            None => {}
+        }
+        let reason = abandon.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reason) = reason {
+            // Nobody waits for it, and it tells its own troubles.
+            let _ = spawn_blocking(move || desk.abandon(id, &reason)).await;
+        }
+    }
+
+    async fn tell(&self, word: Word) {
+        // The listener may have ended.
+        let _ = self.words.send((self.id, self.round, word)).await;
+    }
+
+    /// The same on a thread that may block.
+    fn say(&self, word: Word) {
+        let _ = self.words.blocking_send((self.id, self.round, word));
+    }
+
+    fn carry(&self, jobs: Receiver<Job>) {
+        let mut sink = match self.desk.open(self.id) {
+            Ok(sink) => sink,
+            Err(refusal) => return self.say(Word::Failed(refusal)),
+        };
+        self.say(Word::Opened(sink.durable()));
+        match self.write_all(sink.as_mut(), &jobs) {
+            Ok(Some(sha256)) => match sink.finish(sha256) {
+                Ok(dataset) => self.say(Word::Finished(dataset)),
+                Err(refusal) => self.say(Word::Failed(refusal)),
+            },
+            Ok(None) => {}
+            Err(refusal) => self.say(Word::Failed(refusal)),
+        }
+    }
+
+    /// Writes until the file is whole, or the upload is closed; then there is no SHA-256.
+    fn write_all(
+        &self,
+        sink: &mut dyn FileSink,
+        jobs: &Receiver<Job>,
+    ) -> Result<Option<[u8; 32]>, Refusal> {
+        let mut unsynced = 0;
+        // When the oldest byte that is not durable was written.
+        let mut since = None;
+        loop {
+            let job = match since {
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(since) => {
+                    let waited = Instant::now().saturating_duration_since(since);
+                    jobs.recv_timeout(SYNC_AFTER.saturating_sub(waited))
+                }
+            };
+            // A client that is gone has nothing to say to bytes that wait.
+            let ended = self.closed.load(Ordering::Acquire);
+            match job {
+                Ok(Job::Finish(sha256)) if !ended => return Ok(Some(sha256)),
+                Ok(Job::Write(at, data)) if !ended => {
+                    sink.write(at, &data)?;
+                    unsynced += data.len() as u64;
+                    since.get_or_insert_with(Instant::now);
+                    drop(data);
+                    self.say(Word::Wrote(1));
+                }
+                Err(RecvTimeoutError::Timeout) if !ended => {}
+                _ => {
+                    sink.sync()?;
+                    return Ok(None);
+                }
+            }
+            if unsynced >= SYNC_BYTES || since.is_some_and(|since| since.elapsed() >= SYNC_AFTER) {
+                let durable = sink.sync()?;
+                (unsynced, since) = (0, None);
+                self.say(Word::Synced(durable));
+            }
+        }
+    }
+}
+
+/// Waits until it is the ticket's turn.
+async fn turn_of(mut ticket: Ticket) -> Result<Ticket, Refusal> {
+    loop {
+        match &*ticket.turns.borrow_and_update() {
+            Turn::Waits(_) => {}
+            Turn::Admitted => break,
+            Turn::Refused(refusal) => return Err(refusal.clone().into()),
+        }
+        if ticket.turns.changed().await.is_err() {
+            return Err(Refusal::new(503, "the queue has ended: try again later"));
+        }
+    }
+    Ok(ticket)
+}
+
+fn broken() -> Refusal {
+    Refusal::new(500, "the server has failed: its log says more")
+}
