@@ -8,6 +8,7 @@ pub mod bound;
 pub mod counters;
 pub mod event;
 pub mod rate;
+pub mod units;
 
 pub use bound::{BOUND_KINDS, Bound, BoundGauge, BoundKind};
 pub use counters::{Count, Counters, LinkFigures, LinkSnapshot, Snapshot};

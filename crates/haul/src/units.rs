@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+pub use events::units::bytes;
+
 /// Why a text is no rate, size or duration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
@@ -92,22 +94,6 @@ pub fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let seconds = number.checked_mul(factor).ok_or(UnitError::Duration)?;
     // A century is as good as for ever, and cannot overflow any clock.
     Ok(Duration::from_secs(seconds.min(100 * 366 * 86_400)))
-}
-
-/// Shows bytes with three digits or so: `999 B`, `1.5 kB`, `23.4 MB`.
-pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["kB", "MB", "GB", "TB", "PB", "EB"];
-    if bytes < 1000 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    value /= 1000.0;
-    while value >= 999.95 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
 }
 
 /// Shows a rate.

@@ -14,7 +14,7 @@ pub mod scan;
 pub mod selection;
 pub mod settle;
 pub mod snapshot;
-mod sort;
+pub mod sort;
 mod stamp;
 mod varint;
 pub mod walk;

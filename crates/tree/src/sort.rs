@@ -14,17 +14,17 @@ use files::{Dir, File, FilesError};
 use merge::Source;
 use run::{Run, RunWriter};
 
-pub(crate) use merge::Merge;
+pub use merge::Merge;
 
 /// Runs that are merged at a time. Each takes a buffer, so more are merged to fewer first.
 const MOST_RUNS: usize = 128;
 /// Bytes that a record may have together, key and value.
-pub(crate) const MOST_RECORD: usize = 1 << 20;
+pub const MOST_RECORD: usize = 1 << 20;
 /// Less memory than this is not worth a run, and more is out of reach of its offsets.
 const MEMORY: std::ops::RangeInclusive<usize> = (1 << 12)..=(1 << 30);
 
 /// Takes records in any order.
-pub(crate) struct Sorter {
+pub struct Sorter {
     scratch: Dir,
     memory: usize,
     pile: Pile,
@@ -50,7 +50,7 @@ struct Slot {
 
 /// Records in order; any number of passes over them can be made.
 #[derive(Clone)]
-pub(crate) struct Sorted {
+pub struct Sorted {
     parts: Parts,
     memory: usize,
 }
@@ -63,7 +63,7 @@ enum Parts {
 
 impl Sorter {
     /// Sorts in about `memory` bytes, with scratch files in `scratch`.
-    pub(crate) fn new(scratch: &Dir, memory: usize) -> Self {
+    pub fn new(scratch: &Dir, memory: usize) -> Self {
         let memory = memory.clamp(*MEMORY.start(), *MEMORY.end());
         let pile = Pile::default();
         Self { scratch: scratch.clone(), memory, pile, runs: Vec::new(), file: None }
@@ -74,7 +74,7 @@ impl Sorter {
     /// # Errors
     /// When a run cannot be written. A record of more than [`MOST_RECORD`] bytes counts as one that
     /// cannot.
-    pub(crate) fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), FilesError> {
+    pub fn push(&mut self, key: &[u8], value: &[u8]) -> Result<(), FilesError> {
         let len = key.len() + value.len();
         if len > MOST_RECORD {
             let (path, limit) = (self.scratch.path().to_owned(), MOST_RECORD as u64);
@@ -95,7 +95,7 @@ impl Sorter {
     ///
     /// # Errors
     /// When the last run cannot be written, or earlier ones cannot be merged.
-    pub(crate) fn finish(mut self) -> Result<Sorted, FilesError> {
+    pub fn finish(mut self) -> Result<Sorted, FilesError> {
         let memory = self.memory;
         if self.runs.is_empty() {
             self.pile.sort();
@@ -184,7 +184,7 @@ impl Sorted {
     ///
     /// # Errors
     /// When a run cannot be read.
-    pub(crate) fn pass(&self) -> Result<Merge, FilesError> {
+    pub fn pass(&self) -> Result<Merge, FilesError> {
         match &self.parts {
             Parts::Memory(pile) => Ok(Merge::new(vec![Source::memory(pile.clone())])),
             Parts::Runs(runs) => merge_of(runs, self.memory),

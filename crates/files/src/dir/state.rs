@@ -32,8 +32,13 @@ impl Dir {
     /// Replaces or makes a file of mode 0600 in one step that survives a power cut: a reader sees the
     /// old content or the new, never a part.
     pub fn write_private(&self, name: &Name, bytes: &[u8]) -> Result<()> {
+        self.write_whole(name, bytes, 0o600)
+    }
+
+    /// As [`Dir::write_private`], for a file that others may read: the umask is taken off `mode`.
+    pub fn write_whole(&self, name: &Name, bytes: &[u8], mode: u32) -> Result<()> {
         let shown = self.join_for_message(&RelPath::from(name));
-        let mut temporary = Temporary::new(self, TEMPORARY_PREFIX, "", 0o600, shown)?;
+        let mut temporary = Temporary::new(self, TEMPORARY_PREFIX, "", mode, shown)?;
         temporary.file().write_all_at(bytes, 0)?;
         temporary.file().sync()?;
         temporary.place(self, name, Replace::Yes)?;
@@ -63,6 +68,11 @@ impl Dir {
     /// database in it; made with mode 0600 if missing. No link is followed.
     pub fn open_private(&self, name: &Name) -> Result<File> {
         self.create_file(name, OFlags::empty(), 0o600)
+    }
+
+    /// Makes a file that is not there yet, for reading and writing; the umask is taken off `mode`.
+    pub fn make_file(&self, name: &Name, mode: u32) -> Result<File> {
+        self.create_file(name, OFlags::EXCL, mode)
     }
 
     /// Makes or opens a directory of mode 0700; the mode of one that exists is set

@@ -173,6 +173,11 @@ fn state_files_are_private_whole_and_capped() {
     assert!(!proc.read_small(&path("status"), 1 << 20).unwrap().is_empty());
     assert!(matches!(proc.read_small(&path("status"), 9), Err(FilesError::TooLarge { .. })));
     check_entries(&dir, &[("keys", Kind::File)]);
+    dir.write_whole(&keys, b"third", 0o640).unwrap();
+    assert_eq!(dir.attributes_of(&path("keys")).unwrap().mode, 0o640);
+    dir.make_file(&name("made"), 0o600).unwrap().write_all_at(b"x", 0).unwrap();
+    assert!(dir.make_file(&name("made"), 0o600).unwrap_err().is_already_exists());
+    dir.unlink(&name("made")).unwrap();
 
     let known = name("known");
     dir.append_line(&known, b"one").unwrap();

@@ -11,7 +11,7 @@ use super::Pile;
 use super::run::{Run, RunReader};
 
 /// A pass over records in order. It stands before the first one until [`Merge::advance`] is called.
-pub(crate) struct Merge {
+pub struct Merge {
     /// Each at its first record that has not been passed.
     sources: BinaryHeap<Source>,
     has_begun: bool,
@@ -39,7 +39,7 @@ impl Merge {
     ///
     /// # Errors
     /// When a run cannot be read.
-    pub(crate) fn advance(&mut self) -> Result<bool, FilesError> {
+    pub fn advance(&mut self) -> Result<bool, FilesError> {
         if !std::mem::replace(&mut self.has_begun, true) {
             return Ok(!self.sources.is_empty());
         }
@@ -52,12 +52,12 @@ impl Merge {
     }
 
     /// The key of the record; empty at the end.
-    pub(crate) fn key(&self) -> &[u8] {
+    pub fn key(&self) -> &[u8] {
         self.sources.peek().map_or(&[], Source::key)
     }
 
     /// The value of the record; empty at the end.
-    pub(crate) fn value(&self) -> &[u8] {
+    pub fn value(&self) -> &[u8] {
         self.sources.peek().map_or(&[], Source::value)
     }
 }

@@ -103,7 +103,7 @@ fn links_that_stay_inside_are_followed_when_wanted_only() {
 #[test]
 fn changes_by_name_reach_the_link_and_not_its_target() {
     type Change = fn(&Dir, &Name) -> Result<()>;
-    let changes: [(&str, Change); 21] = [
+    let changes: [(&str, Change); 22] = [
         ("set_mode", |dir, link| dir.set_mode(link, 0o4777)),
         ("set_times", |dir, link| dir.set_times(link, Timestamp { seconds: 1, nanos: 1 })),
         ("set_owner", |dir, link| dir.set_owner(link, 12, 34)),
@@ -112,6 +112,7 @@ fn changes_by_name_reach_the_link_and_not_its_target() {
         ("xattr_names", |dir, link| dir.xattr_names(link).map(drop)),
         ("append_line", |dir, link| dir.append_line(link, b"line")),
         ("write_private", |dir, link| dir.write_private(link, b"new")),
+        ("make_file", |dir, link| dir.make_file(link, 0o666).map(drop)),
         ("make_dir", |dir, link| dir.make_dir(link, 0o777)),
         ("make_private_dir", |dir, link| dir.make_private_dir(link).map(drop)),
         ("make_symlink", |dir, link| dir.make_symlink(b"x", link)),
@@ -150,6 +151,7 @@ fn changes_by_name_reach_the_link_and_not_its_target() {
                     "set_mode",
                     "set_xattr",
                     "append_line",
+                    "make_file",
                     "make_dir",
                     "make_private_dir",
                     "make_symlink",
