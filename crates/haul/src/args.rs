@@ -24,7 +24,7 @@ pub use diode::{
     RehearseArguments, ResendArguments, SendArguments, TellingArguments,
 };
 pub use list::ListOptions;
-pub use put::{InboxCommand, PutArguments};
+pub use put::{InboxCommand, PutArguments, RootOptions};
 pub use rules::Rules;
 
 /// Carries files over any link and proves that they arrived.

@@ -9,23 +9,29 @@ pub mod catalogue;
 mod client;
 #[cfg(feature = "dync")]
 pub mod dync;
+mod engine;
 pub mod hooks;
 mod json;
 mod name;
 mod options;
 mod reconcile;
+pub mod rights;
 mod schema;
 #[cfg(test)]
 mod scratch;
 mod store;
 mod verify;
-pub mod rights;
 
 pub use catalogue::{
     CATALOGUE, Catalogue, CatalogueError, DatasetRow, DatasetState, Filter, QueryError, UploadId,
     Usage,
 };
 pub use client::Client;
+#[cfg(feature = "dync")]
+pub use engine::DyncDesk;
+pub use engine::{
+    Answer, DoorError, Enrol, Inboxes, OpenError, Place, Reception, Tell, Told, Upload,
+};
 pub use json::{MOST_DEPTH, MOST_VALUES, Metadata};
 pub use name::{
     DatasetId, DatasetNameError, MOST_NAME, NotAnId, check_name, folder_name, id_of_folder,

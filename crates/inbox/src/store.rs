@@ -179,6 +179,16 @@ impl Root {
         Ok(found)
     }
 
+    /// What stands in a dataset's `metadata.json`.
+    ///
+    /// # Errors
+    /// When its folder does not have one that can be read.
+    pub fn metadata_of(&self, dataset: &crate::DatasetRow) -> Result<String> {
+        let dir = dataset_dir(self.dir(), &dataset.path)?;
+        let bytes = dir.read_small(&RelPath::from(own(METADATA)), offer::MOST_OFFER)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// The signed receipt of a dataset.
     ///
     /// # Errors

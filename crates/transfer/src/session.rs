@@ -75,19 +75,36 @@ pub(crate) async fn ask_with(
     request: &Opening,
     further: &[Opening],
 ) -> Result<(Control, Opening), TransferError> {
-    let mut control = ask_ahead(lane, request).await?;
-    for message in further {
-        control.0.send(&message.encode()).await?;
-    }
-    match read(lane, &mut control.1, DEADLINE).await? {
-        Opening::Welcome { version: VERSION, .. } => {}
-        other => return Err(unexpected(lane, other)),
-    }
-    let answer = read(lane, &mut control.1, ANSWER_DEADLINE).await?;
-    match answer {
-        Opening::Refuse { .. } => Err(unexpected(lane, answer)),
-        answer => Ok((control, answer)),
-    }
+    let (mut sender, mut receiver) = ask_ahead(lane, request).await?;
+    let answer = {
+        let answering = async {
+            match read(lane, &mut receiver, DEADLINE).await? {
+                Opening::Welcome { version: VERSION, .. } => {}
+                other => return Err(unexpected(lane, other)),
+            }
+            match read(lane, &mut receiver, ANSWER_DEADLINE).await? {
+                refusal @ Opening::Refuse { .. } => Err(unexpected(lane, refusal)),
+                answer => Ok(answer),
+            }
+        };
+        let sending = async {
+            for message in further {
+                sender.send(&message.encode()).await?;
+            }
+            Ok::<_, TransferError>(())
+        };
+        let (mut answering, mut sending) = (std::pin::pin!(answering), std::pin::pin!(sending));
+        // Who says no does not read the rest.
+        tokio::select! {
+            biased;
+            answer = &mut answering => answer?,
+            sent = &mut sending => {
+                sent?;
+                answering.await?
+            }
+        }
+    };
+    Ok(((sender, receiver), answer))
 }
 
 /// Daemon: takes the control stream, agrees on a version, and returns the request.

@@ -112,4 +112,62 @@ pub enum InboxCommand {
         #[arg(long)]
         accept_new: bool,
     },
+    /// List the datasets of this server's inboxes, newest first.
+    List {
+        /// Of this inbox alone.
+        #[arg(long, value_name = "NAME")]
+        inbox: Option<String>,
+        /// At most so many; 0 for all.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        most: usize,
+        /// Where they are.
+        #[command(flatten)]
+        at: RootOptions,
+    },
+    /// Find datasets by words in name, label and metadata, and by values at places in the metadata.
+    ///
+    /// All parts must hold. A word is looked for anywhere; key=value finds that value at that place, as in
+    /// run.instrument=MiSeq; key:text finds a text there that holds this one. Quotes keep blanks together.
+    Search {
+        /// The query.
+        #[arg(required = true, num_args = 1.., value_name = "QUERY")]
+        query: Vec<String>,
+        /// At most so many; 0 for all.
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        most: usize,
+        /// Where they are.
+        #[command(flatten)]
+        at: RootOptions,
+    },
+    /// Say all that is known of a dataset: who sent it, when, its metadata, its hooks, where it is.
+    Show {
+        /// Its id.
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Where it is.
+        #[command(flatten)]
+        at: RootOptions,
+    },
+    /// Read datasets again and hold them against their digests, their receipts and the catalogue.
+    ///
+    /// Exits with 0 if all of it is whole, and with 1 if not.
+    Verify {
+        /// Which; all of them where none is named.
+        #[arg(value_name = "ID")]
+        id: Option<String>,
+        /// Where they are.
+        #[command(flatten)]
+        at: RootOptions,
+    },
+}
+
+/// Which inboxes of this machine are meant.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RootOptions {
+    /// The path of the inbox, as in the configuration. [default: those that haul serve has served last]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// One JSON object per line.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -1,11 +1,15 @@
 //! `haul serve`: from arguments and configuration to a daemon that runs until a signal.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use events::{Event, Sink};
-use link::DEFAULT_PORT;
+use inbox::audit::Audit;
+use inbox::hooks::Surroundings;
+use inbox::{InboxOptions, Inboxes, InboxesOptions, Reception, Told};
+use link::{DEFAULT_PORT, Identity};
 
 use crate::args::ServeArguments;
 use crate::config::Config;
@@ -19,7 +23,7 @@ use crate::trust::{LiveKeys, Log};
 
 /// Carries the command out.
 pub fn run(arguments: ServeArguments) -> Result<Code> {
-    let (listen, specs) = settle(&arguments)?;
+    let Settled { listen, specs, inboxes } = settle(&arguments)?;
     let exports = open(specs)?;
     let places = Places::from_environment()?;
     let identity = Arc::new(places.identity()?);
@@ -34,20 +38,28 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
     let keys = Arc::new(LiveKeys::new(places.config()?, log.clone()));
     let host = Exports::new(exports, identity.clone()).with_log(log.clone());
     let host = Arc::new(host.with_keys(keys.clone()));
+    let inboxes = open_inboxes(inboxes, &places, &identity, &log)?;
     super::block_on(async {
+        let reception = inboxes.clone().map(|inboxes| {
+            let reception = Reception { inboxes: Some(inboxes), enrol: None };
+            Arc::new(reception) as Arc<dyn transfer::reception::Reception>
+        });
         let options = DaemonOptions {
             listen,
             identity: identity.clone(),
             host: host.clone(),
             sink: sink(log.clone()),
             carrier: None,
-            reception: None,
+            reception,
         };
         let daemon = Daemon::bind_live(options, keys.clone(), log.clone())?;
         log(&format!("listening on {}", daemon.local_addr()));
         log(&format!("this machine is {}", identity.public_key().fingerprint()));
         for export in host.list() {
             log(&told(export));
+        }
+        for inbox in inboxes.iter().flat_map(Inboxes::list) {
+            log(&told_of_inbox(inbox));
         }
         for warning in daemon.warnings() {
             log(&format!("warning: {warning}"));
@@ -59,15 +71,83 @@ pub fn run(arguments: ServeArguments) -> Result<Code> {
                 places.shown(AUTHORIZED_KEYS)
             ));
         }
-        daemon.run(interrupt.wait()).await;
+        tokio::select! {
+            () = daemon.run(interrupt.wait()) => {}
+            () = look_after(inboxes.as_ref()) => {}
+        }
         log("stopped");
         Ok(())
     })?;
     Ok(Code::Done)
 }
 
+/// What is to be served, and where.
+struct Settled {
+    listen: SocketAddr,
+    specs: Vec<ExportSpec>,
+    inboxes: InboxesOptions,
+}
+
+/// Opens the inboxes, if there are any, and notes where they are for `haul inbox`.
+fn open_inboxes(
+    options: InboxesOptions,
+    places: &Places,
+    identity: &Arc<Identity>,
+    log: &Log,
+) -> Result<Option<Inboxes>> {
+    if options.inboxes.is_empty() {
+        return Ok(None);
+    }
+    let paths: Vec<PathBuf> = options.inboxes.iter().map(|inbox| inbox.path.clone()).collect();
+    let audit = Arc::new(Audit::open(&places.state(AUDIT)?)?);
+    let told = Told {
+        audit: Some(audit),
+        sink: sink(log.clone()),
+        surroundings: surroundings(),
+        ..Told::only(log.clone())
+    };
+    let inboxes = Inboxes::open(options, identity.clone(), told)?;
+    super::inbox::note_roots(places, &paths)?;
+    Ok(Some(inboxes))
+}
+
+/// The folder of the state folder that has the audit log.
+const AUDIT: &str = "audit";
+
+/// What programs that are run as hooks find: what this daemon was started with.
+fn surroundings() -> Surroundings {
+    let otherwise = Surroundings::default();
+    let variable = |name: &str, otherwise: String| std::env::var(name).unwrap_or(otherwise);
+    Surroundings {
+        path: variable("PATH", otherwise.path),
+        home: variable("HOME", otherwise.home),
+        lang: variable("LANG", otherwise.lang),
+    }
+}
+
+/// Keeps the queue's time and the house in order; never ends.
+async fn look_after(inboxes: Option<&Inboxes>) {
+    match inboxes {
+        Some(inboxes) => inboxes.run().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An inbox in one line.
+fn told_of_inbox(inbox: &InboxOptions) -> String {
+    let schema = match &inbox.schema {
+        Some(schema) => format!("schema {}", files::escape_path(schema)),
+        None => "no schema: any metadata will do".to_owned(),
+    };
+    format!(
+        "takes datasets into inbox {} ({}), {schema}",
+        inbox.name,
+        files::escape_path(&inbox.path)
+    )
+}
+
 /// Arguments win over the configuration for the address and add to it for exports.
-fn settle(arguments: &ServeArguments) -> Result<(SocketAddr, Vec<ExportSpec>)> {
+fn settle(arguments: &ServeArguments) -> Result<Settled> {
     let config = match &arguments.config {
         Some(path) => Config::read(path)
             .map_err(|error| Failure::new(Code::Usage, crate::report::explain(&error).line()))?,
@@ -90,7 +170,8 @@ fn settle(arguments: &ServeArguments) -> Result<(SocketAddr, Vec<ExportSpec>)> {
         })?;
         specs.push(spec);
     }
-    if specs.is_empty() {
+    let inboxes = config.inboxes;
+    if specs.is_empty() && inboxes.inboxes.is_empty() {
         return Err(Failure::new(Code::Usage, "there is nothing to serve")
             .hint("name a folder with --export PATH, or a file with --config")
             .into());
@@ -103,7 +184,7 @@ fn settle(arguments: &ServeArguments) -> Result<(SocketAddr, Vec<ExportSpec>)> {
                 .into());
         }
     }
-    Ok((listen, specs))
+    Ok(Settled { listen, specs, inboxes })
 }
 
 fn open(specs: Vec<ExportSpec>) -> Result<Vec<Export>> {

@@ -1,10 +1,14 @@
 //! The inboxes in the daemon's configuration (`docs/formats/config.md`). Pure, as the rest of it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use inbox::{Budgets, Duplicates, InboxOptions, InboxesOptions, SameName};
+use inbox::{
+    Budgets, Duplicates, HookAction, HookCommand, HookOptions, HookValue, InboxOptions,
+    InboxesOptions, SameName, Webhook,
+};
 use serde::Deserialize;
 
 use crate::units;
@@ -42,6 +46,32 @@ pub(super) struct Entry {
     duplicates: Option<DuplicatesWord>,
     same_name: Option<SameNameWord>,
     expire: Option<Time>,
+    #[serde(default)]
+    hook: Vec<HookEntry>,
+    offer_hook: Option<HookEntry>,
+}
+
+/// One `[[inbox.hook]]`, or the `[inbox.offer_hook]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HookEntry {
+    name: String,
+    command: Option<Vec<String>>,
+    url: Option<String>,
+    timeout: Option<Time>,
+    tries: Option<u32>,
+    #[serde(default)]
+    expiring: bool,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    env_files: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    header_files: BTreeMap<String, PathBuf>,
+    token_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -78,6 +108,11 @@ pub(super) fn read(entries: Vec<Entry>, shared: Shared, base: &Path) -> Result<I
     let mut inboxes: Vec<InboxOptions> = Vec::new();
     for entry in entries {
         let inbox = inbox(entry, base)?;
+        for (at, hook) in inbox.hooks.iter().enumerate() {
+            if inbox.hooks[..at].iter().any(|other| other.name == hook.name) {
+                bail!("two hooks of inbox {} are called {}", inbox.name, hook.name);
+            }
+        }
         if inboxes.iter().any(|other| other.name == inbox.name) {
             bail!("two inboxes are called {}", inbox.name);
         }
@@ -86,8 +121,46 @@ pub(super) fn read(entries: Vec<Entry>, shared: Shared, base: &Path) -> Result<I
     Ok(InboxesOptions { inboxes, budgets: budgets(shared)? })
 }
 
+fn hook(entry: HookEntry, base: &Path) -> Result<HookOptions> {
+    let name = entry.name.clone();
+    let values = |plain: BTreeMap<String, String>, files: BTreeMap<String, PathBuf>| {
+        let plain = plain.into_iter().map(|(name, value)| (name, HookValue::Plain(value)));
+        let files = files.into_iter().map(|(name, path)| (name, HookValue::File(base.join(path))));
+        plain.chain(files).collect::<Vec<_>>()
+    };
+    let environment = values(entry.env, entry.env_files);
+    let headers = values(entry.headers, entry.header_files);
+    let (token, authorities) = (entry.token_file, entry.ca_file);
+    let of_web = !headers.is_empty() || token.is_some() || authorities.is_some();
+    let action = match (entry.command, entry.url) {
+        (Some(_), None) if of_web => {
+            bail!("hook {name} is a command, and has what only a url has")
+        }
+        (None, Some(_)) if !environment.is_empty() => {
+            bail!("hook {name} is a url, and has what only a command has")
+        }
+        (Some(arguments), None) => HookAction::Command(HookCommand { arguments, environment }),
+        (None, Some(address)) => HookAction::Webhook(Webhook {
+            address,
+            headers,
+            token: token.map(|path| base.join(path)),
+            authorities: authorities.map(|path| base.join(path)),
+        }),
+        _ => bail!("hook {name} has either a command or a url"),
+    };
+    let defaults = HookOptions::new(name, action);
+    let hook = HookOptions {
+        timeout: entry.timeout.map_or(defaults.timeout, |time| time.0),
+        tries: entry.tries.unwrap_or(defaults.tries),
+        expiring: entry.expiring,
+        ..defaults
+    };
+    ::inbox::hooks::check(&hook)?;
+    Ok(hook)
+}
+
 fn inbox(entry: Entry, base: &Path) -> Result<InboxOptions> {
-    let Entry { name, path, schema, .. } = entry;
+    let Entry { name, path, schema, hook: hooks, offer_hook, .. } = entry;
     if !link::is_inbox_name(&name) {
         let shown = files::escape(name.as_bytes());
         bail!("'{shown}' is no name of an inbox: it has 1 to 64 small letters, digits, - and _");
@@ -118,6 +191,8 @@ fn inbox(entry: Entry, base: &Path) -> Result<InboxOptions> {
             Some(SameNameWord::Refuse) => SameName::Refuse,
         },
         expire: entry.expire.map_or(defaults.expire, |time| time.0),
+        hooks: hooks.into_iter().map(|entry| hook(entry, base)).collect::<Result<_>>()?,
+        offer_hook: offer_hook.map(|entry| hook(entry, base)).transpose()?,
         ..defaults
     })
 }

@@ -1,7 +1,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ::inbox::{Budgets, Duplicates, InboxOptions, SameName};
+use ::inbox::{
+    Budgets, Duplicates, HookAction, HookCommand, HookOptions, HookValue, InboxOptions, SameName,
+    Webhook,
+};
 
 use super::*;
 use crate::state::own_name;
@@ -58,6 +61,16 @@ fn inboxes_are_read_with_their_policies() {
         duplicates = "link"
         same_name = "refuse"
         expire = "2d"
+        [[inbox.hook]]
+        name = "import"
+        command = ["import", "--now"]
+        env_files = { SECRET = "secret" }
+        timeout = "10m"
+        expiring = true
+        [inbox.offer_hook]
+        name = "judge"
+        url = "https://lims.example/judge"
+        token_file = "/etc/token"
         [[inbox]]
         name = "any"
         path = "/srv/any"
@@ -68,12 +81,27 @@ fn inboxes_are_read_with_their_policies() {
         idle = "1m"
     "#;
     let config = Config::parse(text, Path::new("/etc/haul")).unwrap().inboxes;
+    let import = HookAction::Command(HookCommand {
+        arguments: vec!["import".to_owned(), "--now".to_owned()],
+        environment: vec![("SECRET".to_owned(), HookValue::File("/etc/haul/secret".into()))],
+    });
+    let judge = HookAction::Webhook(Webhook {
+        address: "https://lims.example/judge".to_owned(),
+        token: Some("/etc/token".into()),
+        ..Webhook::default()
+    });
     let ngs = InboxOptions {
         schema: Some("/etc/haul/ngs.schema.json".into()),
         max_dataset_bytes: Some(5_000_000_000_000),
         duplicates: Duplicates::Link,
         same_name: SameName::Refuse,
         expire: Duration::from_secs(2 * 86_400),
+        hooks: vec![HookOptions {
+            timeout: Duration::from_secs(600),
+            expiring: true,
+            ..HookOptions::new("import", import)
+        }],
+        offer_hook: Some(HookOptions::new("judge", judge)),
         ..InboxOptions::new("ngs", "/etc/haul/lab")
     };
     assert_eq!(config.inboxes, [ngs, InboxOptions::new("any", "/srv/any")]);
@@ -94,6 +122,9 @@ fn inboxes_are_read_with_their_policies() {
         "[[inbox]]\nname = \"x\"\npath = \"x\"\nexpires = \"2d\"",
         "[[inbox]]\nname = \"x\"\npath = \"x\"\n[[inbox]]\nname = \"x\"\npath = \"y\"",
         "[inboxes]\nactive = 0",
+        "[[inbox]]\nname = \"x\"\npath = \"x\"\n[[inbox.hook]]\nname = \"h\"",
+        "[[inbox]]\nname = \"x\"\npath = \"x\"\n[[inbox.hook]]\nname = \"h\"\nurl = \"ftp://x\"",
+        "[[inbox]]\nname = \"x\"\npath = \"x\"\n[[inbox.hook]]\nname = \"h\"\ncommand = [\"a\"]\ntoken_file = \"t\"",
     ] {
         assert!(Config::parse(wrong, Path::new("")).is_err(), "{wrong}");
     }

@@ -16,6 +16,8 @@ mod errors;
 mod folders;
 mod globs;
 mod hostile;
+mod inbox;
+mod inbox_kills;
 mod keys;
 mod links;
 mod lists;

@@ -1,0 +1,148 @@
+//! Kills of client and server at random moments of handing in: what the client was told is published is there, whole and
+//! verified; nothing that is half is ever seen in the store; and the same command ends as one dataset, not as two.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use testkit::crash::{runs, seed};
+use testkit::daemon::{Ended, Running};
+use testkit::tree::{Growth, Random, entries};
+
+use crate::inbox::Lab;
+
+/// Kills where nobody says otherwise.
+const KILLS: u32 = 30;
+/// An upload is held to this rate, so that it lasts long enough to be killed in the middle.
+const LIMIT: &str = "40MB";
+/// A kill comes at most so long after the start.
+const LATEST: Duration = Duration::from_millis(600);
+/// What a whole dataset's folder holds.
+const PARTS: [&str; 5] =
+    ["files", "manifest.blake3", "manifest.sha256", "metadata.json", "receipt.json"];
+
+/// Every folder in the store is whole, whatever the catalogue says: gives how many there are.
+#[track_caller]
+fn check_store(root: &Path, when: &str) -> usize {
+    let mut datasets = 0;
+    for inbox in folders(&root.join("store")) {
+        for month in folders(&inbox) {
+            for dataset in folders(&month) {
+                let names: BTreeSet<String> = fs::read_dir(&dataset)
+                    .unwrap()
+                    .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+                    .collect();
+                assert_eq!(names, PARTS.map(str::to_owned).into(), "{when}: {}", dataset.display());
+                let manifest = fs::read_to_string(dataset.join("manifest.sha256")).unwrap();
+                let files = entries(&dataset.join("files"));
+                let files = files.iter().filter(|(_, meta)| meta.is_file()).count();
+                assert_eq!(manifest.lines().count(), files, "{when}: {}", dataset.display());
+                let checked = Command::new("sha256sum")
+                    .args(["--quiet", "--strict", "-c", "manifest.sha256"])
+                    .current_dir(&dataset)
+                    .stdout(Stdio::null())
+                    .status();
+                assert!(checked.unwrap().success(), "{when}: {}", dataset.display());
+                datasets += 1;
+            }
+        }
+    }
+    datasets
+}
+
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(path) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// The dataset that a client was told is published, if it was told.
+fn told(ended: &Ended) -> Option<String> {
+    let text = ended.text();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let published = lines.filter(|line| line["event"] == "published").last()?;
+    assert_eq!(ended.code, Some(0), "{}", ended.told());
+    Some(published["dataset"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn crash_of_client_and_server_while_datasets_are_handed_in() {
+    let seed = seed(81);
+    let mut random = Random::new(seed);
+    let mut lab = Lab::new("inbox-kills");
+    let (root, address) = (lab.scratch.join("root"), lab.address.clone());
+    let metadata = lab.scratch.join("run42.json");
+    let kills = runs(KILLS);
+    let (mut killed, mut round, mut published) = (0, 0u64, BTreeSet::new());
+    while killed < kills {
+        round += 1;
+        let run = lab.scratch.join(format!("run-{round}"));
+        let large = (1 + random.below(12)) << 20;
+        let growth = Growth {
+            seed: seed ^ round,
+            files: 30,
+            most_bytes: 40_000,
+            large: vec![large],
+            odd: false,
+        };
+        growth.grow(&run);
+        let words: Vec<std::ffi::OsString> =
+            ["put", "--json", "--inbox", "ngs", "--limit", LIMIT, "--give-up-after", "60s", "-m"]
+                .iter()
+                .map(Into::into)
+                .chain([metadata.clone().into(), address.to_string().into(), run.into()])
+                .collect();
+        loop {
+            let mut running = Running::start(lab.lab.command(&words));
+            let mut is_client_dead = false;
+            while killed < kills {
+                let moment = Duration::from_micros(random.below(LATEST.as_micros() as u64));
+                if !runs_until(&mut running, moment) {
+                    break;
+                }
+                killed += 1;
+                let when = format!("seed {seed}, after kill {killed}, {moment:?} after the last");
+                if random.below(2) == 0 {
+                    running.kill();
+                    is_client_dead = true;
+                    check_store(&root, &when);
+                    break;
+                }
+                lab.kill_server();
+                check_store(&root, &when);
+                lab.start_again();
+            }
+            let ended = running.wait();
+            match told(&ended) {
+                Some(dataset) => {
+                    published.insert(dataset);
+                    break;
+                }
+                None => assert!(is_client_dead, "seed {seed}: {}", ended.told()),
+            }
+        }
+    }
+    // One more start, which must find nothing to mend that would be lost.
+    lab.kill_server();
+    lab.start_again();
+    let known: BTreeSet<String> = lab
+        .datasets()
+        .iter()
+        .map(|dataset| dataset["dataset"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(known, published, "seed {seed}: what clients were told, and what is there");
+    assert_eq!(check_store(&root, "at the end"), known.len());
+    lab.inbox(&["verify"]).expect_code(0);
+    eprintln!("{killed} kills, {} datasets, all of them whole", known.len());
+}
+
+/// Waits for a moment, or for the end of the program, whichever comes first; says whether it runs still.
+fn runs_until(running: &mut Running, moment: Duration) -> bool {
+    let end = Instant::now() + moment;
+    while Instant::now() < end && running.is_running() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    running.is_running()
+}
