@@ -3,21 +3,22 @@
 
 mod archive;
 mod contender;
-mod copy;
-mod data;
+pub mod copy;
+pub mod data;
 mod diode;
 mod field;
 mod grid;
-mod machine;
-mod page;
-mod peers;
+mod inbox;
+pub mod machine;
+pub mod page;
+pub mod peers;
 mod plot;
-mod processes;
+pub mod processes;
 mod race;
 mod scale;
 mod sharing;
-mod stats;
-mod warden;
+pub mod stats;
+pub mod warden;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -37,6 +38,9 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
         Some((name, rest)) if name == "diode" => {
             diode::run(&Words::parse(rest, diode::USAGE, &["--parts"], diode::DEFAULT_RUNS)?)
         }
+        Some((name, rest)) if name == "inbox" => {
+            inbox::run(&Words::parse(rest, inbox::USAGE, &["--rows"], DEFAULT_RUNS)?)
+        }
         Some((name, [])) if name == warden::WORD => {
             warden::watch(std::io::stdin().lock());
             Ok(ExitCode::SUCCESS)
@@ -45,14 +49,18 @@ pub fn run(words: &[String]) -> Result<ExitCode> {
         Some((name, rest)) if name == sharing::POUR => sharing::pour(rest),
         Some((name, rest)) if name == diode::STAMP => diode::stamp(rest),
         Some((name, rest)) if name == diode::TAKE => diode::take(rest),
-        Some((other, _)) => bail!("{other} is no bench\n{}\n{}", copy::USAGE, diode::USAGE),
-        None => bail!("a bench is missing\n{}\n{}", copy::USAGE, diode::USAGE),
+        Some((other, _)) => bail!("{other} is no bench\n{}", usage()),
+        None => bail!("a bench is missing\n{}", usage()),
     }
+}
+
+fn usage() -> String {
+    [copy::USAGE, diode::USAGE, inbox::USAGE].join("\n")
 }
 
 /// What the benches are told on the command line.
 #[derive(Debug, Clone, Default)]
-struct Words {
+pub struct Words {
     /// How often each program runs.
     runs: usize,
     /// Little data, and no page: to see that it works.

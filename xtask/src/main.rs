@@ -7,6 +7,7 @@ mod crash;
 mod fuzz;
 mod hostile;
 mod pyzmq;
+mod load;
 mod steps;
 mod tidy;
 mod tools;
@@ -27,8 +28,10 @@ usage: cargo xtask COMMAND
                                       hostile bytes for one target or for all
   hostile [-n N]                      N packets of somebody without the keys, a million unless told otherwise, for a
                                       receiver of a diode
+  load inbox [--quick]                many clients at one inbox: everything arrives, little memory, nobody starves
   bench copy                          copies measured side by side with other programs
-  bench diode                         what a link with no way back carries";
+  bench diode                         what a link with no way back carries
+  bench inbox                         datasets handed in, beside scp";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -51,6 +54,7 @@ fn run(words: &[String]) -> Result<ExitCode> {
         "crash" => crash::run(rest),
         "fuzz" => fuzz::run(rest),
         "hostile" => hostile::run(rest),
+        "load" => load::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");

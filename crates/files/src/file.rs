@@ -2,6 +2,7 @@
 //! call goes to the descriptor. Reading is by offset, so one handle serves several threads.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -273,6 +274,15 @@ impl File {
         // No length means all of it.
         let _ = rustix::fs::fadvise(&self.file, 0, None, Advice::DontNeed);
         Ok(())
+    }
+
+    /// Has the kernel begin to write a range that was just written to the disk, and does not wait for it: a
+    /// [`File::sync`] at the end finds little left to do. It is a wish; whether all of it is on the disk, and what went
+    /// wrong meanwhile, says that sync.
+    pub fn begin_writing_out(&self, offset: u64, len: u64) {
+        // There is no call for this alone. This one begins to write what is dirty and then forgets what is not, of
+        // which a range that was just written has nothing.
+        let _ = rustix::fs::fadvise(&self.file, offset, NonZeroU64::new(len), Advice::DontNeed);
     }
 
     /// Writes all of `data` at an offset, of a file that was opened for writing.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::data::Load;
 use super::diode::{DiodeChannels, DiodeGrid, DiodeMillion, DiodeRivals};
 use super::grid::{GRID, GridRow};
+use super::inbox::InboxFigures;
 use super::machine::{self, CHANGED};
 use super::race::{Entry, RowResult};
 use super::scale::Scale;
@@ -73,6 +74,8 @@ pub enum Figures {
     DiodeChannels(Vec<DiodeChannels>),
     /// A tree of a million files.
     DiodeMillion(DiodeMillion),
+    /// Of a row of the bench of inboxes.
+    Inbox(InboxFigures),
 }
 
 /// What this run of a bench finds out, and what those before did.

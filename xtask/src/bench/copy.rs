@@ -207,7 +207,7 @@ fn allow_congestion(warden: &Warden, missing: &mut Vec<String>) -> Result<Sysctl
 }
 
 /// Where cargo builds.
-pub(super) fn build_folder() -> Result<PathBuf> {
+pub fn build_folder() -> Result<PathBuf> {
     // Wherever cargo builds to, this program is there too, as `debug/xtask` or `release/xtask`.
     let program = std::env::current_exe().context("find this program")?;
     let folder = program.ancestors().nth(2).context("this program is not where cargo builds")?;
@@ -215,7 +215,7 @@ pub(super) fn build_folder() -> Result<PathBuf> {
 }
 
 /// Where haul is: another build, or this checkout's, after it was built.
-pub(super) fn haul(given: Option<&Path>) -> Result<PathBuf> {
+pub fn haul(given: Option<&Path>) -> Result<PathBuf> {
     // The current folder is that of the user, and `fs::canonicalize` says too if it is not there.
     if let Some(path) = given {
         return fs::canonicalize(path).with_context(|| format!("find {}", path.display()));

@@ -84,7 +84,7 @@ impl Load {
     /// Writes it into a folder.
     pub fn write(self, folder: &Path) -> Result<()> {
         let path = folder.join(self.name());
-        let mut noise = Noise(SEED);
+        let mut noise = Noise::new(SEED);
         match self {
             Self::Large { bytes } => noise.write(&path, bytes),
             Self::Many { folders, each, bytes } => {
@@ -123,6 +123,28 @@ impl Place {
         if base != memory && room(&base) < wanted {
             bail!("neither {} nor {} has room for the copies", memory.display(), base.display());
         }
+        Self::make(warden, &base)
+    }
+
+    /// Takes a folder on a disk that is no memory and has room for `bytes` of source and target together: what is
+    /// to be durable costs there what it costs.
+    pub fn on_disk(warden: &Warden, bytes: u64) -> Result<Self> {
+        let wanted = bytes + (1 << 30);
+        let folders = [std::env::temp_dir(), "/var/tmp".into(), super::copy::build_folder()?];
+        let is_disk = |folder: &PathBuf| {
+            let kind = df(folder, "fstype").unwrap_or_default();
+            !["tmpfs", "ramfs", "overlay", ""].contains(&kind.as_str())
+        };
+        match folders.iter().find(|folder| is_disk(folder) && room(folder) >= wanted) {
+            Some(base) => Self::make(warden, base),
+            None => {
+                let names = folders.map(|folder| folder.display().to_string()).join(", ");
+                bail!("none of {names} lies on a disk with {:.1} GB free", wanted as f64 / 1e9)
+            }
+        }
+    }
+
+    fn make(warden: &Warden, base: &Path) -> Result<Self> {
         let name = format!("haul-bench-{}", std::process::id());
         let place = Self { folder: warden.folder(&base.join(name))? };
         for folder in [place.source(), place.target(), place.private()] {
@@ -196,6 +218,11 @@ impl Place {
         allocated(&self.target())
     }
 
+    /// Writes what is not yet on the disk, of whomever: no run is to pay for what was written before it.
+    pub fn sync(&self) -> Result<()> {
+        machine::output(Command::new("sync").arg("-f").arg(self.path())).map(|_| ())
+    }
+
     /// Empties the target.
     pub fn clear(&self) -> Result<()> {
         empty(&self.target())
@@ -238,6 +265,20 @@ pub fn grouped(number: u32) -> String {
         text.push(digit);
     }
     text
+}
+
+/// The only folder that is in a folder.
+pub fn only_folder(folder: &Path) -> Result<PathBuf> {
+    let list = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
+    let mut folders = Vec::new();
+    for entry in list {
+        let path = entry?.path();
+        folders.extend(path.is_dir().then_some(path));
+    }
+    match <[PathBuf; 1]>::try_from(folders) {
+        Ok([only]) => Ok(only),
+        Err(folders) => bail!("{} holds {} folders and not one", folder.display(), folders.len()),
+    }
 }
 
 /// Compares two trees by names and content; how many files there are.
@@ -284,17 +325,38 @@ fn compare_files(source: &Path, copy: &Path) -> Result<()> {
 }
 
 /// Xorshift64: fast, from a seed, and nothing that a program could compress.
-struct Noise(u64);
+#[derive(Debug)]
+pub struct Noise(u64);
 
 impl Noise {
-    fn write(&mut self, path: &Path, bytes: u64) -> Result<()> {
+    /// Noise from a seed; none is like the noise of another seed.
+    pub fn new(seed: u64) -> Self {
+        // It stays at zero forever.
+        Self(seed.max(1))
+    }
+
+    /// The next number below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.step() % limit.max(1)
+    }
+
+    fn step(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// Writes a file of noise.
+    pub fn write(&mut self, path: &Path, bytes: u64) -> Result<()> {
         let file = File::create(path).with_context(|| format!("make {}", path.display()))?;
         let mut file = BufWriter::with_capacity(bytes.min(1 << 20) as usize, file);
         for _ in 0..bytes / 8 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            file.write_all(&self.0.to_le_bytes())?;
+            file.write_all(&self.step().to_le_bytes())?;
+        }
+        let rest = (bytes % 8) as usize;
+        if rest > 0 {
+            file.write_all(&self.step().to_le_bytes()[..rest])?;
         }
         file.flush().with_context(|| format!("write {}", path.display()))
     }

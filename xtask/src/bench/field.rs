@@ -14,7 +14,8 @@ use super::data::Place;
 use super::grid::GridRow;
 use super::machine;
 use super::peers::{
-    HaulServer, RSYNC_PORT, RsyncServer, SSH_PORT, SshServer, UftpServer, silent, wait_for,
+    HaulServer, RSYNC_PORT, RsyncServer, SSH_PORT, Serves, Site, SshServer, UftpServer, silent,
+    wait_for,
 };
 use super::warden::{Process, Warden};
 
@@ -81,7 +82,9 @@ impl<'a> Field<'a> {
     ) -> Result<Self> {
         // One more for the run that does not count, and one that is not a stranger for long.
         let clients = runs + 2;
-        let haul = HaulServer::start(warden, &programs.haul, pair, place, clients, &place.target())
+        let (far, target) = (Site::Far(pair), place.target());
+        let serves = Serves::Export(&target);
+        let haul = HaulServer::start(warden, &programs.haul, far, place, clients, serves)
             .context("start haul serve")?;
         let mut missing = Vec::new();
         let ssh = provide(["sshd", "ssh", "scp", "ssh-keygen"], &mut missing, |[sshd, ..]| {
@@ -150,15 +153,8 @@ impl<'a> Field<'a> {
         Ok(start)
     }
 
-    /// A command in the near namespace that asks nobody anything and knows nothing of the user.
     fn near(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = self.pair.command(End::A, program);
-        command.stdin(Stdio::null()).env("HOME", self.place.private());
-        for folder in ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"] {
-            command.env(folder, self.place.private());
-        }
-        command.env_remove("SSH_AUTH_SOCK");
-        command
+        near(self.pair, self.place, program)
     }
 
     fn haul(&self, source: &Path, home: &Path) -> Start {
@@ -169,12 +165,12 @@ impl<'a> Field<'a> {
     }
 
     fn to(&self) -> String {
-        format!("bench:{}/", self.place.target().display())
+        over_ssh(self.place)
     }
 
     fn scp(&self, ssh: &SshServer, words: &[&str], source: &Path) -> Start {
         let mut command = self.near("scp");
-        command.args(["-q", "-r", "-F"]).arg(ssh.config()).args(words).arg(source).arg(self.to());
+        scp_words(&mut command, ssh, words, source, &self.to());
         Start { command, far: Far::Daemon(ssh.process.id()) }
     }
 
@@ -257,6 +253,27 @@ impl<'a> Field<'a> {
         command.args(["send", &address]).stdin(file);
         Ok(Start { command, far: Far::Once(receiver) })
     }
+}
+
+/// A command in the near namespace that asks nobody anything and knows nothing of the user.
+pub fn near(pair: &Pair, place: &Place, program: impl AsRef<OsStr>) -> Command {
+    let mut command = pair.command(End::A, program);
+    command.stdin(Stdio::null()).env("HOME", place.private());
+    for folder in ["XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"] {
+        command.env(folder, place.private());
+    }
+    command.env_remove("SSH_AUTH_SOCK");
+    command
+}
+
+/// The target, as programs name it that go over ssh.
+pub fn over_ssh(place: &Place) -> String {
+    format!("bench:{}/", place.target().display())
+}
+
+/// What stands behind `scp`.
+pub fn scp_words(command: &mut Command, ssh: &SshServer, words: &[&str], source: &Path, to: &str) {
+    command.args(["-q", "-r", "-F"]).arg(ssh.config()).args(words).arg(source).arg(to);
 }
 
 /// Starts a daemon if its programs are there; else says what is missing or what went wrong.

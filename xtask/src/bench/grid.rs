@@ -15,6 +15,8 @@ pub enum LinkKind {
     Clean,
     /// An office network of 1 Gbit/s.
     Lan,
+    /// A line of 1 Gbit/s on which 2 % get lost.
+    Lossy,
     /// A long line without loss.
     Wan0,
     /// The same with 1 % loss.
@@ -70,6 +72,7 @@ impl LinkKind {
         match self {
             Self::Clean => "clean",
             Self::Lan => "lan",
+            Self::Lossy => "lossy",
             Self::Wan0 => "wan0",
             Self::Wan1 => "wan1",
             Self::Bad5 => "bad5",
@@ -82,6 +85,7 @@ impl LinkKind {
         Some(match self {
             Self::Clean => return None,
             Self::Lan => "rate=1gbit delay=500us queue=1MB",
+            Self::Lossy => "rate=1gbit delay=20ms queue=5MB loss=2%",
             Self::Wan0 => "rate=200mbit delay=50ms queue=2.5MB",
             Self::Wan1 => "rate=200mbit delay=50ms queue=2.5MB loss=1%",
             Self::Bad5 => "rate=100mbit delay=100ms queue=2.5MB loss=5%",
@@ -98,6 +102,7 @@ impl LinkKind {
         match self {
             Self::Clean => "a clean pair of virtual devices",
             Self::Lan => "1 Gbit/s, 1 ms round trip, queue 1 MB, no loss",
+            Self::Lossy => "1 Gbit/s, 40 ms round trip, queue 5 MB, 2 % loss each way",
             Self::Wan0 => "200 Mbit/s, 100 ms round trip, queue 2.5 MB, no loss",
             Self::Wan1 => "200 Mbit/s, 100 ms round trip, queue 2.5 MB, 1 % loss each way",
             Self::Bad5 => "100 Mbit/s, 200 ms round trip, queue 2.5 MB, 5 % loss each way",

@@ -117,8 +117,7 @@ pub fn load() -> Option<String> {
 /// The versions of the programs that are there.
 pub fn versions(programs: &Programs) -> Vec<String> {
     let mut versions = versions_of_haul(&programs.haul);
-    // ssh prints its version to standard error.
-    versions.push(first_line(Command::new("ssh").arg("-V")));
+    versions.push(version_of_ssh());
     for program in ["rsync", "rclone", "cp"] {
         versions.push(first_line(Command::new(program).arg("--version")));
     }
@@ -128,6 +127,12 @@ pub fn versions(programs: &Programs) -> Vec<String> {
     versions.push(version_of_package("uftp"));
     versions.retain(|version| !version.is_empty());
     versions
+}
+
+/// The version of ssh.
+pub fn version_of_ssh() -> String {
+    // It is printed to standard error.
+    first_line(Command::new("ssh").arg("-V"))
 }
 
 /// The versions of haul, with its commit, and of what it was built with.

@@ -1,8 +1,9 @@
 //! The far ends of the copies, in the far namespace, with keys and configurations of their own: `haul
 //! serve`, sshd, the daemon of rsync and the receiver of uftp. Nothing of the user's own configuration is read or written.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -21,6 +22,32 @@ const START_AT_MOST: Duration = Duration::from_secs(20);
 /// The folder that sshd wants to exist when root runs it.
 const SSHD_FOLDER: &str = "/run/sshd";
 
+/// Where a daemon runs.
+#[derive(Debug, Clone, Copy)]
+pub enum Site<'a> {
+    /// At the far end of a link.
+    Far(&'a Pair),
+    /// On this machine alone.
+    Loopback,
+}
+
+/// What a `haul serve` is there for.
+#[derive(Debug, Clone, Copy)]
+pub enum Serves<'a> {
+    /// An export called `target`.
+    Export(&'a Path),
+    /// One inbox.
+    Inbox {
+        /// Its root.
+        root: &'a Path,
+        /// Lines of the table `[inboxes]`.
+        budgets: &'a str,
+    },
+}
+
+/// What the inbox of a bench is called.
+pub const INBOX: &str = "bench";
+
 /// A `haul serve`, and the homes of those who may connect to it.
 #[derive(Debug)]
 pub struct HaulServer {
@@ -30,6 +57,8 @@ pub struct HaulServer {
     pub address: SocketAddr,
     /// `HAUL_HOME` of each client.
     pub homes: Vec<PathBuf>,
+    /// That of the daemon.
+    pub home: PathBuf,
 }
 
 /// An sshd, and configurations with which ssh gets in as the host `bench`.
@@ -65,19 +94,65 @@ pub const RSYNC_PORT: u16 = 8730;
 /// Where uftpd listens unless it is told otherwise.
 const UFTP_PORT: u16 = 1044;
 
+impl Site<'_> {
+    fn address(self) -> IpAddr {
+        match self {
+            Self::Far(pair) => pair.address(End::B),
+            Self::Loopback => Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+
+    fn command(self, program: impl AsRef<OsStr>) -> Command {
+        match self {
+            Self::Far(pair) => pair.command(End::B, program),
+            Self::Loopback => Command::new(program),
+        }
+    }
+}
+
+impl Serves<'_> {
+    fn folder(&self) -> &Path {
+        match self {
+            Self::Export(folder) => folder,
+            Self::Inbox { root, .. } => root,
+        }
+    }
+
+    /// Adds the words of `haul serve` for it, with a configuration in `private` where one is needed.
+    fn tell(self, command: &mut Command, private: &Path) -> Result<()> {
+        match self {
+            Self::Export(folder) => {
+                let mut export = folder.as_os_str().to_owned();
+                export.push("=target");
+                command.arg("--export").arg(export);
+            }
+            Self::Inbox { root, budgets } => {
+                let root = root.display();
+                let text = format!(
+                    "[[inbox]]\nname = \"{INBOX}\"\npath = \"{root}\"\n\n[inboxes]\n{budgets}\n"
+                );
+                let config = private.join("haul.toml");
+                fs::write(&config, text).with_context(|| format!("write {}", config.display()))?;
+                command.arg("--config").arg(config);
+            }
+        }
+        Ok(())
+    }
+}
+
 impl HaulServer {
     /// Makes a home for the daemon and `clients` others that it knows and that know it, each with a key
-    /// of its own and with nothing learnt yet, and starts the daemon, which exports `target`.
+    /// of its own and with nothing learnt yet, and starts the daemon.
     pub fn start(
         warden: &Warden,
         haul: &Path,
-        pair: &Pair,
+        site: Site<'_>,
         place: &Place,
         clients: usize,
-        target: &Path,
+        serves: Serves<'_>,
     ) -> Result<Self> {
         // There may be several at once, each with a target of its own.
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let name = serves.folder().file_name().unwrap_or_default().to_string_lossy();
         let private = place.fresh(&format!("haul-{name}"))?;
         let far = private.join("far");
         let homes: Vec<PathBuf> =
@@ -89,11 +164,10 @@ impl HaulServer {
             key(&far, &["allow", &key(home, &["show"])?])?;
         }
         let log = private.join("log");
-        let mut export = target.as_os_str().to_owned();
-        export.push("=target");
-        let mut command = pair.command(End::B, haul);
-        command.args(["serve", "--listen", &format!("{}:0", pair.address(End::B)), "--export"]);
-        command.arg(export).env("HAUL_HOME", &far);
+        let mut command = site.command(haul);
+        command.args(["serve", "--listen", &SocketAddr::new(site.address(), 0).to_string()]);
+        serves.tell(&mut command, &private)?;
+        command.env("HAUL_HOME", &far);
         let mut process = warden.spawn(silent(&mut command, &log)?)?;
         let address: SocketAddr = wait_for(&mut process, &log, || {
             let text = fs::read_to_string(&log).ok()?;
@@ -105,7 +179,7 @@ impl HaulServer {
         for home in &homes {
             key(home, &["trust", &address.to_string(), &line])?;
         }
-        Ok(Self { process, address, homes })
+        Ok(Self { process, address, homes, home: far })
     }
 }
 

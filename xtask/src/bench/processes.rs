@@ -137,7 +137,7 @@ fn look(root: u32, peaks: &mut HashMap<u32, u64>) {
 }
 
 /// The largest resident size that a process has had; none for one that is gone.
-fn peak_bytes(id: u32) -> Option<u64> {
+pub fn peak_bytes(id: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;

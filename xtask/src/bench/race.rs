@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::contender::{Contender, Program};
 use super::data::Place;
-use super::field::{Far, Field, Programs};
+use super::field::{Far, Field, Programs, Start};
 use super::grid::{GridRow, LinkKind};
 use super::page::shown;
 use super::processes::{self, Watch};
@@ -222,7 +222,9 @@ impl Bench<'_> {
         let Some(start) = field.prepare(contender, run)? else { return Ok(false) };
         entry.command = shown(&start.command, self.place.path());
         let at_most = row.at_most(self.quick);
-        match self.measure(start.command, start.far, at_most, row.load.bytes())? {
+        let Start { command, far } = start;
+        let bytes = row.load.bytes();
+        match measure(self.warden, self.place, command, far, at_most, bytes)? {
             Ended::Done(measurement) => {
                 self.place.check_and_clear(row.load)?;
                 let warm_up = if run == 0 { ", warming up" } else { "" };
@@ -239,66 +241,67 @@ impl Bench<'_> {
         }
         Ok(true)
     }
+}
 
-    /// Runs one copy to its end, or stops it.
-    pub fn measure(
-        &self,
-        mut command: Command,
-        far: Far,
-        at_most: Duration,
-        bytes: u64,
-    ) -> Result<Ended> {
-        let log = self.place.private().join("client.log");
-        let open = || File::create(&log).with_context(|| format!("make {}", log.display()));
-        let errors = open()?;
-        command.stdout(errors.try_clone()?).stderr(errors);
-        let far_id = match &far {
-            Far::None => None,
-            Far::Daemon(id) => Some(*id),
-            Far::Once(process) => Some(process.id()),
-        };
-        if let Far::Daemon(id) = far {
-            processes::forget_peak(id);
-        }
-        let far_before = far_id.map_or(0.0, processes::cpu_seconds);
-        let near_before = processes::own_children_seconds();
-        let began = Instant::now();
-        let mut client = self.warden.spawn(&mut command)?;
-        let watch = Watch::start(client.id(), far_id, at_most);
-        let status = client.wait()?;
-        let wall = began.elapsed().as_secs_f64();
-        let near_cpu = processes::own_children_seconds() - near_before;
-        if !status.success() && wall >= at_most.as_secs_f64() {
-            let percent = 100.0 * self.place.arrived() as f64 / bytes.max(1) as f64;
-            watch.finish();
-            end_sessions(far)?;
-            return Ok(Ended::Stopped(Stopped { after: wall, percent: percent.min(100.0) }));
-        }
-        if !status.success() {
-            if let Far::Daemon(_) = far {
-                end_sessions(far)?;
-            }
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            bail!("{status}: {}", last_line(&said));
-        }
-        let (memory, far_cpu) = match far {
-            Far::None => (watch.finish(), 0.0),
-            Far::Daemon(id) => {
-                settle(id)?;
-                (watch.finish(), processes::cpu_seconds(id) - far_before)
-            }
-            Far::Once(mut process) => {
-                let memory = watch.finish();
-                let before = processes::own_children_seconds();
-                let status = process.wait()?;
-                if !status.success() {
-                    bail!("the receiver: {status}");
-                }
-                (memory, processes::own_children_seconds() - before)
-            }
-        };
-        Ok(Ended::Done(Measurement { wall, cpu: (near_cpu, far_cpu), memory }))
+/// Runs one copy to its end, or stops it.
+pub fn measure(
+    warden: &Warden,
+    place: &Place,
+    mut command: Command,
+    far: Far,
+    at_most: Duration,
+    bytes: u64,
+) -> Result<Ended> {
+    let log = place.private().join("client.log");
+    let open = || File::create(&log).with_context(|| format!("make {}", log.display()));
+    let errors = open()?;
+    command.stdout(errors.try_clone()?).stderr(errors);
+    let far_id = match &far {
+        Far::None => None,
+        Far::Daemon(id) => Some(*id),
+        Far::Once(process) => Some(process.id()),
+    };
+    if let Far::Daemon(id) = far {
+        processes::forget_peak(id);
     }
+    let far_before = far_id.map_or(0.0, processes::cpu_seconds);
+    let near_before = processes::own_children_seconds();
+    let began = Instant::now();
+    let mut client = warden.spawn(&mut command)?;
+    let watch = Watch::start(client.id(), far_id, at_most);
+    let status = client.wait()?;
+    let wall = began.elapsed().as_secs_f64();
+    let near_cpu = processes::own_children_seconds() - near_before;
+    if !status.success() && wall >= at_most.as_secs_f64() {
+        let percent = 100.0 * place.arrived() as f64 / bytes.max(1) as f64;
+        watch.finish();
+        end_sessions(far)?;
+        return Ok(Ended::Stopped(Stopped { after: wall, percent: percent.min(100.0) }));
+    }
+    if !status.success() {
+        if let Far::Daemon(_) = far {
+            end_sessions(far)?;
+        }
+        let said = fs::read_to_string(&log).unwrap_or_default();
+        bail!("{status}: {}", last_line(&said));
+    }
+    let (memory, far_cpu) = match far {
+        Far::None => (watch.finish(), 0.0),
+        Far::Daemon(id) => {
+            settle(id)?;
+            (watch.finish(), processes::cpu_seconds(id) - far_before)
+        }
+        Far::Once(mut process) => {
+            let memory = watch.finish();
+            let before = processes::own_children_seconds();
+            let status = process.wait()?;
+            if !status.success() {
+                bail!("the receiver: {status}");
+            }
+            (memory, processes::own_children_seconds() - before)
+        }
+    };
+    Ok(Ended::Done(Measurement { wall, cpu: (near_cpu, far_cpu), memory }))
 }
 
 /// What a program that failed said last: the cause, where it names one.

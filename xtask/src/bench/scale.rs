@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Load, compare};
 use super::field::Far;
-use super::peers::HaulServer;
+use super::peers::{HaulServer, Serves, Site};
 use super::processes::{self, Watch};
-use super::race::{Bench, Ended, Measurement};
+use super::race::{Bench, Ended, Measurement, measure};
 
 /// The longest that a million files may take.
 const AT_MOST: Duration = Duration::from_secs(900);
@@ -88,8 +88,9 @@ fn clean(bench: &Bench<'_>) -> Result<Pair> {
 }
 
 fn server(bench: &Bench<'_>, pair: &Pair, clients: usize) -> Result<HaulServer> {
-    let place = bench.place;
-    HaulServer::start(bench.warden, &bench.programs.haul, pair, place, clients, &place.target())
+    let (place, target) = (bench.place, bench.place.target());
+    let (far, serves) = (Site::Far(pair), Serves::Export(&target));
+    HaulServer::start(bench.warden, &bench.programs.haul, far, place, clients, serves)
 }
 
 fn files(bench: &Bench<'_>, load: Load) -> Result<Measurement> {
@@ -102,7 +103,7 @@ fn files(bench: &Bench<'_>, load: Load) -> Result<Measurement> {
     command.args(["cp", "-q", "-r"]).arg(place.source().join(load.name()));
     command.arg(format!("{}:target/", server.address)).env("HAUL_HOME", &server.homes[0]);
     let far = Far::Daemon(server.process.id());
-    let measurement = match bench.measure(command, far, AT_MOST, load.bytes())? {
+    let measurement = match measure(bench.warden, place, command, far, AT_MOST, load.bytes())? {
         Ended::Done(measurement) => measurement,
         Ended::Stopped(stopped) => {
             bail!("haul was stopped after {:.0} s of copying {}", stopped.after, load.describe())

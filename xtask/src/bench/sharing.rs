@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data::{Load, allocated};
 use super::machine;
-use super::peers::{HaulServer, silent};
+use super::peers::{HaulServer, Serves, Site, silent};
 use super::race::Bench;
 use super::stats::{mean, percentile};
 use super::warden::Process;
@@ -166,7 +166,8 @@ fn share(
     for target in &targets {
         fs::create_dir(target).with_context(|| format!("make {}", target.display()))?;
         let haul = &bench.programs.haul;
-        servers.push(HaulServer::start(bench.warden, haul, &pair, place, 1, target)?);
+        let (far, serves) = (Site::Far(&pair), Serves::Export(target));
+        servers.push(HaulServer::start(bench.warden, haul, far, place, 1, serves)?);
     }
     let log = place.private().join("sink.log");
     let mut senders = if scene.has_flow() { flow(bench, &pair, &log)? } else { Vec::new() };

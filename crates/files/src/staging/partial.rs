@@ -24,6 +24,8 @@ use crate::sha256::Sha256;
 
 /// Runs of zeros of this length and alignment become holes.
 const BLOCK: usize = 4096;
+/// So many chunks begin to be written to the disk together: one call for each would cost more than it brings.
+const TOGETHER: u64 = 8;
 static ZEROS: [u8; CHUNK as usize] = [0; CHUNK as usize];
 
 /// A partial file, held exclusively until it is dropped or published. Dropped, it stays on disk and
@@ -43,6 +45,8 @@ pub struct Partial {
     turn: Mutex<()>,
     /// The SHA-256 so far, if it is wanted.
     follow: Option<Follow>,
+    /// Whether what is written goes to the disk while more arrives.
+    early: bool,
     /// Where it will go, for messages.
     shown: PathBuf,
 }
@@ -96,6 +100,7 @@ impl Partial {
             }),
             turn: Mutex::new(()),
             follow: None,
+            early: false,
             shown,
         };
         if !partial.resume(&head)? {
@@ -195,6 +200,12 @@ impl Partial {
         self.follow = Some(Follow::new());
     }
 
+    /// Has what is written go to the disk while more arrives, for a file that is to be durable in the end: else most of
+    /// it waits in memory until then, and the disk has idled.
+    pub fn write_out_early(&mut self) {
+        self.early = true;
+    }
+
     /// The SHA-256 of the whole file, once every chunk is there and if it was to be summed up.
     pub fn sha256(&self) -> Result<Option<Sha256>> {
         let count = self.progress().table.count();
@@ -241,6 +252,11 @@ impl Partial {
             false => self.data.write_all_at(data, chunk_offset(index)),
         };
         drop(turn);
+        // What arrives out of order may miss it, and waits for the end.
+        if self.early && index % TOGETHER == TOGETHER - 1 {
+            let first = chunk_offset(index + 1 - TOGETHER);
+            self.data.begin_writing_out(first, chunk_offset(index + 1) - first);
+        }
         self.note(index, written.map(|()| *expected))?;
         match &self.follow {
             Some(follow) => follow.stands(index, data, |at, buffer| self.read_standing(at, buffer)),

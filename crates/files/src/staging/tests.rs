@@ -196,7 +196,8 @@ fn a_sweep_takes_the_old_and_leaves_the_busy_the_young_and_the_strange() {
     assert_eq!(staged(&scratch), ["notes.txt"]);
 }
 
-/// Whatever the order in which chunks come, also by several threads, and over a new start.
+/// Whatever the order in which chunks come, also by several threads, over a new start, and while what has come is
+/// being written to the disk.
 #[test]
 fn the_other_sum_follows_what_arrives() {
     use crate::sha256::Sha256;
@@ -209,6 +210,9 @@ fn the_other_sum_follows_what_arrives() {
         let open = || {
             let mut partial = staging.partial(&key, bytes.len() as u64, MTIME).unwrap();
             partial.sum_up();
+            if seed % 2 == 1 {
+                partial.write_out_early();
+            }
             partial
         };
         let mut order: Vec<u64> = (0..chunk_count(bytes.len() as u64)).collect();
@@ -233,5 +237,8 @@ fn the_other_sum_follows_what_arrives() {
             }
         });
         assert_eq!(partial.sha256().unwrap(), Some(Sha256::of(&bytes)), "seed {seed}");
+        let options = PublishOptions { durable: true, ..PublishOptions::default() };
+        partial.publish(&scratch.dir(), &name("followed"), &options).unwrap();
+        assert!(fs::read(scratch.path().join("followed")).unwrap() == bytes, "seed {seed}");
     }
 }

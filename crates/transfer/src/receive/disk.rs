@@ -408,6 +408,9 @@ impl Disk {
         if self.sums.is_some() {
             partial.sum_up();
         }
+        if self.order.durable {
+            partial.write_out_early();
+        }
         let missing = partial.missing().map(|range| (range.start, range.end - range.start));
         let missing = missing.collect();
         let shared = Arc::new(RwLock::new(Some(partial)));

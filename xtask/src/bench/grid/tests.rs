@@ -18,6 +18,7 @@ fn the_words_of_a_link_say_what_it_is() {
     }
     assert_eq!(LinkKind::Wan0.round_trip_ms(), 100);
     assert_eq!(LinkKind::Lan.round_trip_ms(), 1);
+    assert_eq!((LinkKind::Lossy.round_trip_ms(), LinkKind::Lossy.rate()), (40, Some(1e9)));
 }
 
 #[test]
