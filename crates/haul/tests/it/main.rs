@@ -18,6 +18,8 @@ mod folders;
 mod globs;
 mod hostile;
 mod inbox;
+#[cfg(feature = "dync")]
+mod inbox_dync;
 mod inbox_kills;
 mod keys;
 mod links;

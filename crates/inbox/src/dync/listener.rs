@@ -3,7 +3,7 @@
 //! threads of its own, and a client that does not read its answers is disconnected.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -176,6 +176,12 @@ impl Listener {
     }
 }
 
+/// An address as the handshake has it: without a port, or with one.
+fn address_of(text: &str) -> Option<SocketAddr> {
+    let without = || text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 0));
+    text.parse().ok().or_else(without)
+}
+
 fn socket_options(
     options: &ListenOptions,
     pair: CurveKeypair,
@@ -184,7 +190,7 @@ fn socket_options(
     let allowed = allowed.clone();
     let authenticator = Authenticator::new_with_result(move |peer| {
         let clients = current(&allowed);
-        let address = peer.peer_address.as_deref().and_then(|text| text.parse().ok());
+        let address = peer.peer_address.as_deref().and_then(address_of);
         match clients.client(&peer.public_key, address, Timestamp::now()) {
             // The same for each connection of a key, or a client could not take its identity over when it comes back.
             Some(client) => AuthenticationResult::allow().with_user_id(Bytes::from(client.id)),

@@ -155,11 +155,19 @@ impl Arriving {
 
     /// Room and right for so many bytes in all.
     fn grant(&mut self, bytes: u64) -> Result<(), Refusal> {
-        while self.granted < bytes {
-            let more = self.granted.saturating_add(STEP);
-            self.inboxes.grow(&self.client, &self.upload, more)?;
-            self.granted = more;
+        if bytes <= self.granted {
+            return Ok(());
         }
+        let more = bytes.saturating_add(STEP);
+        // Where a whole step is too much it is asked for what there is, each time.
+        let granted = match self.inboxes.grow(&self.client, &self.upload, (bytes, more)) {
+            Ok(()) => more,
+            Err(_) => {
+                self.inboxes.grow(&self.client, &self.upload, (bytes, bytes))?;
+                bytes
+            }
+        };
+        self.granted = granted;
         Ok(())
     }
 }
@@ -274,8 +282,13 @@ impl Inboxes {
         door.and_then(|door| door.options.max_dataset_bytes).unwrap_or(files::MAX_FILE_SIZE)
     }
 
-    /// Room and right for an upload that grows to so many bytes.
-    fn grow(&self, client: &Client, upload: &Upload, bytes: u64) -> Result<(), Refusal> {
+    /// Room and right for an upload of which so many bytes are there or come now, and that may grow to so many.
+    fn grow(
+        &self,
+        client: &Client,
+        upload: &Upload,
+        (arrived, bytes): (u64, u64),
+    ) -> Result<(), Refusal> {
         let _entering = self.entering();
         let known = upload.known();
         let mut usage = self.usage(client)?;
@@ -290,8 +303,8 @@ impl Inboxes {
         };
         let free = door.root.free_bytes().map_err(|error| Refusal::from(at_store(&error)))?;
         let mut uploads = self.uploads();
-        // What it has arrived of it is taken off what is free already.
-        let arrived = bytes.saturating_sub(STEP);
+        // What has arrived is taken off what is free already, but for a part that is not on the disk yet.
+        let arrived = arrived.saturating_sub(STEP);
         uploads.reserve.release(&known.key);
         if !uploads.reserve.fits(
             door.disk,

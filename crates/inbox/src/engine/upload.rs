@@ -30,6 +30,8 @@ pub(crate) struct Known {
     has_ended: AtomicBool,
     /// What has arrived is not what was offered: the next attempt begins with nothing.
     is_spoilt: AtomicBool,
+    /// It stands in the store, and its row in the catalogue is lacking.
+    is_placed: AtomicBool,
     /// An attempt is under way.
     is_carried: AtomicBool,
     was_warned_of: AtomicBool,
@@ -49,6 +51,7 @@ impl Known {
             attempt: AtomicU64::new(0),
             has_ended: AtomicBool::new(false),
             is_spoilt: AtomicBool::new(false),
+            is_placed: AtomicBool::new(false),
             is_carried: AtomicBool::new(false),
             was_warned_of: AtomicBool::new(false),
             grown: AtomicU64::new(0),
@@ -119,6 +122,11 @@ impl Place {
         let publishing = known.publishing();
         if known.has_ended() {
             let text = "this upload has just ended: offer it again".to_owned();
+            return Err(Refusal { code: RefuseCode::Busy, text });
+        }
+        if known.is_placed.load(Ordering::Acquire) {
+            self.inboxes.enter_placed(&known)?;
+            let text = "this upload has just been published: offer it again".to_owned();
             return Err(Refusal { code: RefuseCode::Busy, text });
         }
         if !self.inboxes.0.turns.began(&known.key) {
@@ -246,11 +254,9 @@ impl Upload {
         let began = i64::try_from(statement.began).unwrap_or(0);
         let publication = Publication {
             began: Timestamp::from_second(began).unwrap_or_default(),
-            published: Timestamp::now(),
-            by: identity.public_key().to_line("").trim_end().to_owned(),
-            program: concat!("haul ", env!("CARGO_PKG_VERSION")).to_owned(),
             content: Some(statement.tree.content),
             link_to,
+            ..publication(identity)
         };
         let sign = |facts: &Facts| {
             let dataset = DatasetStatement {
@@ -267,12 +273,46 @@ impl Upload {
         });
         let done = done.map_err(|error| {
             (inner.tell)(&format!("{} could not be published: {}", self.shown(), chain(&error)));
-            if matches!(error, StoreError::Tree | StoreError::Content(_)) {
-                self.known.is_spoilt.store(true, Ordering::Release);
+            match error {
+                StoreError::Tree | StoreError::Content(_) => {
+                    self.known.is_spoilt.store(true, Ordering::Release);
+                }
+                StoreError::Catalogue(_) => self.known.is_placed.store(true, Ordering::Release),
+                _ => {}
             }
             at_store(&error)
         })?;
         Ok((done.row, done.receipt))
+    }
+}
+
+impl Inboxes {
+    /// Enters a dataset in the catalogue that stands in the store already: there the catalogue failed.
+    fn enter_placed(&self, known: &Arc<Known>) -> Result<(), Refusal> {
+        let disk = self.0.doors.iter().find(|door| door.options.name == known.offer.inbox);
+        let disk = disk.map_or(0, |door| door.disk);
+        let sign = |_: &Facts| Err("it has its receipt".to_owned());
+        let done =
+            known.incoming.publish(&publication(&self.0.identity), sign, |transaction, row| {
+                self.enter_hooks(disk, transaction, row)
+            });
+        let done = done.map_err(|error| at_store(&error))?;
+        known.end();
+        self.is_published(known, &done.row);
+        Ok(())
+    }
+}
+
+/// What this server says of a dataset that it publishes now.
+fn publication(identity: &Identity) -> Publication {
+    let now = Timestamp::now();
+    Publication {
+        began: now,
+        published: now,
+        by: identity.public_key().to_line("").trim_end().to_owned(),
+        program: concat!("haul ", env!("CARGO_PKG_VERSION")).to_owned(),
+        content: None,
+        link_to: None,
     }
 }
 
