@@ -105,7 +105,8 @@ impl Line {
         let rest = rest.strip_prefix(b"  ")?.strip_prefix(PREFIX)?;
         let path = if is_escaped { unescaped(rest)? } else { rest.to_vec() };
         // Each path has one form.
-        if !is_escaped && path.contains(&b'\\') || is_escaped && path == rest {
+        let again = escaped(&path);
+        if again != rest || is_escaped != (again.len() > path.len()) {
             return None;
         }
         let digest = unhex(std::str::from_utf8(digest).ok()?)?;
@@ -231,5 +232,36 @@ impl<'a> ManifestReader<'a> {
             self.last = Some(line.path.clone());
         }
         Ok(Some(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_one_form() {
+        let digest = "0123456789abcdef".repeat(4);
+        let parse = |mark: &str, path: &str| {
+            Line::parse(format!("{mark}{digest}  {path}").as_bytes())
+                .map(|line| line.path.as_bytes().to_vec())
+        };
+        assert_eq!(parse("", "files/a b"), Some(b"a b".to_vec()));
+        assert_eq!(parse("\\", "files/a\\\\\\n\\r"), Some(b"a\\\n\r".to_vec()));
+        for (mark, path) in [
+            ("\\", "files/a"),
+            ("", "files/a\\\\"),
+            ("", "files/a\rb"),
+            ("\\", "files/a\r\\n"),
+            ("\\", "files/a\\t"),
+            ("", "files/"),
+            ("", "files/../a"),
+            ("", "files//a"),
+            ("", "a"),
+            ("", "/files/a"),
+        ] {
+            assert_eq!(parse(mark, path), None, "{mark}{path:?}");
+        }
+        assert_eq!(Line::parse(format!("{}  files/a", digest.to_uppercase()).as_bytes()), None);
     }
 }
