@@ -18,6 +18,7 @@ mod globs;
 mod hostile;
 mod inbox;
 mod inbox_kills;
+mod inbox_load;
 mod keys;
 mod links;
 mod lists;
