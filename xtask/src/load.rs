@@ -9,7 +9,8 @@ mod scenes;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -27,6 +28,9 @@ usage: cargo xtask load inbox [--quick] [--parts PARTS] [--haul FILE]
   --quick          sizes divided by 32
   --parts PARTS    files, datasets, beside, with commas between
   --haul FILE      another build";
+
+/// How long the server may take to remove what is left of an upload that is published.
+const TIDY_AT_MOST: Duration = Duration::from_secs(20);
 
 /// Runs the words behind `load`.
 pub fn run(words: &[String]) -> Result<ExitCode> {
@@ -134,8 +138,13 @@ fn look_at_store(
         }
     }
     println!("{} datasets read again and held against their sources.", published.len());
-    // Nothing of an upload that ended is left where uploads arrive.
-    let left = fs::read_dir(root.join("incoming")).map_or(0, Iterator::count);
+    // Nothing of an upload that ended stays where uploads arrive; the client has its answer a little before.
+    let left = || fs::read_dir(root.join("incoming")).map_or(0, Iterator::count);
+    let deadline = Instant::now() + TIDY_AT_MOST;
+    while left() > 0 && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let left = left();
     if left > 0 {
         problems.push(format!("{left} folders are left in incoming/"));
     }

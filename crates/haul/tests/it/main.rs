@@ -21,6 +21,7 @@ mod inbox;
 #[cfg(feature = "dync")]
 mod inbox_dync;
 mod inbox_kills;
+mod inbox_load;
 mod keys;
 mod links;
 mod lists;
