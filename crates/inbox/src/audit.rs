@@ -3,7 +3,7 @@
 //! none is ever deleted. Several processes may write, one after another by a lock.
 //!
 //! What a client can cause as often as it likes, refusals and requests, is written up to a limit, and beyond it counted
-//! ([`limit`]), so that nobody can fill the disk.
+//! (`audit/limit.rs`), so that nobody can fill the disk.
 
 mod limit;
 mod line;

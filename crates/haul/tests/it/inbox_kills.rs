@@ -62,7 +62,7 @@ fn folders(path: &Path) -> Vec<PathBuf> {
 fn told(ended: &Ended) -> Option<String> {
     let text = ended.text();
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let published = lines.filter(|line| line["event"] == "published").last()?;
+    let published = lines.rev().find(|line| line["event"] == "published")?;
     assert_eq!(ended.code, Some(0), "{}", ended.told());
     Some(published["dataset"].as_str().unwrap().to_owned())
 }
