@@ -62,6 +62,7 @@ impl Request {
         Self { key, label: label.to_owned(), address: from.to_string(), at }
     }
 
+    /// Whether both came from what counts as one address.
     fn is_from_where(&self, other: &Self) -> bool {
         let place = |request: &Self| {
             request.address.parse::<SocketAddr>().map(|address| counted(address.ip())).ok()
