@@ -237,11 +237,15 @@ impl Server {
             kept.link_lost();
             return result;
         }
-        drop(kept);
-        match &result {
-            Err(error) if error.fault() == files::Fault::Transient => slot.park(),
-            _ => self.registry.remove(&peer, &id),
+        if matches!(&result, Err(error) if error.fault() == files::Fault::Transient) {
+            drop(kept);
+            slot.park();
+            return result;
         }
+        // It is known until nothing of it is at the disk any more, so that another run of the same copy waits for it.
+        kept.settle().await;
+        drop(kept);
+        self.registry.remove(&peer, &id);
         result
     }
 

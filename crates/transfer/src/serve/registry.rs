@@ -39,6 +39,14 @@ pub(super) enum Kept {
 }
 
 impl Kept {
+    /// Begins nothing more, and waits until it has let go of the disk, for as long as that may reasonably take.
+    pub(super) async fn settle(&mut self) {
+        if let Self::Receive(receiver) = self {
+            // A disk that hangs must not keep another run from saying so itself.
+            let _ = timeout(LET_GO, receiver.settle()).await;
+        }
+    }
+
     /// The lane was taken away in the middle.
     pub(super) fn link_lost(&mut self) {
         match self {
@@ -93,13 +101,9 @@ impl Superseded {
     /// Waits until they have let go of the disk, for as long as that may reasonably take.
     pub(super) async fn settle(self) {
         for kept in self.0 {
-            let settled = async {
-                if let Kept::Receive(receiver) = &mut *kept.lock_owned().await {
-                    receiver.settle().await;
-                }
-            };
-            // A disk that hangs must not keep the new run from saying so itself.
-            let _ = timeout(LET_GO, settled).await;
+            if let Ok(mut kept) = timeout(LET_GO, kept.lock_owned()).await {
+                kept.settle().await;
+            }
         }
     }
 }
