@@ -13,6 +13,7 @@ mod upload;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use files::Digest;
 use link::{Identity, PublicKey};
@@ -29,8 +30,8 @@ use hooked::Hooked;
 pub use hooked::Told;
 pub use reception::Reception;
 use turns::Turns;
-use upload::Known;
 pub use upload::Upload;
+use upload::{Alone, Known};
 
 use crate::admission::{NoPlace, Ticket, UploadKey};
 use crate::audit::AuditEvent;
@@ -76,6 +77,8 @@ struct Inner {
     uploads: Mutex<Uploads>,
     tell: Tell,
     hooked: Hooked,
+    /// What has waited for its client before that has waited for nothing.
+    started: SystemTime,
 }
 
 #[derive(Default)]
@@ -108,6 +111,8 @@ pub enum Answer {
 pub struct Place {
     inboxes: Inboxes,
     known: Arc<Known>,
+    /// Which place of the upload it is.
+    number: u64,
     turns: watch::Receiver<Turn>,
     notes: Vec<String>,
     has_begun: bool,
@@ -148,6 +153,7 @@ impl Inboxes {
             uploads: Mutex::default(),
             tell: told.tell.clone(),
             hooked,
+            started: SystemTime::now(),
         };
         let opened = Self(Arc::new(inner));
         opened.tidy_up()?;
@@ -233,17 +239,40 @@ impl Inboxes {
             }
             // It is offered as something else than before: then it is something else.
             Some(known) => {
-                self.reject(&known, "offered anew with other metadata or files")?;
+                let Some(alone) = known.alone_now() else {
+                    let text =
+                        "an earlier try of this upload is being ended or published: offer it again";
+                    return Err(Refusal { code: RefuseCode::Busy, text: text.to_owned() }.into());
+                };
+                // What has arrived is not given up for an offer that would be refused.
+                self.find_room(door, client, offer)?;
+                self.reject(&known, &alone, "offered anew with other metadata or files")?;
+                drop(alone);
                 self.take_in(door, client, offer, metadata, schema)?
             }
-            None => self.take_in(door, client, offer, metadata, schema)?,
+            None => {
+                // It may have been published a moment ago.
+                if let Some((row, receipt)) =
+                    self.published(client, offer, metadata.text().as_bytes())?
+                {
+                    return Ok(Answer::Finished { dataset: row.id, receipt });
+                }
+                self.take_in(door, client, offer, metadata, schema)?
+            }
         };
         match self.0.turns.enter(self.ticket_of(&known, size)) {
             Ok(turns) => {
-                let inboxes = self.clone();
-                Ok(Answer::Queued(Place { inboxes, known, turns, notes, has_begun: false }))
+                let (inboxes, number) = (self.clone(), known.next_place());
+                let place = Place { inboxes, known, number, turns, notes, has_begun: false };
+                Ok(Answer::Queued(place))
             }
-            Err(no_place) => Err(refused_place(no_place).into()),
+            Err(no_place) => {
+                // Nothing of it is here: it does not wait on the disk for a place that it has not got.
+                if is_new && let Some(alone) = known.alone_now() {
+                    self.reject(&known, &alone, "there was no place in the queue")?;
+                }
+                Err(refused_place(no_place).into())
+            }
         }
     }
 
@@ -486,15 +515,15 @@ impl Inboxes {
     }
 
     /// An upload that was taken in will not be published.
-    fn reject(&self, known: &Known, reason: &str) -> Result<(), Refusal> {
+    fn reject(&self, known: &Known, alone: &Alone<'_>, reason: &str) -> Result<(), Refusal> {
         let (who, dataset) = (hooked::who_of(&known.offer), hooked::dataset_of(&known.offer));
         self.audit(&AuditEvent::Rejected { who, dataset, reason });
-        self.forget(known, reason)
+        self.forget(known, alone, reason)
     }
 
     /// Nothing more comes of an upload. What it was is kept, with the reason.
-    fn forget(&self, known: &Known, reason: &str) -> Result<(), Refusal> {
-        known.end();
+    fn forget(&self, known: &Known, alone: &Alone<'_>, reason: &str) -> Result<(), Refusal> {
+        known.end(alone);
         self.0.turns.ended(&known.key);
         let mut uploads = self.uploads();
         uploads.reserve.release(&known.key);
@@ -538,6 +567,9 @@ fn at_store(error: &StoreError) -> Refusal {
     let text = match error {
         StoreError::Files(error) if error.is_disk_full() => "the disk of this inbox is full",
         StoreError::Catalogue(_) => "the catalogue of this inbox cannot be used",
+        StoreError::Receipt(reason) => {
+            return Refusal { code: RefuseCode::Corrupt, text: reason.clone() };
+        }
         StoreError::Content(_) | StoreError::Size { .. } | StoreError::Missing(_) => {
             let text = format!("what has arrived is not whole: {error}");
             return Refusal { code: RefuseCode::Corrupt, text };

@@ -116,6 +116,13 @@ pub trait Intake: Send + Sync {
     /// file when its outcome is final, from the transfer's own loop: it must not block.
     fn stands(&self, file: Standing);
 
+    /// Carries out something at the disk, as long as this transfer is the one that may write; false, and nothing done,
+    /// if another has taken its place or what it was for is over. Called on threads that may block.
+    fn during(&self, job: &mut dyn FnMut()) -> bool {
+        job();
+        true
+    }
+
     /// The transfer has a lane from now on, or has lost it. It must not block.
     fn link(&self, up: bool);
 

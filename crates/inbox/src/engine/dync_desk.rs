@@ -150,6 +150,7 @@ impl Arriving {
         let place =
             SinglePlace { dir: files, name: name.clone(), records: dir, record, most_bytes };
         let single = Single::open(place).map_err(refused)?;
+        upload.link(true);
         Ok(Self { inboxes, client, upload, single, name, granted: 0, began: now() })
     }
 
@@ -190,7 +191,16 @@ impl FileSink for Arriving {
 
     fn finish(self: Box<Self>, sha256: [u8; 32]) -> Result<String, Refusal> {
         let Self { inboxes, upload, single, name, began, .. } = *self;
-        let done = single.finish(&sha256).map_err(refused)?;
+        let done = match single.finish(&sha256) {
+            Ok(done) => done,
+            Err(error) => {
+                if let SingleError::Sha256 { .. } = error {
+                    // It would be wrong again: its client begins anew.
+                    inboxes.abandon(upload.offer().upload.0, &error.to_string());
+                }
+                return Err(refused(error));
+            }
+        };
         let path = RelPath::from(&name);
         let sha256 = Some(Sha256::from_bytes(sha256));
         upload.stands(Standing {
@@ -229,7 +239,7 @@ impl FileSink for Arriving {
             dataset: None,
         };
         let dataset = upload.dataset();
-        upload.finish(statement, &identity)?;
+        upload.finish(statement, &identity, false)?;
         Ok(dataset.to_string())
     }
 }
@@ -267,7 +277,8 @@ impl Inboxes {
     fn enter(&self, known: Arc<super::upload::Known>) -> Result<Place, transfer::host::Refusal> {
         let ticket = self.ticket_of(&known, super::Size::Open);
         let turns = self.0.turns.enter(ticket).map_err(refused_place)?;
-        Ok(Place { inboxes: self.clone(), known, turns, notes: Vec::new(), has_begun: false })
+        let (inboxes, number) = (self.clone(), known.next_place());
+        Ok(Place { inboxes, known, number, turns, notes: Vec::new(), has_begun: false })
     }
 
     fn find_published(&self, client: &Client, upload: [u8; 16]) -> Option<crate::DatasetId> {
@@ -303,6 +314,9 @@ impl Inboxes {
         };
         let free = door.root.free_bytes().map_err(|error| Refusal::from(at_store(&error)))?;
         let mut uploads = self.uploads();
+        if known.has_ended() {
+            return Err(Refusal::new(409, "this upload has ended"));
+        }
         // What has arrived is taken off what is free already, but for a part that is not on the disk yet.
         let arrived = arrived.saturating_sub(STEP);
         uploads.reserve.release(&known.key);
@@ -322,15 +336,15 @@ impl Inboxes {
 
     /// The client of an upload has given up, or sent what cannot be taken.
     fn abandon(&self, upload: [u8; 16], reason: &str) {
-        let known = self
-            .uploads()
-            .known
-            .iter()
-            .find(|(key, _)| key.upload == upload)
-            .map(|(_, known)| known.clone());
+        // Nobody else's upload is meant, whatever id it chose.
+        let is_it = |key: &UploadKey| key.upload == upload && key.client.starts_with("dync:");
+        let known =
+            self.uploads().known.iter().find(|(key, _)| is_it(key)).map(|(_, known)| known.clone());
         if let Some(known) = known {
             // What cannot be removed now expires.
-            let _ = self.reject(&known, reason);
+            if let Some(alone) = known.alone_now() {
+                let _ = self.reject(&known, &alone, reason);
+            }
         }
     }
 }

@@ -94,7 +94,10 @@ impl Inboxes {
         let door = self.0.doors.iter().find(|door| door.options.name == row.inbox);
         let Some(door) = door.filter(|door| !door.options.hooks.is_empty()) else { return Ok(()) };
         let path = folder_of(&self.0.roots[disk], row);
-        let text = self.0.roots[disk].metadata_of(row).unwrap_or_default();
+        // Without it there is nothing to tell hooks of, and then it is not entered either: it is tried again.
+        let text = self.0.roots[disk].metadata_of(row);
+        let text =
+            text.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;
         let Some(body) = object::published(&text, &path) else { return Ok(()) };
         let telling = Telling {
             dataset: row.id.as_str(),

@@ -125,24 +125,29 @@ impl Inboxes {
             // An inbox that is not served any more expires as they do by default.
             let expire =
                 door.map_or(Duration::from_secs(7 * 24 * 3600), |door| door.options.expire);
+            // While the server was away nobody could come back.
+            let up = now.duration_since(self.0.started).unwrap_or_default();
             let Some(idle) = idle(&known, now) else { continue };
+            let grace = WARN_BEFORE.min(expire / 2);
             let what = format!(
                 "dataset {} ({}) of {}",
                 known.offer.id,
                 files::escape(known.offer.name.as_bytes()),
                 files::escape(known.offer.label.as_bytes())
             );
-            if idle >= expire {
+            if idle >= expire && up >= grace {
+                // Somebody is at it after all.
+                let Some(alone) = known.alone_now() else { continue };
                 let (who, dataset) = (who_of(&known.offer), dataset_of(&known.offer));
                 self.audit(&AuditEvent::Expired { who, dataset });
-                match self.forget(&known, "its client did not come back in time") {
+                match self.forget(&known, &alone, "its client did not come back in time") {
                     Ok(()) => {
                         (self.0.tell)(&format!("{what} has expired: what had arrived is gone"))
                     }
                     Err(refusal) => (self.0.tell)(&format!("{what} has expired: {refusal}")),
                 }
-            } else if idle + WARN_BEFORE.min(expire / 2) >= expire && known.is_first_warning() {
-                let left = expire - idle;
+            } else if idle + grace >= expire && known.is_first_warning() {
+                let left = expire.saturating_sub(idle).max(grace.saturating_sub(up));
                 if let Some(door) = door {
                     let at = jiff::Timestamp::try_from(now + left).unwrap_or_default();
                     self.warn_hooks(door, &known.offer, at);

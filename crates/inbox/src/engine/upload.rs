@@ -1,7 +1,7 @@
 //! An upload while it is here: taken in, carried by one attempt at a time, and published or given up.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
 use files::{Dir, RelPath};
 use jiff::Timestamp;
@@ -19,11 +19,17 @@ use crate::catalogue::DatasetRow;
 use crate::store::{Facts, Incoming, OfferRecord, Publication, StoreError};
 use crate::{DatasetId, Duplicates};
 
+/// Folders that a dataset may have beside what its files account for.
+const FOLDERS: u64 = 100_000;
+
 /// An upload that was taken in and is not over.
 pub(crate) struct Known {
     pub(crate) key: UploadKey,
     pub(crate) offer: OfferRecord,
     pub(crate) incoming: Incoming,
+    /// How many places its client has had: only the last may begin. One whose connection is dead, and nobody has noticed,
+    /// would take over from who is there.
+    places: AtomicU64,
     /// Which attempt may write.
     attempt: AtomicU64,
     /// Published or given up.
@@ -37,9 +43,13 @@ pub(crate) struct Known {
     was_warned_of: AtomicBool,
     /// Of one whose size was not told: up to how many bytes it may grow by now.
     pub(super) grown: AtomicU64,
-    /// Held while an attempt publishes, so that another waits for what comes of it.
-    publishing: Mutex<()>,
+    /// Held to be read by each job at the disk, and to be written by what must be alone with the upload: publishing it,
+    /// giving it up, and letting another attempt write.
+    gate: RwLock<()>,
 }
+
+/// Shows that nobody else is at an upload.
+pub(crate) type Alone<'a> = RwLockWriteGuard<'a, ()>;
 
 impl Known {
     pub(crate) fn new(offer: OfferRecord, incoming: Incoming) -> Self {
@@ -48,6 +58,7 @@ impl Known {
             key,
             offer,
             incoming,
+            places: AtomicU64::new(0),
             attempt: AtomicU64::new(0),
             has_ended: AtomicBool::new(false),
             is_spoilt: AtomicBool::new(false),
@@ -55,7 +66,7 @@ impl Known {
             is_carried: AtomicBool::new(false),
             was_warned_of: AtomicBool::new(false),
             grown: AtomicU64::new(0),
-            publishing: Mutex::default(),
+            gate: RwLock::default(),
         }
     }
 
@@ -67,12 +78,31 @@ impl Known {
             && known.metadata == metadata
     }
 
+    /// The number of one more place.
+    pub(super) fn next_place(&self) -> u64 {
+        self.places.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
     /// Nothing of what is under way writes to it any more.
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self, _alone: &Alone<'_>) {
         self.has_ended.store(true, Ordering::Release);
     }
 
-    fn has_ended(&self) -> bool {
+    /// Waits until nobody is at it, on a thread that may block.
+    pub(super) fn alone(&self) -> Alone<'_> {
+        self.gate.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same without waiting: none if somebody is at it, as while it is published.
+    pub(super) fn alone_now(&self) -> Option<Alone<'_>> {
+        match self.gate.try_write() {
+            Ok(alone) => Some(alone),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Acquire)
     }
 
@@ -93,10 +123,6 @@ impl Known {
 
     fn is_at(&self, attempt: u64) -> bool {
         self.attempt.load(Ordering::Acquire) == attempt && !self.has_ended()
-    }
-
-    fn publishing(&self) -> MutexGuard<'_, ()> {
-        self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,13 +145,18 @@ impl Place {
     /// Begins the upload whose turn it is. An earlier attempt at it ends.
     pub fn begin(mut self) -> Result<Upload, Refusal> {
         let known = self.known.clone();
-        let publishing = known.publishing();
+        // Also behind the jobs of an earlier attempt, which may not write after this.
+        let alone = known.alone();
         if known.has_ended() {
             let text = "this upload has just ended: offer it again".to_owned();
             return Err(Refusal { code: RefuseCode::Busy, text });
         }
+        if known.places.load(Ordering::Acquire) != self.number {
+            let text = "a later try of this upload has its place".to_owned();
+            return Err(Refusal { code: RefuseCode::Busy, text });
+        }
         if known.is_placed.load(Ordering::Acquire) {
-            self.inboxes.enter_placed(&known)?;
+            self.inboxes.enter_placed(&known, &alone)?;
             let text = "this upload has just been published: offer it again".to_owned();
             return Err(Refusal { code: RefuseCode::Busy, text });
         }
@@ -141,9 +172,9 @@ impl Place {
             true => known.incoming.begin_anew(),
             false => known.incoming.restart_records(),
         };
-        drop(publishing);
-        let (inboxes, is_up) = (self.inboxes.clone(), AtomicBool::new(true));
-        let upload = Upload { inboxes, known, attempt, is_up };
+        drop(alone);
+        let (inboxes, is_up) = (self.inboxes.clone(), AtomicBool::new(false));
+        let upload = Upload { inboxes, known: known.clone(), attempt, is_up };
         restarted.map_err(|error| at_store(&error))?;
         upload.known.is_spoilt.store(false, Ordering::Release);
         Ok(upload)
@@ -202,9 +233,17 @@ impl Upload {
             allow_owner: false,
             // What is there is the client's own.
             may_read: true,
-            admission: Arc::new(OfDatasets),
+            admission: Arc::new(OfDatasets {
+                entries: AtomicU64::new(0),
+                most: self.most_entries(),
+            }),
             intake: Some(Arc::new(self)),
         }
+    }
+
+    /// How many entries may come: each file some times, where it changes while it is read, and folders.
+    fn most_entries(&self) -> u64 {
+        self.known.offer.files.saturating_mul(4).saturating_add(FOLDERS)
     }
 
     /// As receipts and logs name it.
@@ -213,25 +252,49 @@ impl Upload {
         format!("inbox {inbox}, dataset {id}")
     }
 
-    /// Publishes what stands, as a transfer does at its end: see [`Intake::publish`].
-    pub fn finish(&self, statement: Statement, identity: &Identity) -> Result<Vec<u8>, Refusal> {
+    /// Publishes what stands, as a transfer does at its end: see [`Intake::publish`]. Where the size was told it must be
+    /// just what was offered.
+    pub fn finish(
+        &self,
+        statement: Statement,
+        identity: &Identity,
+        is_told: bool,
+    ) -> Result<Vec<u8>, Refusal> {
         let known = &self.known;
-        let publishing = known.publishing();
+        let alone = known.alone();
         if !known.is_at(self.attempt) {
             let text = "another attempt at this upload has taken over".to_owned();
             return Err(Refusal { code: RefuseCode::Cancelled, text });
         }
-        let (row, receipt) = self.publish_whole(statement, identity)?;
-        known.end();
-        drop(publishing);
+        let (row, receipt) = self.publish_whole(statement, identity, is_told, &alone)?;
+        known.end(&alone);
+        drop(alone);
         self.inboxes.is_published(known, &row);
         Ok(receipt)
+    }
+
+    /// Whether what has arrived is what was offered, in numbers.
+    fn check_offer(&self, facts: &Facts) -> Result<(), String> {
+        let offer = &self.known.offer;
+        if (facts.files, facts.bytes) != (offer.files, offer.bytes) {
+            return Err(format!(
+                "{} files of {} bytes have arrived, and {} of {} were offered: they have changed; hand them in again",
+                facts.files, facts.bytes, offer.files, offer.bytes
+            ));
+        }
+        match offer.content.is_some_and(|content| content != facts.content) {
+            true => Err("what has arrived has another content than was offered: hand it in again"
+                .to_owned()),
+            false => Ok(()),
+        }
     }
 
     fn publish_whole(
         &self,
         statement: Statement,
         identity: &Identity,
+        is_told: bool,
+        alone: &Alone<'_>,
     ) -> Result<(DatasetRow, Vec<u8>), Refusal> {
         let (inner, offer) = (&*self.inboxes.0, &self.known.offer);
         let door = inner.doors.iter().find(|door| door.options.name == offer.inbox);
@@ -245,7 +308,7 @@ impl Upload {
             (Some(row), Duplicates::Refuse) => {
                 let refusal = duplicate(&offer.inbox, &row);
                 // It will never be published, so it does not wait for its client either.
-                self.inboxes.reject(&self.known, &refusal.text)?;
+                self.inboxes.reject(&self.known, alone, &refusal.text)?;
                 return Err(refusal);
             }
             (Some(row), Duplicates::Link) => Some(row.id),
@@ -259,6 +322,9 @@ impl Upload {
             ..publication(identity)
         };
         let sign = |facts: &Facts| {
+            if is_told {
+                self.check_offer(facts)?;
+            }
             let dataset = DatasetStatement {
                 id: facts.id.to_string(),
                 inbox: offer.inbox.clone(),
@@ -277,7 +343,10 @@ impl Upload {
                 StoreError::Tree | StoreError::Content(_) => {
                     self.known.is_spoilt.store(true, Ordering::Release);
                 }
-                StoreError::Catalogue(_) => self.known.is_placed.store(true, Ordering::Release),
+                StoreError::Catalogue(_) => {
+                    let is_placed = !self.known.incoming.has_dataset();
+                    self.known.is_placed.store(is_placed, Ordering::Release);
+                }
                 _ => {}
             }
             at_store(&error)
@@ -288,7 +357,7 @@ impl Upload {
 
 impl Inboxes {
     /// Enters a dataset in the catalogue that stands in the store already: there the catalogue failed.
-    fn enter_placed(&self, known: &Arc<Known>) -> Result<(), Refusal> {
+    fn enter_placed(&self, known: &Arc<Known>, alone: &Alone<'_>) -> Result<(), Refusal> {
         let disk = self.0.doors.iter().find(|door| door.options.name == known.offer.inbox);
         let disk = disk.map_or(0, |door| door.disk);
         let sign = |_: &Facts| Err("it has its receipt".to_owned());
@@ -297,7 +366,7 @@ impl Inboxes {
                 self.enter_hooks(disk, transaction, row)
             });
         let done = done.map_err(|error| at_store(&error))?;
-        known.end();
+        known.end(alone);
         self.is_published(known, &done.row);
         Ok(())
     }
@@ -327,6 +396,15 @@ fn chain(error: &StoreError) -> String {
 }
 
 impl Intake for Upload {
+    fn during(&self, job: &mut dyn FnMut()) -> bool {
+        let _at_it = self.known.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let may = self.known.is_at(self.attempt);
+        if may {
+            job();
+        }
+        may
+    }
+
     fn stands(&self, file: Standing) {
         if self.known.is_at(self.attempt) {
             self.known.incoming.note(&file);
@@ -348,7 +426,7 @@ impl Intake for Upload {
     }
 
     fn publish(&self, statement: Statement, identity: &Identity) -> Result<Vec<u8>, Refusal> {
-        self.finish(statement, identity)
+        self.finish(statement, identity, true)
     }
 }
 
@@ -362,12 +440,19 @@ impl Drop for Upload {
     }
 }
 
-/// Takes files and folders, and no names that haul keeps for itself.
-struct OfDatasets;
+/// Takes files and folders, as many as go with what was offered, and no names that haul keeps for itself.
+struct OfDatasets {
+    entries: AtomicU64,
+    most: u64,
+}
 
 impl Admission for OfDatasets {
     fn admit(&self, entry: &Entry, path: &RelPath) -> Result<(), Refusal> {
         let refuse = |text: String| Err(Refusal { code: RefuseCode::Denied, text });
+        if self.entries.fetch_add(1, Ordering::Relaxed) >= self.most {
+            let text = "there are more entries than were offered".to_owned();
+            return Err(Refusal { code: RefuseCode::TooMuch, text });
+        }
         if let EntryKind::Symlink { .. } = entry.kind {
             return refuse("datasets hold files and folders, and no symbolic links".to_owned());
         }

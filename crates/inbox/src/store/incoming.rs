@@ -93,6 +93,12 @@ impl Incoming {
         RelPath::from(own(DATASET)).join(&own(FILES)).expect("two short names")
     }
 
+    /// Whether what is to be published is here still, rather than in the store.
+    #[must_use]
+    pub fn has_dataset(&self) -> bool {
+        self.0.dir.attributes_of(&RelPath::from(own(DATASET))).is_ok()
+    }
+
     /// Notes that a file stands, its path relative to [`Incoming::files`]. The last note of a path counts. It does not wait
     /// for the disk unless some 40,000 notes are unwritten.
     pub fn note(&self, file: &Standing) {

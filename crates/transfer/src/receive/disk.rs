@@ -123,8 +123,20 @@ impl Disk {
         })
     }
 
-    /// Does a job; `body` is what came in the parcel that the job is for.
+    /// Does a job; `body` is what came in the parcel that the job is for. Nothing is done for a transfer whose place
+    /// another has taken: it is about to end.
     pub(crate) fn run(&self, job: Job, body: &[u8]) -> JobResult {
+        let Some(intake) = &self.landing.intake else { return self.carry_out(job, body) };
+        let (mut job, mut result) = (Some(job), JobResult::Discarded);
+        intake.during(&mut || {
+            if let Some(job) = job.take() {
+                result = self.carry_out(job, body);
+            }
+        });
+        result
+    }
+
+    fn carry_out(&self, job: Job, body: &[u8]) -> JobResult {
         match job {
             Job::Examine(list) => {
                 let mut nearest = Nearest::default();
