@@ -166,7 +166,7 @@ pub enum Opening {
     Part {
         /// Whether this is the last part.
         last: bool,
-        /// At most [`inbox::MAX_PART`] bytes.
+        /// At most 61,440 bytes, which fit into a frame.
         bytes: Vec<u8>,
     },
     /// The dialler wants to know what an inbox wants of metadata; the answer is Parts.
