@@ -81,7 +81,7 @@ pub enum Event {
     },
     /// It is not this job's turn yet.
     Waiting {
-        /// Its place, from 1.
+        /// Its place, from 1; 0 while it is judged whether it gets one.
         position: u64,
         /// How many wait.
         length: u64,

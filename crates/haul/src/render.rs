@@ -223,6 +223,10 @@ impl Painter {
                 let done = if self.options.dry_run { "would remove" } else { "removed" };
                 self.line(&format!("{done} {}", files::escape(path)));
             }
+            // It has no place yet.
+            Event::Waiting { position: 0, reason, .. } if talks => {
+                self.line(&format!("waiting: {}", files::escape(reason.as_bytes())));
+            }
             Event::Waiting { position, length, seconds, reason } if talks => {
                 let left = seconds.map_or_else(String::new, |seconds| {
                     format!(", about {}", units::duration(Duration::from_secs(seconds)))

@@ -377,14 +377,16 @@ impl Admission {
         self.call(now);
     }
 
-    /// A disk has no room for more, or has room again. Uploads to it that wait are passed over meanwhile.
-    pub fn disk_is_full(&mut self, now: Duration, disk: usize, is_full: bool) {
+    /// A disk has no room for more, or has room again. Uploads to it that wait are passed over meanwhile. Whether that is
+    /// news.
+    pub fn disk_is_full(&mut self, now: Duration, disk: usize, is_full: bool) -> bool {
         let is_new = match is_full {
             true => self.full_disks.insert(disk),
             false => self.full_disks.remove(&disk),
         };
         self.changed |= is_new;
         self.call(now);
+        is_new
     }
 
     /// What the shell has to do next, if anything.

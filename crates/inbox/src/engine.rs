@@ -8,6 +8,7 @@ mod dync_desk;
 mod hooked;
 mod housekeeping;
 mod reception;
+mod room;
 mod turns;
 mod upload;
 
@@ -36,9 +37,9 @@ use upload::{Alone, Known};
 use crate::admission::{NoPlace, Ticket, UploadKey};
 use crate::audit::AuditEvent;
 use crate::catalogue::{CatalogueError, DatasetRow, UploadId};
-use crate::rights::{self, Reserve, Usage};
+use crate::rights::Reserve;
 use crate::store::{OfferRecord, Root, SchemaRecord, StoreError};
-use crate::{Client, DatasetId, Duplicates, InboxesOptions, Metadata, SameName, check_name};
+use crate::{Client, DatasetId, InboxesOptions, Metadata, check_name};
 
 /// Told what an operator should know; may be called from any thread.
 pub type Tell = Arc<dyn Fn(&str) + Send + Sync>;
@@ -72,6 +73,8 @@ struct Inner {
     keep_free_bytes: u64,
     /// Up to how many bytes an upload is small.
     small_bytes: u64,
+    /// Uploads that may be unfinished: of one client, and of all.
+    most_unfinished: (usize, usize),
     /// Taken for as long as it is decided whether an offer is taken in: what was counted holds until it is.
     entering: Mutex<()>,
     uploads: Mutex<Uploads>,
@@ -127,6 +130,7 @@ impl Inboxes {
     ) -> Result<Self, OpenError> {
         let InboxesOptions { inboxes, budgets } = options;
         let (keep_free_bytes, small_bytes) = (budgets.keep_free_bytes, budgets.small_bytes);
+        let most_unfinished = (budgets.unfinished_per_client, budgets.unfinished);
         let mut roots: Vec<Root> = Vec::new();
         let mut doors = Vec::new();
         for inbox in inboxes {
@@ -149,6 +153,7 @@ impl Inboxes {
             turns,
             keep_free_bytes,
             small_bytes,
+            most_unfinished,
             entering: Mutex::default(),
             uploads: Mutex::default(),
             tell: told.tell.clone(),
@@ -192,7 +197,7 @@ impl Inboxes {
         metadata: &[u8],
     ) -> Result<Vec<String>, Turned> {
         let door = self.door(client, &offer.inbox)?;
-        if let Some((row, _)) = self.published(client, offer, metadata)? {
+        if let Some((row, _)) = self.published(door, client, offer, metadata)? {
             return Ok(vec![format!("it was handed in before, as dataset {}", row.id)]);
         }
         let (metadata, _) = self.judge(door, offer, metadata)?;
@@ -221,7 +226,7 @@ impl Inboxes {
         size: Size,
     ) -> Result<Answer, Turned> {
         let door = self.door(client, &offer.inbox)?;
-        if let Some((row, receipt)) = self.published(client, offer, metadata)? {
+        if let Some((row, receipt)) = self.published(door, client, offer, metadata)? {
             return Ok(Answer::Finished { dataset: row.id, receipt });
         }
         let (metadata, schema) = self.judge(door, offer, metadata)?;
@@ -253,7 +258,7 @@ impl Inboxes {
             None => {
                 // It may have been published a moment ago.
                 if let Some((row, receipt)) =
-                    self.published(client, offer, metadata.text().as_bytes())?
+                    self.published(door, client, offer, metadata.text().as_bytes())?
                 {
                     return Ok(Answer::Finished { dataset: row.id, receipt });
                 }
@@ -335,23 +340,20 @@ impl Inboxes {
     /// The dataset that this very upload became, with its receipt, if the answer to it was lost.
     fn published(
         &self,
+        door: &Door,
         client: &Client,
         offer: &Offer,
         metadata: &[u8],
     ) -> Result<Option<(DatasetRow, Vec<u8>)>, Refusal> {
-        for door in &self.0.doors {
-            let catalogue = door.root.catalogue();
-            let row =
-                catalogue.of_upload(&client.id, &UploadId(offer.upload)).map_err(at_catalogue)?;
-            let Some(row) = row else { continue };
-            let is_it = row.name == offer.name
+        let catalogue = door.root.catalogue();
+        let row = catalogue.of_upload(&client.id, &UploadId(offer.upload)).map_err(at_catalogue)?;
+        let is_it = |row: &DatasetRow| {
+            row.name == offer.name
+                && row.inbox == door.options.name
                 && row.metadata_digest == Digest::of(metadata)
-                && (offer.inbox.is_empty() || row.inbox == offer.inbox);
-            if is_it && let Ok(receipt) = door.root.receipt(&row) {
-                return Ok(Some((row, receipt)));
-            }
-        }
-        Ok(None)
+        };
+        let Some(row) = row.filter(is_it) else { return Ok(None) };
+        Ok(door.root.receipt(&row).ok().map(|receipt| (row, receipt)))
     }
 
     /// Judges what is offered by what it is, not by what is here.
@@ -394,83 +396,6 @@ impl Inboxes {
         Ok((metadata, Some(record)))
     }
 
-    /// Whether there is a right, a quota, a name and room for what is offered, and what the client should know.
-    fn find_room(
-        &self,
-        door: &Door,
-        client: &Client,
-        offer: &Offer,
-    ) -> Result<Vec<String>, Turned> {
-        let inbox = door.options.name.as_str();
-        let usage = self.usage(client)?;
-        rights::check(&client.rights, inbox, offer.bytes, usage).map_err(|error| Refusal {
-            code: match error {
-                rights::NotAllowed::Inbox { .. } => RefuseCode::Denied,
-                _ => RefuseCode::TooMuch,
-            },
-            text: error.to_string(),
-        })?;
-        let catalogue = door.root.catalogue();
-        let mut notes = Vec::new();
-        if let Some(row) = catalogue.of_name(inbox, &offer.name).map_err(at_catalogue)? {
-            match door.options.same_name {
-                SameName::Refuse => {
-                    let text = format!(
-                        "inbox {inbox} has a dataset of this name already, {}, published {}",
-                        row.id, row.published
-                    );
-                    return Err(Refusal { code: RefuseCode::Exists, text }.into());
-                }
-                SameName::Keep => {
-                    notes.push(format!("another dataset has this name too: {}", row.id))
-                }
-            }
-        }
-        if let Some(content) = &offer.content
-            && let Some(row) = catalogue.of_content(inbox, content).map_err(at_catalogue)?
-        {
-            match door.options.duplicates {
-                Duplicates::Refuse => return Err(duplicate(inbox, &row).into()),
-                Duplicates::Keep => notes.push(format!("dataset {} has the same content", row.id)),
-                Duplicates::Link => {
-                    notes.push(format!(
-                        "dataset {} has the same content, which is kept once",
-                        row.id
-                    ));
-                }
-            }
-        }
-        let free = door.root.free_bytes().map_err(|error| at_store(&error))?;
-        let uploads = self.uploads();
-        if !uploads.reserve.fits(door.disk, free, self.0.keep_free_bytes, offer.bytes) {
-            let held = uploads.reserve.held(door.disk);
-            let room = free.saturating_sub(self.0.keep_free_bytes).saturating_sub(held);
-            let bytes = offer.bytes;
-            let text = format!(
-                "the disk of this inbox has no room for {bytes} bytes: {room} are left, beside what is kept free and \
-                 what others have been promised"
-            );
-            return Err(Refusal { code: RefuseCode::Disk, text }.into());
-        }
-        Ok(notes)
-    }
-
-    /// What a client has here, over all roots.
-    fn usage(&self, client: &Client) -> Result<Usage, Refusal> {
-        let mut usage = Usage::default();
-        for root in &self.0.roots {
-            let stored = root.catalogue().usage(&client.id).map_err(at_catalogue)?;
-            usage.bytes = usage.bytes.saturating_add(stored.bytes);
-            usage.datasets = usage.datasets.saturating_add(stored.datasets);
-        }
-        let uploads = self.uploads();
-        for known in uploads.known.values().filter(|known| *known.key.client == *client.id) {
-            usage.incoming_bytes = usage.incoming_bytes.saturating_add(known.bytes());
-            usage.incoming_datasets += 1;
-        }
-        Ok(usage)
-    }
-
     fn take_in(
         &self,
         door: &Door,
@@ -494,12 +419,13 @@ impl Inboxes {
             files: offer.files,
             bytes: offer.bytes,
             content: offer.content,
-            metadata: metadata.text().to_owned(),
+            metadata_digest: Digest::of(metadata.text().as_bytes()),
             schema,
             program: concat!("haul ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
-        let incoming = door.root.take_in(&record).map_err(|error| at_store(&error))?;
-        let known = Arc::new(Known::new(record, incoming));
+        let incoming =
+            door.root.take_in(&record, metadata.text()).map_err(|error| at_store(&error))?;
+        let known = Arc::new(Known::new(record, incoming, Some(0)));
         let mut uploads = self.uploads();
         uploads.reserve.hold(known.key.clone(), door.disk, offer.bytes);
         uploads.known.insert(known.key.clone(), known.clone());
@@ -529,12 +455,24 @@ impl Inboxes {
         uploads.reserve.release(&known.key);
         uploads.known.remove(&known.key);
         drop(uploads);
-        known.incoming.discard(reason, jiff::Timestamp::now()).map_err(|error| at_store(&error))
+        let discarded = known.incoming.discard(reason, jiff::Timestamp::now());
+        let left = known.incoming.clone();
+        // Nobody waits for this; what cannot be removed now is at the next start.
+        aside(move || drop(left.clear()));
+        discarded.map_err(|error| at_store(&error))
     }
 
     /// Who signs here.
     pub fn key(&self) -> PublicKey {
         self.0.identity.public_key()
+    }
+}
+
+/// Does what blocks on a thread that may, where there are any. Nobody waits for it.
+fn aside(work: impl FnOnce() + Send + 'static) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(work)),
+        Err(_) => work(),
     }
 }
 
@@ -583,3 +521,6 @@ fn at_catalogue(_: CatalogueError) -> Refusal {
     let text = "the catalogue of this inbox cannot be used".to_owned();
     Refusal { code: RefuseCode::Disk, text }
 }
+
+#[cfg(test)]
+mod tests;

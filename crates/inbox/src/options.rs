@@ -93,6 +93,10 @@ pub struct Budgets {
     pub waiting_per_client: usize,
     /// Uploads that may wait in all.
     pub waiting: usize,
+    /// Uploads of one client that were taken in and are not published yet, waiting, under way or interrupted.
+    pub unfinished_per_client: usize,
+    /// The same in all.
+    pub unfinished: usize,
     /// Bytes of the disk that stay free, whatever is offered.
     pub keep_free_bytes: u64,
     /// How long a place in the queue is kept for a client whose connection broke.
@@ -109,6 +113,8 @@ impl Default for Budgets {
             small_bytes: 64 << 20,
             waiting_per_client: 1_000,
             waiting: 10_000,
+            unfinished_per_client: 2_000,
+            unfinished: 20_000,
             keep_free_bytes: 1 << 30,
             keep_place: Duration::from_secs(600),
             idle: Duration::from_secs(30),

@@ -28,6 +28,9 @@ pub struct Reconciled {
     pub found_again: Vec<DatasetId>,
     /// What was removed from `incoming/`: leftovers of what was published, discarded or never begun.
     pub removed: Vec<String>,
+    /// Datasets that stand and have their rows, and whose uploads were not removed yet: what follows a publication may
+    /// not have come of them.
+    pub completed: Vec<DatasetId>,
     /// What was left as it is and needs somebody's eyes: where it is, and why. The first of them.
     pub unclear: Vec<(String, String)>,
     /// How many are unclear beside these.
@@ -157,6 +160,7 @@ fn clear_incoming(root: &Root, report: &mut Reconciled) -> Result<(), StoreError
         match Incoming::at(root, &name) {
             Ok(incoming) => match root.catalogue().dataset(incoming.id())? {
                 Some(row) if row.state == DatasetState::Ok => {
+                    report.completed.push(row.id);
                     incoming.remove()?;
                     report.removed.push(place);
                 }

@@ -156,8 +156,8 @@ impl Root {
     ///
     /// # Errors
     /// When its name, its inbox's or its metadata cannot be kept, when there is one of this id, or the disk fails.
-    pub fn take_in(&self, offer: &OfferRecord) -> Result<Incoming> {
-        Incoming::make(self, offer)
+    pub fn take_in(&self, offer: &OfferRecord, metadata: &str) -> Result<Incoming> {
+        Incoming::make(self, offer, metadata)
     }
 
     /// The uploads that were taken in and are neither published nor discarded, in the order in which they were offered. What

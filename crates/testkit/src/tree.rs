@@ -319,6 +319,18 @@ fn shared(root: &Path) -> io::Result<Vec<Vec<PathBuf>>> {
     Ok(groups)
 }
 
+/// What all files below a folder take on the disk, staging folders too, while they come and go.
+pub fn allocated(root: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(root) else { return 0 };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let bytes = |path: PathBuf| match fs::symlink_metadata(&path) {
+        Ok(meta) if meta.is_dir() => allocated(&path),
+        Ok(meta) if meta.is_file() => meta.blocks() * 512,
+        _ => 0,
+    };
+    paths.map(bytes).sum()
+}
+
 /// Everything below a folder, relative to it and sorted, without what haul keeps in its staging folders.
 pub fn entries(root: &Path) -> Vec<(PathBuf, Metadata)> {
     listed(root).unwrap_or_else(|error| panic!("{error}"))

@@ -3,12 +3,13 @@
 //! touches the disk; parcels wait for it in bounded memory, and the credit is held back meanwhile.
 
 pub(crate) mod disk;
+mod handing;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use events::Event;
-use files::{CHUNK, Digest, Name, RelPath};
+use files::{CHUNK, Name, RelPath};
 use link::{
     ControlReceiver, ControlSender, Identity, LARGEST_SHARE, Lane, LinkError, ParcelError,
     PublicKey,
@@ -21,7 +22,7 @@ use crate::bound::{Figures, Side};
 use crate::buffers::Buffers;
 use crate::client::hex;
 use crate::compress::unpacked;
-use crate::host::{Intake, Landing, Refusal, Standing};
+use crate::host::{Landing, Refusal};
 use crate::lane_io::{Incoming, OUTGOING, Outgoing, queues, why_ended};
 use crate::message::{
     Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, Outcome, ParcelHead, RefuseCode,
@@ -29,12 +30,13 @@ use crate::message::{
 };
 use crate::observe::Observer;
 use crate::receipt::{MAX_ROOTS, Statement};
-use crate::record::{add_record, content_of};
+use crate::record::add_record;
 use crate::send::{ALIVE, STALL, TICK, report_link};
-use crate::target::{Failed, Job, JobResult, Output, Taken, Target, TargetOptions};
+use crate::target::{Job, JobResult, Output, Taken, Target, TargetOptions};
 use crate::tell::{Watch, tell_extras, tell_outcome};
 use crate::{Totals, TransferError, Violation};
 use disk::Disk;
+use handing::take_over;
 use tree::{TreeDigest, TreeDigests};
 
 /// Disk jobs that run at once.
@@ -189,7 +191,10 @@ impl Receiver {
         let violation =
             |violation| TransferError::Violation { peer: lane.peer_name().clone(), violation };
         self.machine.link_up(seen).map_err(violation)?;
-        self.landing.intake.iter().for_each(|intake| intake.link(true));
+        if !self.may_go_on() {
+            let text = "another run of the same transfer has taken over".to_owned();
+            return Err(Refusal { code: RefuseCode::Cancelled, text }.into());
+        }
         let result = self.run_on(lane, queues(control, OUTGOING)).await;
         self.link_lost();
         result
@@ -200,7 +205,9 @@ impl Receiver {
         self.stored_before += self.machine.stored();
         self.machine.link_lost();
         self.held = Vec::new();
-        self.landing.intake.iter().for_each(|intake| intake.link(false));
+        if let Some(intake) = &self.landing.intake {
+            intake.link(false);
+        }
     }
 
     /// Ends it before its time: begins nothing more and waits for what is under way on the disk, so that
@@ -428,22 +435,6 @@ impl Receiver {
         }
     }
 
-    fn tell_intake(
-        &self,
-        path: &RelPath,
-        entry: &Entry,
-        outcome: &Outcome,
-        linked: Option<Digest>,
-    ) {
-        let Some(intake) = &self.landing.intake else { return };
-        let sha256 = self.disk.take_sum(entry.index);
-        if let Some(digest) = content_of(outcome, linked)
-            && let Some(size) = entry.size()
-        {
-            intake.stands(Standing { path: path.clone(), size, digest, sha256 });
-        }
-    }
-
     /// The receipt lists what was sent, not what lies in it; contents have no name of their own.
     fn note_root(&mut self, name: &Name) {
         if self.order.contents {
@@ -560,24 +551,6 @@ impl Receiver {
         counters.bytes_acknowledged.set(acknowledged.min(counters.bytes_total.get()));
         report_link(counters, lane);
     }
-}
-
-/// What an intake makes of a transfer that is complete; of one that is not it gets nothing.
-fn take_over(
-    intake: &dyn Intake,
-    statement: Statement,
-    failures: bool,
-    identity: &Identity,
-) -> Result<Vec<u8>, Failed> {
-    let lacking = statement.totals.failed + statement.totals.skipped;
-    if failures || lacking > 0 {
-        let text = "not all that was offered has arrived, so nothing of it is published; what has \
-                    arrived is kept for the next try"
-            .to_owned();
-        return Err(Failed { code: RefuseCode::Corrupt, text });
-    }
-    let taken = intake.publish(statement, identity);
-    taken.map_err(|Refusal { code, text }| Failed { code, text })
 }
 
 /// What a peer with this share of the memory is granted for unfinished entries: an eighth of the largest

@@ -258,7 +258,19 @@ impl Server {
         let Put { id, resume, order, grant, landing } = asked;
         let peer = *lane.peer();
         let (slot, kept) = match resume {
-            Some(_) => self.registry.resume(&peer, &id, grant.as_ref()).await?,
+            Some(_) => {
+                let (slot, mut kept) = self.registry.resume(&peer, &id, grant.as_ref()).await?;
+                if let Kept::Receive(receiver) = &*kept
+                    && !receiver.may_go_on()
+                {
+                    // It begins anew, with what has arrived.
+                    kept.settle().await;
+                    drop(kept);
+                    self.registry.remove(&peer, &id);
+                    return Err(unknown_transfer().into());
+                }
+                (slot, kept)
+            }
             None => {
                 let under = grant.map(|grant| self.book.take(grant, &peer, &order)).transpose()?;
                 let (host, asking) = (self.host.clone(), lane.clone());

@@ -127,7 +127,8 @@ pub enum InboxCommand {
     /// Find datasets by words in name, label and metadata, and by values at places in the metadata.
     ///
     /// All parts must hold. A word is looked for anywhere; key=value finds that value at that place, as in
-    /// run.instrument=MiSeq; key:text finds a text there that holds this one. Quotes keep blanks together.
+    /// run.instrument=MiSeq; key:text finds a text there that holds this one. A value may have blanks where each part is an argument of its own, as in
+    /// run.instrument='NovaSeq X'; within one argument, quotation marks keep words together.
     Search {
         /// The query.
         #[arg(required = true, num_args = 1.., value_name = "QUERY")]

@@ -35,12 +35,25 @@ pub fn run(command: InboxCommand) -> Result<Code> {
             tell_rows(&at, |catalogue| Ok(catalogue.list(&filter)?))
         }
         InboxCommand::Search { query, most, at } => {
-            let (query, filter) = (query.join(" "), Filter { most, ..Filter::default() });
+            let parts: Vec<String> = query.iter().map(|part| as_written(part)).collect();
+            let (query, filter) = (parts.join(" "), Filter { most, ..Filter::default() });
             tell_rows(&at, |catalogue| Ok(catalogue.search(&query, &filter)?))
         }
         InboxCommand::Show { id, at } => show(&id, &at),
         InboxCommand::RetryHooks { id, at } => retry_hooks(&id, &at),
         InboxCommand::Verify { id, at } => verify(id.as_deref(), &at),
+    }
+}
+
+/// A part of a query with the quotes that the shell has taken off: a value that has blanks is one value.
+fn as_written(part: &str) -> String {
+    let Some(at) = part.find(['=', ':']).filter(|_| !part.contains('"')) else {
+        return part.to_owned();
+    };
+    let (key, value) = part.split_at(at + 1);
+    match value.contains(char::is_whitespace) && !key.contains(char::is_whitespace) {
+        true => format!("{key}\"{value}\""),
+        false => part.to_owned(),
     }
 }
 
@@ -314,4 +327,18 @@ fn schema(host: &std::ffi::OsStr, inbox: &str, accept_new: bool) -> Result<Code>
         text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
     render::print_line(clean.trim_end());
     Ok(Code::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::as_written;
+
+    #[test]
+    fn a_value_keeps_its_blanks() {
+        assert_eq!(as_written("run.instrument=NovaSeq X"), "run.instrument=\"NovaSeq X\"");
+        assert_eq!(as_written("a:two words"), "a:\"two words\"");
+        for part in ["a=\"b c\"", "a=b", "two words", "liver a=b", ""] {
+            assert_eq!(as_written(part), part);
+        }
+    }
 }

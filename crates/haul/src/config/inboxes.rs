@@ -99,6 +99,8 @@ pub(super) struct Shared {
     small: Option<Bytes>,
     waiting: Option<usize>,
     waiting_per_client: Option<usize>,
+    unfinished: Option<usize>,
+    unfinished_per_client: Option<usize>,
     keep_free: Option<Bytes>,
     keep_place: Option<Time>,
     idle: Option<Time>,
@@ -250,11 +252,22 @@ fn budgets(shared: Shared) -> Result<Budgets> {
         small_bytes: bytes(shared.small, defaults.small_bytes),
         waiting: shared.waiting.unwrap_or(defaults.waiting),
         waiting_per_client: shared.waiting_per_client.unwrap_or(defaults.waiting_per_client),
+        unfinished: shared.unfinished.unwrap_or(defaults.unfinished),
+        unfinished_per_client: shared
+            .unfinished_per_client
+            .unwrap_or(defaults.unfinished_per_client),
         keep_free_bytes: bytes(shared.keep_free, defaults.keep_free_bytes),
         keep_place: time(shared.keep_place, defaults.keep_place),
         idle: time(shared.idle, defaults.idle),
     };
-    if budgets.active == 0 || budgets.waiting == 0 || budgets.waiting_per_client == 0 {
+    let numbers = [
+        budgets.active,
+        budgets.waiting,
+        budgets.waiting_per_client,
+        budgets.unfinished,
+        budgets.unfinished_per_client,
+    ];
+    if numbers.contains(&0) {
         return Err(anyhow::anyhow!("a number of uploads is zero, which would take nothing"))
             .context("the table [inboxes]");
     }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use testkit::crash::{runs, seed};
 use testkit::daemon::{Ended, Running};
-use testkit::tree::{Growth, Random, entries};
+use testkit::tree::{Growth, Random, Scratch, entries};
 
 use crate::inbox::Lab;
 
@@ -71,7 +71,13 @@ fn told(ended: &Ended) -> Option<String> {
 fn crash_of_client_and_server_while_datasets_are_handed_in() {
     let seed = seed(81);
     let mut random = Random::new(seed);
-    let mut lab = Lab::new("inbox-kills");
+    let ran = Scratch::new("inbox-kills-hook");
+    let ran = ran.join("ran");
+    let hook = format!(
+        "[[inbox.hook]]\nname = \"note\"\ncommand = [\"sh\", \"-c\", \"echo $HAUL_DATASET_ID >> {}\"]\n",
+        ran.display()
+    );
+    let mut lab = Lab::with("inbox-kills", &hook, "", "inbox=*");
     let (root, address) = (lab.scratch.join("root"), lab.address.clone());
     let metadata = lab.scratch.join("run42.json");
     let kills = runs(KILLS);
@@ -135,7 +141,27 @@ fn crash_of_client_and_server_while_datasets_are_handed_in() {
     assert_eq!(known, published, "seed {seed}: what clients were told, and what is there");
     assert_eq!(check_store(&root, "at the end"), known.len());
     lab.inbox(&["verify"]).expect_code(0);
-    eprintln!("{killed} kills, {} datasets, all of them whole", known.len());
+    let times = wait_for_hooks(&ran, &known);
+    eprintln!(
+        "{killed} kills, {} datasets, all of them whole; their hooks ran {times} times",
+        known.len()
+    );
+}
+
+/// Waits until the hook of each dataset has run, at least once; says how often they did in all.
+fn wait_for_hooks(ran: &Path, datasets: &BTreeSet<String>) -> usize {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        let text = fs::read_to_string(ran).unwrap_or_default();
+        let seen: BTreeSet<String> = text.lines().map(str::to_owned).collect();
+        assert!(seen.is_subset(datasets), "hooks ran for what is not there: {seen:?}");
+        if seen.len() == datasets.len() {
+            return text.lines().count();
+        }
+        let missing = datasets.difference(&seen).count();
+        assert!(Instant::now() < deadline, "the hooks of {missing} datasets did not run");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Waits for a moment, or for the end of the program, whichever comes first; says whether it runs still.

@@ -20,6 +20,7 @@ mod hostile;
 mod inbox;
 #[cfg(feature = "dync")]
 mod inbox_dync;
+mod inbox_edges;
 mod inbox_kills;
 mod inbox_load;
 mod keys;

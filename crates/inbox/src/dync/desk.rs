@@ -2,8 +2,6 @@
 //! Calls may block; the listener makes them on threads that may. The listener knows an upload by an id that is made of
 //! the client's key and the identity that it chose for the upload, so nobody can name an upload of another key.
 
-use std::fmt;
-
 use thiserror::Error;
 use tokio::sync::watch;
 use transfer::host;
@@ -11,6 +9,7 @@ use transfer::message::RefuseCode;
 use transfer::reception::{Turn, Turned};
 
 use crate::Client;
+pub use crate::catalogue::UploadId;
 
 /// What takes files from clients of dync.
 pub trait Desk: Send + Sync + 'static {
@@ -74,30 +73,14 @@ pub enum Found {
     Unfinished(Ticket),
 }
 
-/// Which upload: made of the key and of the identity that its client gave it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct UploadId(pub [u8; 16]);
-
 impl UploadId {
-    /// The id of the upload that the bearer of `key` calls `identity`.
+    /// The id of the upload that the bearer of `key` calls `identity`, for clients of dync, which send none.
     pub fn of(key: &[u8; 32], identity: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("haul dync upload 1");
         hasher.update(key).update(identity);
         let mut id = [0; 16];
         hasher.finalize_xof().fill(&mut id);
         Self(id)
-    }
-}
-
-impl fmt::Display for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for UploadId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "UploadId({self})")
     }
 }
 

@@ -282,7 +282,7 @@ impl Inboxes {
     }
 
     fn find_published(&self, client: &Client, upload: [u8; 16]) -> Option<crate::DatasetId> {
-        let upload = crate::UploadId(upload);
+        let upload = UploadId(upload);
         let found = |root: &crate::Root| root.catalogue().of_upload(&client.id, &upload).ok()?;
         self.0.roots.iter().find_map(found).map(|row| row.id)
     }
@@ -308,10 +308,7 @@ impl Inboxes {
         usage.incoming_bytes = usage.incoming_bytes.saturating_sub(known.bytes());
         let right = rights::check(&client.rights, &known.offer.inbox, bytes, usage);
         right.map_err(|error| Refusal::new(413, error.to_string()))?;
-        let Some(door) = self.0.doors.iter().find(|door| door.options.name == known.offer.inbox)
-        else {
-            return Err(Refusal::new(404, "this inbox is not served any more"));
-        };
+        let door = self.door_of(known)?;
         let free = door.root.free_bytes().map_err(|error| Refusal::from(at_store(&error)))?;
         let mut uploads = self.uploads();
         if known.has_ended() {

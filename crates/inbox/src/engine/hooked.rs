@@ -239,6 +239,6 @@ pub(super) fn who_of(offer: &OfferRecord) -> Who<'_> {
     Who { key: &offer.client, label: &offer.label, address: address_of(offer) }
 }
 
-fn address_of(offer: &OfferRecord) -> Option<std::net::SocketAddr> {
+pub(super) fn address_of(offer: &OfferRecord) -> Option<std::net::SocketAddr> {
     offer.address.as_ref()?.parse().ok()
 }

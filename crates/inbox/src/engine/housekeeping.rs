@@ -1,22 +1,25 @@
 //! What is done without anybody asking: bringing the roots into order at the start, and ending uploads whose client does
 //! not come back.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use files::{Dir, Name, RelPath, Timestamp};
+use files::Dir;
 
-use super::hooked::{dataset_of, who_of};
+use super::hooked::{address_of, dataset_of, who_of};
 use super::upload::Known;
-use super::{Inboxes, OpenError};
-use crate::audit::{AuditEvent, Dataset};
+use super::{Inboxes, OpenError, aside};
+use crate::audit::{AuditEvent, Dataset, Who};
 use crate::catalogue::DatasetRow;
 use crate::reconcile::{Reconciled, reconcile};
 use crate::store::{Root, StoreError};
 
-/// How often it is looked for uploads that have expired.
-const LOOK_EVERY: Duration = Duration::from_secs(600);
+/// How often it is looked for uploads that have expired, at most and at least; between them, some times while one is kept.
+const EXPIRE_EVERY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+/// How often it is looked how full the disks are.
+const DISKS_EVERY: Duration = Duration::from_secs(10);
 /// How long before its end an upload is told of.
 const WARN_BEFORE: Duration = Duration::from_secs(24 * 3600);
 
@@ -30,17 +33,6 @@ pub(super) fn find_root(roots: &[Root], path: &Path) -> Result<Option<usize>, St
         }
     }
     Ok(None)
-}
-
-/// Notes that somebody was at an upload: what is left alone expires.
-pub(super) fn touch(known: &Known) {
-    let now = Timestamp::from(SystemTime::now());
-    // Where it cannot be noted it expires earlier, which is told a day before.
-    let _ = known.incoming.dir().set_times(&offer_json(), now);
-}
-
-fn offer_json() -> Name {
-    Name::new("offer.json").expect("a plain name")
 }
 
 impl Inboxes {
@@ -67,8 +59,17 @@ impl Inboxes {
             };
             let report = reconcile(root, Some(&self.key()), enter).map_err(wrong)?;
             self.tell_of(&inbox, &report);
+            let unsaid: BTreeSet<_> = report.registered.iter().chain(&report.completed).collect();
+            for id in unsaid {
+                let row = root.catalogue().dataset(*id).map_err(StoreError::from).map_err(wrong)?;
+                // It may have been cut off between the store and the log. Where the whole catalogue is made anew, what is
+                // old has its line.
+                if let Some(row) = row.filter(|row| row.published.as_millisecond() >= a_day_ago) {
+                    self.audit_published(&row, None);
+                }
+            }
             for incoming in report.waiting {
-                let known = Arc::new(Known::new(incoming.offer().clone(), incoming));
+                let known = Arc::new(Known::new(incoming.offer().clone(), incoming, None));
                 let mut uploads = self.uploads();
                 uploads.reserve.hold(known.key.clone(), disk, known.offer.bytes);
                 uploads.known.insert(known.key.clone(), known);
@@ -103,14 +104,25 @@ impl Inboxes {
         }
     }
 
-    /// Ends what has expired, for as long as it is polled.
+    /// Ends what has expired and watches the disks, for as long as it is polled.
     pub(super) async fn keep_house(&self) {
-        let mut every = tokio::time::interval(LOOK_EVERY);
+        let inboxes = self.clone();
+        aside(move || inboxes.measure_kept());
+        let kept = self.list().map(|inbox| inbox.expire / 8).min().unwrap_or(EXPIRE_EVERY.1);
+        let every = kept.clamp(EXPIRE_EVERY.0, EXPIRE_EVERY.1);
+        let expire = self.each(every, |inboxes| inboxes.expire(SystemTime::now()));
+        tokio::join!(expire, self.each(DISKS_EVERY, Self::look_at_disks));
+    }
+
+    /// Does something again and again, on threads that may block.
+    async fn each(&self, period: Duration, work: fn(&Self)) {
+        let mut every = tokio::time::interval(period);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
             let inboxes = self.clone();
             // What it could not do it does the next time.
-            let _ = tokio::task::spawn_blocking(move || inboxes.expire(SystemTime::now())).await;
+            let _ = tokio::task::spawn_blocking(move || work(&inboxes)).await;
         }
     }
 
@@ -160,6 +172,13 @@ impl Inboxes {
         }
     }
 
+    fn audit_published(&self, row: &DatasetRow, address: Option<std::net::SocketAddr>) {
+        let who = Who { key: &row.client, label: &row.label, address };
+        let DatasetRow { id, inbox, name, files, bytes, .. } = row;
+        let dataset = Dataset { id: id.as_str(), inbox, name, files: *files, bytes: *bytes };
+        self.audit(&AuditEvent::Published { who, dataset });
+    }
+
     /// Nothing more is to come of an upload that was published; its leftovers go.
     pub(super) fn is_published(&self, known: &Arc<Known>, row: &DatasetRow) {
         self.0.turns.ended(&known.key);
@@ -167,8 +186,7 @@ impl Inboxes {
         uploads.reserve.release(&known.key);
         uploads.known.remove(&known.key);
         drop(uploads);
-        let dataset = Dataset { files: row.files, bytes: row.bytes, ..dataset_of(&known.offer) };
-        self.audit(&AuditEvent::Published { who: who_of(&known.offer), dataset });
+        self.audit_published(row, address_of(&known.offer));
         if let Some(door) = self.0.doors.iter().find(|door| door.options.name == row.inbox) {
             self.ring(door.disk);
         }
@@ -183,17 +201,11 @@ impl Inboxes {
         ));
         let left = known.incoming.clone();
         // What cannot be removed now is at the next start. Nobody waits for it.
-        let remove = move || drop(left.remove());
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(remove)),
-            Err(_) => remove(),
-        }
+        aside(move || drop(left.remove()));
     }
 }
 
 /// For how long nobody has been at an upload.
 fn idle(known: &Known, now: SystemTime) -> Option<Duration> {
-    let attributes = known.incoming.dir().attributes_of(&RelPath::from(offer_json())).ok()?;
-    let seconds = u64::try_from(attributes.mtime.seconds).ok()?;
-    now.duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).ok()
+    now.duration_since(known.incoming.touched().ok()?).ok()
 }

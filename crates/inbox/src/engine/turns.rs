@@ -66,8 +66,14 @@ impl Turns {
         })
     }
 
-    pub(crate) fn link(&self, key: &UploadKey, up: bool) {
-        self.act(|state, now| state.admission.link(now, key, up));
+    /// An upload that is carried has a connection from now on, or has lost it. Whether it may go on.
+    pub(crate) fn link(&self, key: &UploadKey, up: bool) -> bool {
+        self.act(|state, now| state.admission.link(now, key, up))
+    }
+
+    /// A disk has no room, or has room again. Whether that is news.
+    pub(crate) fn disk_is_full(&self, disk: usize, is_full: bool) -> bool {
+        self.act(|state, now| state.admission.disk_is_full(now, disk, is_full))
     }
 
     pub(crate) fn progress(&self, key: &UploadKey, stored: u64) {

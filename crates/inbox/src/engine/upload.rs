@@ -1,9 +1,9 @@
 //! An upload while it is here: taken in, carried by one attempt at a time, and published or given up.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, TryLockError};
 
-use files::{Dir, RelPath};
+use files::{Digest, Dir, RelPath};
 use jiff::Timestamp;
 use link::Identity;
 use tokio::sync::watch;
@@ -12,8 +12,7 @@ use transfer::message::{Entry, EntryKind, Offer, RefuseCode};
 use transfer::receipt::{DatasetStatement, Statement};
 use transfer::reception::Turn;
 
-use super::housekeeping::touch;
-use super::{Inboxes, Place, at_catalogue, at_store, duplicate};
+use super::{Inboxes, Place, aside, at_catalogue, at_store, duplicate};
 use crate::admission::UploadKey;
 use crate::catalogue::DatasetRow;
 use crate::store::{Facts, Incoming, OfferRecord, Publication, StoreError};
@@ -41,6 +40,8 @@ pub(crate) struct Known {
     /// An attempt is under way.
     is_carried: AtomicBool,
     was_warned_of: AtomicBool,
+    /// Bytes that were there when it was looked at last, if it was: before the attempt that runs.
+    arrived: Mutex<Option<u64>>,
     /// Of one whose size was not told: up to how many bytes it may grow by now.
     pub(super) grown: AtomicU64,
     /// Held to be read by each job at the disk, and to be written by what must be alone with the upload: publishing it,
@@ -52,7 +53,8 @@ pub(crate) struct Known {
 pub(crate) type Alone<'a> = RwLockWriteGuard<'a, ()>;
 
 impl Known {
-    pub(crate) fn new(offer: OfferRecord, incoming: Incoming) -> Self {
+    /// An upload of which so many bytes are there, if that is known.
+    pub(crate) fn new(offer: OfferRecord, incoming: Incoming, arrived: Option<u64>) -> Self {
         let key = UploadKey { client: offer.client.as_str().into(), upload: offer.upload.0 };
         Self {
             key,
@@ -65,6 +67,7 @@ impl Known {
             is_placed: AtomicBool::new(false),
             is_carried: AtomicBool::new(false),
             was_warned_of: AtomicBool::new(false),
+            arrived: Mutex::new(arrived),
             grown: AtomicU64::new(0),
             gate: RwLock::default(),
         }
@@ -75,7 +78,7 @@ impl Known {
         let known = &self.offer;
         (known.name.as_str(), known.inbox.as_str()) == (offer.name.as_str(), inbox)
             && (known.files, known.bytes) == (offer.files, offer.bytes)
-            && known.metadata == metadata
+            && known.metadata_digest == Digest::of(metadata.as_bytes())
     }
 
     /// The number of one more place.
@@ -108,7 +111,56 @@ impl Known {
 
     /// The bytes that it may have.
     pub(super) fn bytes(&self) -> u64 {
-        self.offer.bytes.max(self.grown.load(Ordering::Acquire))
+        let there = match self.is_open() {
+            true => self.arrived().unwrap_or(0),
+            false => 0,
+        };
+        self.offer.bytes.max(self.grown.load(Ordering::Acquire)).max(there)
+    }
+
+    /// Its size was not told, and it may grow.
+    pub(super) fn is_open(&self) -> bool {
+        self.offer.client.starts_with("dync:")
+    }
+
+    pub(super) fn is_spoilt(&self) -> bool {
+        self.is_spoilt.load(Ordering::Acquire)
+    }
+
+    /// Nothing of it is there any more.
+    pub(super) fn is_emptied(&self) {
+        self.is_spoilt.store(false, Ordering::Release);
+        *self.arrived() = Some(0);
+    }
+
+    fn arrived(&self) -> MutexGuard<'_, Option<u64>> {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How much of it is there, to be asked while no attempt is under way.
+    pub(super) fn measure(&self) -> Result<u64, StoreError> {
+        let known = *self.arrived();
+        if self.attempt.load(Ordering::Acquire) == 0
+            && let Some(there) = known
+        {
+            return Ok(there);
+        }
+        let there = self.incoming.arrived()?;
+        *self.arrived() = Some(there);
+        Ok(there)
+    }
+
+    /// The same where nobody has looked yet.
+    pub(super) fn measure_if_unknown(&self) -> Option<u64> {
+        if self.arrived().is_some() {
+            return None;
+        }
+        let there = self.incoming.arrived().ok()?;
+        let mut arrived = self.arrived();
+        match *arrived {
+            Some(_) => None,
+            None => Some(*arrived.insert(there)),
+        }
     }
 
     /// Whether an attempt is under way.
@@ -119,6 +171,33 @@ impl Known {
     /// True once.
     pub(super) fn is_first_warning(&self) -> bool {
         !self.was_warned_of.swap(true, Ordering::AcqRel)
+    }
+
+    /// Notes that somebody was at it: what is left alone expires.
+    fn touch(&self) {
+        // Where it cannot be noted it expires earlier, which is told a day before.
+        let _ = self.incoming.touch();
+    }
+
+    /// This attempt is over, if it was not before. What it has brought is kept.
+    fn retire(self: &Arc<Self>, attempt: u64) -> bool {
+        let next = attempt + 1;
+        let retired =
+            self.attempt.compare_exchange(attempt, next, Ordering::AcqRel, Ordering::Acquire);
+        if retired.is_err() || self.has_ended() {
+            return false;
+        }
+        self.is_carried.store(false, Ordering::Release);
+        let known = self.clone();
+        aside(move || {
+            // Behind what it has at the disk.
+            let _alone = known.alone();
+            if known.attempt.load(Ordering::Acquire) == next && !known.has_ended() {
+                known.touch();
+                known.incoming.rest();
+            }
+        });
+        true
     }
 
     fn is_at(&self, attempt: u64) -> bool {
@@ -160,6 +239,8 @@ impl Place {
             let text = "this upload has just been published: offer it again".to_owned();
             return Err(Refusal { code: RefuseCode::Busy, text });
         }
+        self.inboxes.claim(&known, &alone)?;
+        let dir = known.incoming.dir().map_err(|error| at_store(&error))?;
         if !self.inboxes.0.turns.began(&known.key) {
             let text = "the turn went to somebody else meanwhile: offer it again".to_owned();
             return Err(Refusal { code: RefuseCode::Busy, text });
@@ -167,16 +248,12 @@ impl Place {
         self.has_begun = true;
         let attempt = known.attempt.fetch_add(1, Ordering::AcqRel) + 1;
         known.is_carried.store(true, Ordering::Release);
-        touch(&known);
-        let restarted = match known.is_spoilt.load(Ordering::Acquire) {
-            true => known.incoming.begin_anew(),
-            false => known.incoming.restart_records(),
-        };
+        known.touch();
+        let restarted = known.incoming.restart_records();
         drop(alone);
         let (inboxes, is_up) = (self.inboxes.clone(), AtomicBool::new(false));
-        let upload = Upload { inboxes, known: known.clone(), attempt, is_up };
+        let upload = Upload { inboxes, known: known.clone(), dir, attempt, is_up };
         restarted.map_err(|error| at_store(&error))?;
-        upload.known.is_spoilt.store(false, Ordering::Release);
         Ok(upload)
     }
 }
@@ -193,6 +270,7 @@ impl Drop for Place {
 pub struct Upload {
     inboxes: Inboxes,
     known: Arc<Known>,
+    dir: Dir,
     attempt: u64,
     is_up: AtomicBool,
 }
@@ -214,7 +292,7 @@ impl Upload {
 
     /// The folder of the upload, and below it the one for its files.
     pub fn place(&self) -> (Dir, RelPath) {
-        (self.known.incoming.dir().clone(), self.known.incoming.files())
+        (self.dir.clone(), self.known.incoming.files())
     }
 
     /// Where a transfer of it lands.
@@ -297,11 +375,7 @@ impl Upload {
         alone: &Alone<'_>,
     ) -> Result<(DatasetRow, Vec<u8>), Refusal> {
         let (inner, offer) = (&*self.inboxes.0, &self.known.offer);
-        let door = inner.doors.iter().find(|door| door.options.name == offer.inbox);
-        let Some(door) = door else {
-            let text = "this inbox is not served any more".to_owned();
-            return Err(Refusal { code: RefuseCode::NotFound, text });
-        };
+        let door = self.inboxes.door_of(&self.known)?;
         let same = door.root.catalogue().of_content(&offer.inbox, &statement.tree.content);
         let same = same.map_err(at_catalogue)?;
         let link_to = match (same, door.options.duplicates) {
@@ -411,16 +485,27 @@ impl Intake for Upload {
         }
     }
 
-    fn link(&self, up: bool) {
-        if self.is_up.swap(up, Ordering::AcqRel) != up {
-            self.inboxes.0.turns.link(&self.known.key, up);
+    fn link(&self, up: bool) -> bool {
+        if !self.known.is_at(self.attempt) {
+            return false;
+        }
+        if self.is_up.swap(up, Ordering::AcqRel) != up
+            && !self.inboxes.0.turns.link(&self.known.key, up)
+        {
+            // Others have its turn: its client offers it again, and is the next.
+            self.known.retire(self.attempt);
+            return false;
         }
         if !up {
-            touch(&self.known);
+            let known = self.known.clone();
+            aside(move || known.touch());
         }
+        true
     }
 
     fn progress(&self, stored: u64) {
+        // What was there before is told only as the client comes to it.
+        let stored = stored.max(self.known.arrived().unwrap_or(0));
         self.inboxes.0.turns.progress(&self.known.key, stored);
         self.inboxes.uploads().reserve.stored(&self.known.key, stored);
     }
@@ -432,9 +517,7 @@ impl Intake for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if self.known.is_at(self.attempt) {
-            self.known.is_carried.store(false, Ordering::Release);
-            touch(&self.known);
+        if self.known.retire(self.attempt) {
             self.inboxes.0.turns.ended(&self.known.key);
         }
     }

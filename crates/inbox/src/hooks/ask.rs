@@ -9,10 +9,15 @@ use super::verdict::Answer;
 use super::{Job, Surroundings};
 use crate::options::HookOptions;
 
+/// Offers that wait for each that is judged; more are told to come again.
+const WAITING: usize = 8;
+
 /// Asks hooks about offers, a bounded number of them at once.
 #[derive(Debug)]
 pub struct Asker {
     permits: Semaphore,
+    /// Those that are asked and those that wait to be: each holds a thread.
+    room: Semaphore,
     surroundings: Surroundings,
 }
 
@@ -34,9 +39,11 @@ pub enum Refused {
 }
 
 impl Asker {
-    /// One that runs `at_once` hooks at most.
+    /// One that runs `at_once` hooks at most, and lets [`WAITING`] times as many offers wait for that.
     pub fn new(at_once: usize, surroundings: Surroundings) -> Self {
-        Self { permits: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)), surroundings }
+        let [permits, room] = [at_once, at_once.saturating_mul(1 + WAITING)]
+            .map(|count| Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+        Self { permits, room, surroundings }
     }
 
     /// Asks a hook about an offer ([`super::object::offer`]). It takes no longer than twice the hook's timeout. A thread
@@ -46,10 +53,10 @@ impl Asker {
             let detail = format!("hook {} of inbox {inbox} cannot judge: {detail}", hook.name);
             Refused::Unable { detail }
         };
+        let too_many = || unable("too many offers are judged at once".to_owned());
+        let _room = self.room.try_acquire().map_err(|_| too_many())?;
         let turn = timeout(hook.timeout, self.permits.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            return Err(unable("too many offers are judged at once".to_owned()));
-        };
+        let Ok(Ok(_turn)) = turn else { return Err(too_many()) };
         let job = Job {
             hook,
             event: "offer",

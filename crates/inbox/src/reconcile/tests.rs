@@ -1,7 +1,7 @@
 use std::fs;
 
 use super::*;
-use crate::store::tests::{Bench, files, fill};
+use crate::store::tests::{Bench, files, fill, metadata};
 
 fn quiet(_: &Transaction<'_>, _: &DatasetRow) -> rusqlite::Result<()> {
     Ok(())
@@ -105,9 +105,9 @@ fn what_nobody_signed_for_gets_no_row() {
 fn of_what_was_arriving_only_offers_wait() {
     let bench = Bench::new();
     let root = bench.open();
-    let incoming = root.take_in(&bench.offer(1)).unwrap();
+    let incoming = root.take_in(&bench.offer(1), &metadata(1)).unwrap();
     fill(&incoming, &files());
-    let later = root.take_in(&bench.offer(2)).unwrap();
+    let later = root.take_in(&bench.offer(2), &metadata(2)).unwrap();
     let id = later.id();
     drop((root, incoming, later));
     let folder = bench.path().join("incoming");

@@ -39,8 +39,8 @@ pub struct OfferRecord {
     pub bytes: u64,
     /// The content digest that was announced, if any was.
     pub content: Option<Digest>,
-    /// The metadata as they were sent.
-    pub metadata: String,
+    /// BLAKE3 of the metadata as they were sent. They themselves stay on disk: many offers may wait at once.
+    pub metadata_digest: Digest,
     /// By which schema they were judged.
     pub schema: Option<SchemaRecord>,
     /// Which program took the offer.
@@ -76,24 +76,30 @@ pub enum OfferError {
     /// It was written by a program that knows more.
     #[error("offer.json is of version {0}, which this program does not know")]
     Version(u64),
+    /// The metadata are others than were offered.
+    #[error("its metadata are others than were offered")]
+    OtherMetadata,
     /// It is about another upload than its folder.
     #[error("offer.json is that of {0}")]
     OtherId(DatasetId),
 }
 
 impl OfferRecord {
-    /// Whether it can be kept.
-    pub(super) fn check(&self) -> Result<(), OfferError> {
+    /// Whether it can be kept, with these metadata.
+    pub(super) fn check(&self, metadata: &str) -> Result<(), OfferError> {
         check_name(&self.name)?;
-        match self.metadata.len() as u64 {
+        match metadata.len() as u64 {
             _ if !link::is_inbox_name(&self.inbox) => Err(OfferError::Inbox),
             len if len > MOST_METADATA => Err(OfferError::Metadata(len)),
+            _ if Digest::of(metadata.as_bytes()) != self.metadata_digest => {
+                Err(OfferError::OtherMetadata)
+            }
             _ => Ok(()),
         }
     }
 
     /// The bytes of `offer.json`.
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self, metadata: &str) -> Vec<u8> {
         let offer = Form {
             haul_offer: VERSION,
             id: self.id.to_string(),
@@ -107,15 +113,15 @@ impl OfferRecord {
             files: self.files,
             bytes: self.bytes,
             content: self.content.map(|content| content.to_string()),
-            metadata: self.metadata.clone(),
+            metadata: metadata.to_owned(),
             schema: self.schema.as_ref().map(SchemaForm::of),
             program: self.program.clone(),
         };
         serde_json::to_vec_pretty(&offer).expect("texts and numbers")
     }
 
-    /// Reads `offer.json` strictly: what it says was checked when it was written, and is again.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, OfferError> {
+    /// Reads `offer.json` strictly, with the metadata: what it says was checked when it was written, and is again.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Self, String), OfferError> {
         let unreadable = |what: &str| OfferError::Unreadable(what.to_owned());
         let Version { haul_offer } =
             serde_json::from_slice(bytes).map_err(|error| unreadable(&error.to_string()))?;
@@ -137,12 +143,12 @@ impl OfferRecord {
             files: form.files,
             bytes: form.bytes,
             content: form.content.as_deref().map(digest).transpose()?,
-            metadata: form.metadata,
+            metadata_digest: Digest::of(form.metadata.as_bytes()),
             schema: form.schema.map(SchemaForm::read).transpose()?,
             program: form.program,
         };
-        offer.check()?;
-        Ok(offer)
+        offer.check(&form.metadata)?;
+        Ok((offer, form.metadata))
     }
 }
 
@@ -195,7 +201,7 @@ impl SchemaForm {
 /// What is read is written as it was read.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz(data: &[u8]) {
-    if let Ok(offer) = OfferRecord::parse(data) {
-        assert_eq!(OfferRecord::parse(&offer.to_bytes()), Ok(offer));
+    if let Ok((offer, metadata)) = OfferRecord::parse(data) {
+        assert_eq!(OfferRecord::parse(&offer.to_bytes(&metadata)), Ok((offer, metadata)));
     }
 }

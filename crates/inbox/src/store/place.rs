@@ -42,8 +42,8 @@ fn split(path: &str) -> Result<(RelPath, RelPath, Name)> {
 
 /// Renames the dataset of an upload to its place, durably. If that cannot be made durable it is no longer there, as
 /// far as the disk still obeys.
-pub(super) fn place(upload: &Inner, row: &DatasetRow) -> Result<()> {
-    let (root, steps) = (&upload.root, upload.root.steps());
+pub(super) fn place(root: &Root, upload: &Dir, row: &DatasetRow) -> Result<()> {
+    let steps = root.steps();
     let (month, shelf, name) = split(&row.path)?;
     steps.at("make month")?;
     let month = root.dir().make_dir_all(&month, 0o755)?;
@@ -53,17 +53,17 @@ pub(super) fn place(upload: &Inner, row: &DatasetRow) -> Result<()> {
     steps.at("sync store")?;
     root.store_dir().sync()?;
     steps.at("rename")?;
-    upload.dir.rename(&own(DATASET), (&month, &name), Replace::No)?;
+    upload.rename(&own(DATASET), (&month, &name), Replace::No)?;
     let made_durable = || -> Result<()> {
         steps.at("sync month")?;
         month.sync()?;
         steps.at("sync upload")?;
-        Ok(upload.dir.sync()?)
+        Ok(upload.sync()?)
     };
     made_durable().inspect_err(|_| {
         // A sync that failed is not asked again: the dataset goes back, and its upload begins anew.
         if steps.at("take back").is_ok() {
-            let _ = month.rename(&name, (&upload.dir, &own(DATASET)), Replace::No);
+            let _ = month.rename(&name, (upload, &own(DATASET)), Replace::No);
             let _ = month.sync();
         }
     })

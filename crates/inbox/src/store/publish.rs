@@ -10,7 +10,7 @@ use transfer::host::Standing;
 use tree::sort::{Merge, Sorted, Sorter};
 use tree::{Body, Record, TreeDigest};
 
-use super::incoming::{DATASET, Incoming, Inner, ignore_missing};
+use super::incoming::{DATASET, Incoming, Inner, Opened, ignore_missing};
 use super::manifest::{Line, Lines, ManifestWriter, Method};
 use super::survey::{Survey, digests, open, survey};
 use super::{
@@ -103,7 +103,7 @@ impl Incoming {
         if result.as_ref().is_err_and(|error| is_failed_sync(error) || is_lost(error)) {
             inner.is_broken.store(true, Ordering::Release);
             // If this fails too, the next attempt does it.
-            let _ = inner.remove_dataset();
+            let _ = inner.opened().and_then(|opened| inner.empty(&opened.dir));
         }
         result
     }
@@ -132,8 +132,9 @@ impl Inner {
         receipt: impl FnOnce(&Facts) -> Result<Vec<u8>, String>,
         also: impl FnOnce(&Transaction<'_>, &DatasetRow) -> rusqlite::Result<()>,
     ) -> Result<PublishedDataset> {
-        let steps = self.root.steps();
-        let dataset = match self.dir.open_dir(&RelPath::from(own(DATASET)), Follow::Never) {
+        let (steps, opened) = (self.root.steps(), self.opened()?);
+        let dir = &opened.dir;
+        let dataset = match dir.open_dir(&RelPath::from(own(DATASET)), Follow::Never) {
             Err(error) if error.is_not_found() => return place::adopt(self, also),
             result => result?,
         };
@@ -142,19 +143,19 @@ impl Inner {
         for name in [METADATA, RECEIPT, MANIFEST_SHA256, MANIFEST_BLAKE3] {
             ignore_missing(dataset.unlink(&own(name)))?;
         }
-        let (noted, found) = (self.noted()?, survey(&files, &self.dir)?);
-        let checked =
-            self.check(&dataset, &files, (&noted, &found), publication.link_to.is_some())?;
+        let (noted, found) = (self.noted(&opened)?, survey(&files, dir)?);
+        let by_digest = publication.link_to.map(|_| Sorter::new(dir, SORT_MEMORY));
+        let checked = self.check(&dataset, &files, (&noted, &found), by_digest)?;
         if publication.content.is_some_and(|wanted| wanted != checked.content) {
             return Err(StoreError::Tree);
         }
         self.remove_extras(&files, (&noted, &found))?;
         let linked = match (publication.link_to, &checked.by_digest) {
-            (Some(other), Some(own)) => links::link(&self.root, &self.dir, &files, own, other)?,
+            (Some(other), Some(own)) => links::link(&self.root, dir, &files, own, other)?,
             _ => 0,
         };
         self.sync_folders(&files, &found)?;
-        let row = self.row(publication, &checked);
+        let row = self.row(publication, &checked, self.metadata()?);
         steps.at("write metadata.json")?;
         dataset.write_whole(
             &own(METADATA),
@@ -176,7 +177,7 @@ impl Inner {
         dataset.write_whole(&own(RECEIPT), &receipt, 0o644)?;
         steps.at("sync dataset")?;
         dataset.sync()?;
-        place::place(self, &row)?;
+        place::place(&self.root, dir, &row)?;
         steps.at("catalogue")?;
         self.root.catalogue().insert(&row, |transaction| also(transaction, &row))?;
         steps.at("answer")?;
@@ -184,13 +185,13 @@ impl Inner {
     }
 
     /// What was noted, by path.
-    fn noted(&self) -> Result<Sorted> {
+    fn noted(&self, opened: &Opened) -> Result<Sorted> {
         let lost = || StoreError::Records(self.offer.id);
-        let (file, end) = self.records.settle().inspect_err(|_| {
+        let (file, end) = opened.records.settle().inspect_err(|_| {
             // Notes are lost, and a file without one would be taken for a leftover.
             self.is_broken.store(true, Ordering::Release);
         })?;
-        let mut sorter = Sorter::new(&self.dir, SORT_MEMORY);
+        let mut sorter = Sorter::new(&opened.dir, SORT_MEMORY);
         let mut lines = Lines::new(file, end, MOST_RECORD_LINE);
         let mut number: u64 = 0;
         while let Some(line) = lines.next()? {
@@ -209,13 +210,12 @@ impl Inner {
         dataset: &Dir,
         files: &Dir,
         (noted, found): (&Sorted, &Sorted),
-        by_digest: bool,
+        mut by_digest: Option<Sorter>,
     ) -> Result<Checked> {
         let steps = self.root.steps();
         steps.at("make manifests")?;
         let make = |name: &str| dataset.make_file(&own(name), 0o644).map(ManifestWriter::new);
         let (mut sha256, mut blake3) = (make(Method::Sha256.file())?, make(Method::Blake3.file())?);
-        let mut by_digest = by_digest.then(|| Sorter::new(&self.dir, SORT_MEMORY));
         let mut folders = DirCache::new(files.clone(), Follow::Never, HANDLES);
         let (mut tree, mut count, mut bytes) = (TreeDigest::new(), 0, 0_u64);
         for pair in Joined::new(noted, found)? {
@@ -260,7 +260,7 @@ impl Inner {
         })
     }
 
-    /// One file: its size, its content where its SHA-256 is not known yet, and its way to the disk. Gives its SHA-256.
+    /// One file: its size, and where its SHA-256 is not known yet its content and its way to the disk. Gives its SHA-256.
     fn check_file(&self, folders: &mut DirCache, standing: &Standing) -> Result<[u8; 32]> {
         let path = &standing.path;
         let file = open(folders, path)?;
@@ -269,21 +269,21 @@ impl Inner {
         if found != expected {
             return Err(StoreError::Size { path: path.clone(), expected, found });
         }
-        let sha256 = match standing.sha256 {
-            Some(sha256) => *sha256.as_bytes(),
+        match standing.sha256 {
+            // This attempt has written it, and has brought it to the disk before it said that it stands.
+            Some(sha256) => Ok(*sha256.as_bytes()),
+            // An attempt before a crash may have left it, and not have brought it to the disk.
             None => {
                 self.root.steps().at("read file")?;
                 let (size, blake3, sha256) = digests(&file)?;
                 if (size, blake3) != (expected, standing.digest) {
                     return Err(StoreError::Content(path.clone()));
                 }
-                sha256
+                self.root.steps().at("sync file")?;
+                file.sync()?;
+                Ok(sha256)
             }
-        };
-        // Most were synced when they got their names; one that an attempt before a crash has left may not be.
-        self.root.steps().at("sync file")?;
-        file.sync()?;
-        Ok(sha256)
+        }
     }
 
     /// Removes regular files that were not noted.
@@ -312,7 +312,7 @@ impl Inner {
         Ok(files.sync()?)
     }
 
-    fn row(&self, publication: &Publication, checked: &Checked) -> DatasetRow {
+    fn row(&self, publication: &Publication, checked: &Checked, metadata: String) -> DatasetRow {
         let offer = &self.offer;
         let published = in_millis(publication.published);
         DatasetRow {
@@ -327,8 +327,8 @@ impl Inner {
             files: checked.files,
             bytes: checked.bytes,
             content: checked.content,
-            metadata: offer.metadata.clone(),
-            metadata_digest: Digest::of(offer.metadata.as_bytes()),
+            metadata,
+            metadata_digest: offer.metadata_digest,
             path: place::path_of(&offer.inbox, published, &offer.id, &offer.name),
             state: DatasetState::Ok,
         }

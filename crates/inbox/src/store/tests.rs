@@ -40,6 +40,11 @@ pub(crate) fn files() -> Vec<(Vec<u8>, Vec<u8>)> {
     ]
 }
 
+/// What stands with an offer of this number.
+pub(crate) fn metadata(number: u32) -> String {
+    format!(" {{\"run\": {number}, \"u\": \"\\u00e4\"}}\n")
+}
+
 impl Bench {
     pub(crate) fn new() -> Self {
         let identity = Identity::generate().unwrap();
@@ -68,7 +73,7 @@ impl Bench {
             files: 7,
             bytes: 1,
             content: None,
-            metadata: format!(" {{\"run\": {number}, \"u\": \"\\u00e4\"}}\n"),
+            metadata_digest: Digest::of(metadata(number).as_bytes()),
             schema: Some(SchemaRecord {
                 name: Some("s".into()),
                 version: None,
@@ -117,7 +122,7 @@ impl Bench {
 
     /// A dataset in the store of a root that is open.
     pub(crate) fn dataset(&self, root: &Root, number: u32) -> DatasetRow {
-        let incoming = root.take_in(&self.offer(number)).unwrap();
+        let incoming = root.take_in(&self.offer(number), &metadata(number)).unwrap();
         fill(&incoming, &files());
         let row = self.publish(&incoming).unwrap().row;
         incoming.remove().unwrap();
@@ -159,7 +164,8 @@ pub(crate) fn publication() -> Publication {
 /// Does what a transfer does: files that stand, and a note of each, every second one with its SHA-256.
 pub(crate) fn fill(incoming: &Incoming, files: &[(Vec<u8>, Vec<u8>)]) {
     for (number, (path, content)) in files.iter().enumerate() {
-        let on_disk = incoming.dir().path().join("dataset/files").join(OsStr::from_bytes(path));
+        let on_disk =
+            incoming.dir().unwrap().path().join("dataset/files").join(OsStr::from_bytes(path));
         fs::create_dir_all(on_disk.parent().unwrap()).unwrap();
         fs::write(on_disk, content).unwrap();
         let sha256 = ring::digest::digest(&ring::digest::SHA256, content);
@@ -174,7 +180,7 @@ pub(crate) fn fill(incoming: &Incoming, files: &[(Vec<u8>, Vec<u8>)]) {
 }
 
 fn on_disk(incoming: &Incoming, path: &str) -> PathBuf {
-    incoming.dir().path().join("dataset/files").join(path)
+    incoming.dir().unwrap().path().join("dataset/files").join(path)
 }
 
 #[test]
@@ -182,7 +188,7 @@ fn a_dataset_appears_whole_with_what_proves_it() {
     let bench = Bench::new();
     let root = bench.open();
     let offer = bench.offer(1);
-    let incoming = root.take_in(&offer).unwrap();
+    let incoming = root.take_in(&offer, &metadata(1)).unwrap();
     assert_eq!(root.incoming().unwrap()[0].offer(), &offer);
     fill(&incoming, &files());
     let published = bench.publish(&incoming).unwrap();
@@ -190,7 +196,7 @@ fn a_dataset_appears_whole_with_what_proves_it() {
     let row = &published.row;
     assert_eq!(row.path, format!("store/ngs/2026-11/{}-L_ufe_1", offer.id));
     assert_eq!((row.files, row.bytes), (7, 400_005));
-    assert_eq!(row.metadata, offer.metadata);
+    assert_eq!(row.metadata, metadata(1));
     assert_eq!(root.receipt(row).unwrap(), published.receipt);
     assert_eq!(root.catalogue().dataset(offer.id).unwrap().as_ref(), Some(row));
     // The metadata stand in the sidecar as they were sent, and the whole is JSON.
@@ -198,7 +204,7 @@ fn a_dataset_appears_whole_with_what_proves_it() {
     let json: serde_json::Value = serde_json::from_slice(&sidecar).unwrap();
     assert_eq!(json["metadata"]["run"], 1);
     assert_eq!(json["received"]["address"], "192.0.2.1:4321");
-    assert!(String::from_utf8(sidecar).unwrap().contains(&offer.metadata));
+    assert!(String::from_utf8(sidecar).unwrap().contains(&metadata(1)));
     incoming.remove().unwrap();
     assert!(root.incoming().unwrap().is_empty());
     incoming.remove().unwrap();
@@ -280,7 +286,7 @@ fn what_is_there_must_be_what_was_noted() {
     for (number, (change, is_expected)) in cases.into_iter().enumerate() {
         let bench = Bench::new();
         let root = bench.open();
-        let incoming = root.take_in(&bench.offer(1)).unwrap();
+        let incoming = root.take_in(&bench.offer(1), &metadata(1)).unwrap();
         fill(&incoming, &files());
         change(&incoming);
         let error = bench.publish(&incoming).unwrap_err();
@@ -299,7 +305,7 @@ fn what_is_there_must_be_what_was_noted() {
 fn leftovers_of_an_earlier_attempt_go_once_the_whole_is_known_to_be_right() {
     let bench = Bench::new();
     let root = bench.open();
-    let incoming = root.take_in(&bench.offer(1)).unwrap();
+    let incoming = root.take_in(&bench.offer(1), &metadata(1)).unwrap();
     let leftovers = [(b"old".to_vec(), b"old".to_vec()), (b"reads/zz".to_vec(), b"old".to_vec())];
     fill(&incoming, &leftovers);
     incoming.restart_records().unwrap();
@@ -314,7 +320,7 @@ fn leftovers_of_an_earlier_attempt_go_once_the_whole_is_known_to_be_right() {
     let row = bench.publish(&incoming).unwrap().row;
     bench.check_whole(&root, incoming.id(), &files());
     // The same files have the same content digest, wherever they lie.
-    let second = root.take_in(&bench.offer(2)).unwrap();
+    let second = root.take_in(&bench.offer(2), &metadata(2)).unwrap();
     fill(&second, &files());
     let right = Publication { content: Some(row.content), ..publication() };
     bench.publish_as(&second, &right).unwrap();
@@ -324,7 +330,7 @@ fn leftovers_of_an_earlier_attempt_go_once_the_whole_is_known_to_be_right() {
 fn a_dataset_without_files_is_one_too() {
     let bench = Bench::new();
     let root = bench.open();
-    let incoming = root.take_in(&bench.offer(1)).unwrap();
+    let incoming = root.take_in(&bench.offer(1), &metadata(1)).unwrap();
     bench.publish(&incoming).unwrap();
     bench.check_whole(&root, incoming.id(), &[]);
 }
@@ -333,7 +339,7 @@ fn a_dataset_without_files_is_one_too() {
 fn many_files_go_through_scratch_files() {
     let bench = Bench::new();
     let root = bench.open();
-    let incoming = root.take_in(&bench.offer(1)).unwrap();
+    let incoming = root.take_in(&bench.offer(1), &metadata(1)).unwrap();
     let many: Vec<_> = (0..3_000)
         .map(|number| {
             let path = format!("{:03}/{:0>200}", number % 7, number * 7919 % 3_001);
@@ -349,16 +355,19 @@ fn many_files_go_through_scratch_files() {
 fn what_is_discarded_is_known_and_gone() {
     let bench = Bench::new();
     let root = bench.open();
-    let incoming = root.take_in(&bench.offer(1)).unwrap();
+    let incoming = root.take_in(&bench.offer(1), &metadata(1)).unwrap();
     fill(&incoming, &files());
     incoming.discard("its client did not come back", time(1_795_000_300_000)).unwrap();
+    // What had arrived goes when nobody waits for it.
+    assert_eq!(fs::read_dir(bench.path().join("incoming")).unwrap().count(), 1);
+    incoming.clear().unwrap();
     assert!(root.incoming().unwrap().is_empty());
     let folder = bench.path().join("rejected").join(incoming.id().as_str());
     let reason: serde_json::Value =
         serde_json::from_slice(&fs::read(folder.join("reason.json")).unwrap()).unwrap();
     assert_eq!(reason["reason"], "its client did not come back");
-    let offer = OfferRecord::parse(&fs::read(folder.join("offer.json")).unwrap()).unwrap();
-    assert_eq!(&offer, incoming.offer());
+    let (offer, text) = OfferRecord::parse(&fs::read(folder.join("offer.json")).unwrap()).unwrap();
+    assert_eq!((&offer, text), (incoming.offer(), metadata(1)));
     assert_eq!(fs::read_dir(bench.path().join("incoming")).unwrap().count(), 0);
 }
 
@@ -367,12 +376,12 @@ fn a_root_has_one_server_and_offers_that_can_be_kept() {
     let bench = Bench::new();
     let root = bench.open();
     assert!(matches!(Root::open(&bench.path()), Err(StoreError::Locked { .. })));
-    let refused = |offer: OfferRecord| root.take_in(&offer).unwrap_err().to_string();
+    let refused = |offer: OfferRecord| root.take_in(&offer, &metadata(1)).unwrap_err().to_string();
     assert!(refused(OfferRecord { name: "../x".into(), ..bench.offer(1) }).contains("no '/'"));
     assert!(refused(OfferRecord { inbox: "../x".into(), ..bench.offer(1) }).contains("its inbox"));
     assert!(fs::read_dir(bench.path().join("incoming")).unwrap().next().is_none());
-    root.take_in(&bench.offer(1)).unwrap();
-    assert!(root.take_in(&bench.offer(1)).is_err(), "an id is used once");
+    root.take_in(&bench.offer(1), &metadata(1)).unwrap();
+    assert!(root.take_in(&bench.offer(1), &metadata(1)).is_err(), "an id is used once");
     drop(root);
     let mode = fs::metadata(bench.path().join("incoming")).unwrap().mode();
     assert_eq!(mode & 0o777, 0o700);
@@ -402,8 +411,8 @@ fn all_of_a_root_lies_on_one_filesystem() {
 fn records_and_offers_that_nobody_wrote_are_none() {
     let bench = Bench::new();
     let offer = bench.offer(1);
-    let text = String::from_utf8(offer.to_bytes()).unwrap();
-    assert_eq!(OfferRecord::parse(text.as_bytes()), Ok(offer));
+    let text = String::from_utf8(offer.to_bytes(&metadata(1))).unwrap();
+    assert_eq!(OfferRecord::parse(text.as_bytes()), Ok((offer, metadata(1))));
     for (from, to) in [
         ("\"haul_offer\": 1", "\"haul_offer\": 2"),
         ("\"inbox\": \"ngs\"", "\"inbox\": \"../x\""),

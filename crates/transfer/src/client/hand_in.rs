@@ -80,10 +80,16 @@ pub async fn schema(lane: &Lane, inbox: &str) -> Result<Vec<u8>, TransferError> 
 pub async fn check(lane: &Lane, dataset: &Dataset) -> Result<Judged, TransferError> {
     let offer = Offer { check: true, ..dataset.offer.clone() };
     let parts = parts(&dataset.metadata);
-    match session::ask_with(lane, &Opening::Offer(offer), &parts).await? {
-        (_, Opening::Fits { notes }) => Ok(Judged::Fits { notes }),
-        (_, Opening::Unfit { faults, more }) => Ok(Judged::Unfit { faults, more }),
-        (_, other) => Err(session::unexpected(lane, other)),
+    let (mut control, mut answer) = session::ask_with(lane, &Opening::Offer(offer), &parts).await?;
+    loop {
+        match answer {
+            Opening::Fits { notes } => return Ok(Judged::Fits { notes }),
+            Opening::Unfit { faults, more } => return Ok(Judged::Unfit { faults, more }),
+            // It takes long to judge.
+            Opening::Waiting(_) => {}
+            other => return Err(session::unexpected(lane, other)),
+        }
+        answer = session::read(lane, &mut control.1, PATIENCE).await?;
     }
 }
 

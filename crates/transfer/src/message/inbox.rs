@@ -58,7 +58,7 @@ pub struct Fault {
 /// How a client that waits stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
-    /// Its place, from 1.
+    /// Its place, from 1; 0 while it is judged and has none.
     pub position: u64,
     /// How many wait.
     pub length: u64,

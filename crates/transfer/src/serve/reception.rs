@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use link::Lane;
 use tokio::sync::watch::{self, error::RecvError};
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{sleep, timeout};
 
 use super::{Put, Refused, Running, Server, blocking};
 use crate::host::{Landing, Refusal};
 use crate::message::inbox::{fitting, parts};
-use crate::message::{Offer, Opening, Order, RefuseCode};
+use crate::message::{Offer, Opening, Order, RefuseCode, Waiting};
 use crate::reception::{Begun, Offered, Place, Reception, Turn, Turned};
 use crate::session::{self, Control};
 use crate::{TransferError, Violation};
@@ -64,7 +65,7 @@ impl Server {
             false => reception.offer(&asking, offer, metadata).map(Ok),
         });
         let broken = || Refusal { code: RefuseCode::Disk, text: "internal error".to_owned() };
-        match judged.await.map_err(|_| broken())? {
+        match meanwhile(lane, control, judged).await?.map_err(|_| broken())? {
             Ok(Err(notes)) => {
                 say_all(control, &[Opening::Fits { notes }]).await?;
                 Ok(None)
@@ -106,6 +107,32 @@ impl Server {
     }
 }
 
+/// Waits for what judges an offer, and says so if that takes long.
+async fn meanwhile<T>(
+    lane: &Lane,
+    control: &mut Control,
+    mut judging: JoinHandle<T>,
+) -> Result<Result<T, JoinError>, TransferError> {
+    loop {
+        tokio::select! {
+            judged = &mut judging => return Ok(judged),
+            () = sleep(TELL) => {}
+        }
+        let reason = "the inbox is judging the offer".to_owned();
+        tell(lane, control, Waiting { position: 0, length: 0, seconds: None, reason }).await?;
+    }
+}
+
+/// Tells how it stands. Who does not read is not waited for: its place is kept.
+async fn tell(lane: &Lane, control: &mut Control, waiting: Waiting) -> Result<(), TransferError> {
+    let message = Opening::Waiting(waiting);
+    let said = timeout(DEADLINE, say_all(control, &[message])).await;
+    said.map_err(|_| TransferError::Stalled {
+        peer: lane.peer_name().clone(),
+        seconds: DEADLINE.as_secs(),
+    })?
+}
+
 /// Tells how it stands until it is its turn.
 async fn wait(
     lane: &Lane,
@@ -118,15 +145,7 @@ async fn wait(
         match turn {
             Turn::Admitted => return Ok(place),
             Turn::Refused(refusal) => return Err(refusal.into()),
-            Turn::Waits(waiting) => {
-                let message = Opening::Waiting(waiting);
-                // Who does not read is not waited for: its place is kept.
-                let said = timeout(DEADLINE, say_all(control, &[message])).await;
-                said.map_err(|_| TransferError::Stalled {
-                    peer: lane.peer_name().clone(),
-                    seconds: DEADLINE.as_secs(),
-                })??;
-            }
+            Turn::Waits(waiting) => tell(lane, control, waiting).await?,
         }
         tokio::select! {
             () = sleep(TELL) => {}

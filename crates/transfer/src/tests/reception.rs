@@ -118,8 +118,9 @@ impl Intake for Sealing {
         self.at.desk.stands.lock().unwrap().push(file);
     }
 
-    fn link(&self, up: bool) {
+    fn link(&self, up: bool) -> bool {
         self.at.desk.links.lock().unwrap().push(up);
+        true
     }
 
     fn progress(&self, bytes: u64) {

@@ -87,3 +87,24 @@ async fn no_more_are_asked_at_once_than_may_be() {
     assert!(detail(second).contains("too many"));
     assert_eq!(asker.ask(&sh("lims", "exit 0"), "ngs", "{}").await, Ok(()));
 }
+
+/// Each that waits holds a thread, and a client may offer as much as it likes.
+#[tokio::test]
+async fn so_many_wait_to_be_judged_and_no_more() {
+    let scratch = Scratch::new();
+    let asker = std::sync::Arc::new(Asker::new(1, Surroundings::default()));
+    let go = format!("while ! [ -e {}/go ]; do sleep 0.01; done", scratch.path().display());
+    let slow = sh("lims", &go);
+    let mut asked = tokio::task::JoinSet::new();
+    for _ in 0..=WAITING {
+        let (asker, slow) = (asker.clone(), slow.clone());
+        asked.spawn(async move { asker.ask(&slow, "ngs", "{}").await });
+    }
+    super::super::rig::until_async("all wait", || asker.room.available_permits() == 0).await;
+    assert!(detail(asker.ask(&slow, "ngs", "{}").await).contains("too many offers"));
+    std::fs::write(scratch.path().join("go"), b"").unwrap();
+    while let Some(answer) = asked.join_next().await {
+        assert_eq!(answer.unwrap(), Ok(()));
+    }
+    assert_eq!(asker.ask(&slow, "ngs", "{}").await, Ok(()));
+}

@@ -7,7 +7,7 @@ use crate::reconcile::reconcile;
 /// An upload that is ready to be published.
 fn ready(bench: &Bench) -> (Root, Incoming) {
     let root = bench.open();
-    let incoming = root.take_in(&bench.offer(1)).unwrap();
+    let incoming = root.take_in(&bench.offer(1), &metadata(1)).unwrap();
     fill(&incoming, &files());
     fs::write(on_disk(&incoming, "leftover"), b"old").unwrap();
     bench.steps.plan(None);
@@ -166,10 +166,11 @@ fn an_upload_that_is_taken_in_or_discarded_is_so_or_not() {
             }
         }
     };
-    walk(&|bench, root| root.take_in(&bench.offer(1)).map(drop));
+    walk(&|bench, root| root.take_in(&bench.offer(1), &metadata(1)).map(drop));
     walk(&|bench, root| {
-        let incoming = root.take_in(&bench.offer(1))?;
-        incoming.discard("for no reason", time(1_795_000_300_000))
+        let incoming = root.take_in(&bench.offer(1), &metadata(1))?;
+        incoming.discard("for no reason", time(1_795_000_300_000))?;
+        incoming.clear()
     });
 }
 

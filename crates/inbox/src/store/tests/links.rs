@@ -15,7 +15,7 @@ fn what_another_dataset_has_lies_on_the_disk_once() {
     let bench = Bench::new();
     let root = bench.open();
     let first = bench.dataset(&root, 1);
-    let second = root.take_in(&bench.offer(2)).unwrap();
+    let second = root.take_in(&bench.offer(2), &metadata(2)).unwrap();
     let mut changed = files();
     changed[1].1 = b"another".to_vec();
     // Two of one content are both links to the one.
@@ -38,14 +38,14 @@ fn what_is_damaged_or_gone_is_not_linked_to() {
     let first = bench.dataset(&root, 1);
     let damaged = bench.path().join(&first.path).join("files/reads/a.fastq");
     fs::write(&damaged, b"damaged").unwrap();
-    let second = root.take_in(&bench.offer(2)).unwrap();
+    let second = root.take_in(&bench.offer(2), &metadata(2)).unwrap();
     fill(&second, &files());
     let published = bench.publish_as(&second, &link_to(&first)).unwrap();
     assert_eq!(published.linked, files().len() as u64 - 1);
     bench.check_whole(&root, second.id(), &files());
 
     fs::remove_dir_all(bench.path().join(&first.path)).unwrap();
-    let third = root.take_in(&bench.offer(3)).unwrap();
+    let third = root.take_in(&bench.offer(3), &metadata(3)).unwrap();
     fill(&third, &files());
     assert_eq!(bench.publish_as(&third, &link_to(&first)).unwrap().linked, 0);
     bench.check_whole(&root, third.id(), &files());
@@ -57,7 +57,7 @@ fn a_link_that_is_cut_short_leaves_nothing_half() {
         let bench = Bench::new();
         let root = bench.open();
         let first = bench.dataset(&root, 1);
-        let second = root.take_in(&bench.offer(2)).unwrap();
+        let second = root.take_in(&bench.offer(2), &metadata(2)).unwrap();
         fill(&second, &files());
         bench.steps.plan(Some(Failure::At(number)));
         let result = bench.publish_as(&second, &link_to(&first));
