@@ -57,7 +57,7 @@ pub fn compose(text: Option<&[u8]>, keys: &[String]) -> Result<Vec<u8>, Metadata
     if keys.is_empty() {
         return Ok(text.to_vec());
     }
-    // What is written again must not lose a key that is there twice, or digits.
+    // What is written again must not lose a key that is there twice, or digits of a whole number.
     let unclear = |Fault { path, reason }| MetadataError::Unclear { path, reason };
     let Value::Object(mut object) = strictly(text).map_err(unclear)? else {
         return Err(MetadataError::NotAnObject);

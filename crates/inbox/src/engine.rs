@@ -206,7 +206,7 @@ impl Inboxes {
         if self.known(&key_of(client, offer)).is_some() {
             return Ok(vec!["a part of it has arrived already".to_owned()]);
         }
-        self.find_room(door, client, offer)
+        self.find_room(door, client, offer, None)
     }
 
     /// Takes an offer in, or says why not.
@@ -250,7 +250,7 @@ impl Inboxes {
                     return Err(Refusal { code: RefuseCode::Busy, text: text.to_owned() }.into());
                 };
                 // What has arrived is not given up for an offer that would be refused.
-                self.find_room(door, client, offer)?;
+                self.find_room(door, client, offer, Some(&known))?;
                 self.reject(&known, &alone, "offered anew with other metadata or files")?;
                 drop(alone);
                 self.take_in(door, client, offer, metadata, schema)?
@@ -404,7 +404,7 @@ impl Inboxes {
         metadata: Metadata,
         schema: Option<SchemaRecord>,
     ) -> Result<(Arc<Known>, Vec<String>), Turned> {
-        let notes = self.find_room(door, client, offer)?;
+        let notes = self.find_room(door, client, offer, None)?;
         let offered = jiff::Timestamp::now();
         let millis = u64::try_from(offered.as_millisecond()).unwrap_or(0);
         let record = OfferRecord {
@@ -455,11 +455,11 @@ impl Inboxes {
         uploads.reserve.release(&known.key);
         uploads.known.remove(&known.key);
         drop(uploads);
-        let discarded = known.incoming.discard(reason, jiff::Timestamp::now());
+        known.incoming.discard(reason, jiff::Timestamp::now()).map_err(|error| at_store(&error))?;
         let left = known.incoming.clone();
         // Nobody waits for this; what cannot be removed now is at the next start.
         aside(move || drop(left.clear()));
-        discarded.map_err(|error| at_store(&error))
+        Ok(())
     }
 
     /// Who signs here.

@@ -129,6 +129,11 @@ impl<K: Ord> Reserve<K> {
         self.disks.get(&disk).copied().unwrap_or(0)
     }
 
+    /// Bytes that are held for an upload.
+    pub fn left(&self, upload: &K) -> u64 {
+        self.uploads.get(upload).map_or(0, |share| share.left)
+    }
+
     /// Whether so many bytes more fit on a disk that has `free_bytes`, of which `keep_free` stay so whatever comes.
     pub fn fits(&self, disk: usize, free_bytes: u64, keep_free: u64, declared: u64) -> bool {
         let taken =

@@ -123,8 +123,8 @@ pub trait Intake: Send + Sync {
         true
     }
 
-    /// The transfer has a lane from now on, or has lost it. Whether it may go on; if not, its source is told that it is
-    /// not known any more, and begins anew. It must not block.
+    /// The transfer has a lane from now on, or has lost it. Whether it may go on, also if all that is left is to tell what
+    /// came of it; if not, its source is told that it is not known any more, and begins anew. It must not block.
     fn link(&self, up: bool) -> bool;
 
     /// So many bytes of content are on the disk, or need not come. Called some times a second: it must not block.

@@ -307,7 +307,14 @@ impl Server {
         };
         let (window, named) = (receiver.window(), receiver.is_named());
         let accept = Opening::Accept { resumed: resume.is_some(), seen: 0, window, named };
-        control.0.send(&accept.encode()).await.map_err(TransferError::Link)?;
+        if let Err(error) = control.0.send(&accept.encode()).await {
+            // It waits for its dialler, as if it had run.
+            let mut kept = kept;
+            kept.link_lost();
+            drop(kept);
+            slot.park();
+            return Err(TransferError::Link(error).into());
+        }
         let start = Start::Resumed { window };
         Ok(Some(Running { id, slot, kept, seen: resume.unwrap_or(0), start }))
     }

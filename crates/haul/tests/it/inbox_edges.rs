@@ -52,7 +52,7 @@ fn what_nobody_comes_back_for_is_told_and_then_removed() {
     let scratch = Scratch::new("inbox-expire-hook");
     let told = scratch.join("told");
     let behind = format!(
-        "expire = \"4s\"\n[[inbox.hook]]\nname = \"warn\"\nexpiring = true\n\
+        "expire = \"10s\"\n[[inbox.hook]]\nname = \"warn\"\nexpiring = true\n\
          command = [\"sh\", \"-c\", \"cat > {0}.$HAUL_EVENT\"]\n",
         told.display()
     );

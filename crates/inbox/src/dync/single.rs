@@ -174,10 +174,10 @@ impl Single {
             let (found, said) = (hex(found.as_ref()), hex(sha256));
             return Err(SingleError::Sha256 { found, said });
         }
-        if self.written == 0 {
-            // There is nothing to record, and the file is new.
-            self.file.sync()?;
-        }
+        // Also where all of it is durable: it may be new and empty, or have been cut short where it was resumed.
+        let synced = self.file.sync();
+        self.broken |= synced.is_err();
+        synced?;
         self.sync()?;
         let digest = blake3::Hasher::finalize(&self.blake3);
         Ok(SingleDone { bytes: self.written, digest: Digest::from_bytes(*digest.as_bytes()) })

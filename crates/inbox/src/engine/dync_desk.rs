@@ -150,7 +150,12 @@ impl Arriving {
         let place =
             SinglePlace { dir: files, name: name.clone(), records: dir, record, most_bytes };
         let single = Single::open(place).map_err(refused)?;
-        upload.link(true);
+        if !upload.link(true) {
+            return Err(Refusal::new(
+                429,
+                "the turn went to somebody else meanwhile: offer it again",
+            ));
+        }
         Ok(Self { inboxes, client, upload, single, name, granted: 0, began: now() })
     }
 
@@ -338,8 +343,9 @@ impl Inboxes {
         let known =
             self.uploads().known.iter().find(|(key, _)| is_it(key)).map(|(_, known)| known.clone());
         if let Some(known) = known {
-            // What cannot be removed now expires.
-            if let Some(alone) = known.alone_now() {
+            // Behind what an attempt at it still has at the disk. What cannot be removed now expires.
+            let alone = known.alone();
+            if !known.has_ended() {
                 let _ = self.reject(&known, &alone, reason);
             }
         }

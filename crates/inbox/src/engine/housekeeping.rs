@@ -50,26 +50,36 @@ impl Inboxes {
                 ));
             }
             let a_day_ago = jiff::Timestamp::now().as_millisecond() - 24 * 3_600_000;
-            let enter = |transaction: &rusqlite::Transaction<'_>, row: &DatasetRow| {
-                // Where the whole catalogue is made anew, what is old has had its hooks.
-                match row.published.as_millisecond() < a_day_ago {
-                    true => Ok(()),
-                    false => self.enter_hooks(disk, transaction, row),
-                }
-            };
+            let rows = root.catalogue().after(None, 1).map_err(StoreError::from).map_err(wrong)?;
+            // Where the whole catalogue is made anew, what is old has had its hooks and its line in the log.
+            let is_news =
+                |row: &DatasetRow| !rows.is_empty() || row.published.as_millisecond() >= a_day_ago;
+            let enter =
+                |transaction: &rusqlite::Transaction<'_>, row: &DatasetRow| match is_news(row) {
+                    true => self.enter_hooks(disk, transaction, row),
+                    false => Ok(()),
+                };
             let report = reconcile(root, Some(&self.key()), enter).map_err(wrong)?;
             self.tell_of(&inbox, &report);
             let unsaid: BTreeSet<_> = report.registered.iter().chain(&report.completed).collect();
             for id in unsaid {
                 let row = root.catalogue().dataset(*id).map_err(StoreError::from).map_err(wrong)?;
-                // It may have been cut off between the store and the log. Where the whole catalogue is made anew, what is
-                // old has its line.
-                if let Some(row) = row.filter(|row| row.published.as_millisecond() >= a_day_ago) {
+                // It may have been cut off between the store and the log.
+                if let Some(row) = row.filter(is_news) {
                     self.audit_published(&row, None);
                 }
             }
             for incoming in report.waiting {
-                let known = Arc::new(Known::new(incoming.offer().clone(), incoming, None));
+                let mut known = Known::new(incoming.offer().clone(), incoming, None);
+                if known.is_open() {
+                    // What it takes is told by nothing else, and it is one file.
+                    known = Known::new(
+                        known.offer.clone(),
+                        known.incoming.clone(),
+                        known.incoming.arrived().ok(),
+                    );
+                }
+                let known = Arc::new(known);
                 let mut uploads = self.uploads();
                 uploads.reserve.hold(known.key.clone(), disk, known.offer.bytes);
                 uploads.known.insert(known.key.clone(), known);

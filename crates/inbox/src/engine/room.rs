@@ -16,15 +16,21 @@ use crate::{Client, Duplicates, SameName};
 const SLACK: u64 = 16 << 20;
 
 impl Inboxes {
-    /// Whether there is a right, a quota, a name and room for what is offered, and what the client should know.
+    /// Whether there is a right, a quota, a name and room for what is offered, perhaps in place of another upload, and what
+    /// the client should know.
     pub(super) fn find_room(
         &self,
         door: &Door,
         client: &Client,
         offer: &Offer,
+        replaced: Option<&Known>,
     ) -> Result<Vec<String>, Turned> {
         let inbox = door.options.name.as_str();
-        let usage = self.usage(client)?;
+        let mut usage = self.usage(client)?;
+        if let Some(replaced) = replaced {
+            usage.incoming_bytes = usage.incoming_bytes.saturating_sub(replaced.bytes());
+            usage.incoming_datasets = usage.incoming_datasets.saturating_sub(1);
+        }
         rights::check(&client.rights, inbox, offer.bytes, usage).map_err(|error| Refusal {
             code: match error {
                 rights::NotAllowed::Inbox { .. } => RefuseCode::Denied,
@@ -32,7 +38,7 @@ impl Inboxes {
             },
             text: error.to_string(),
         })?;
-        self.check_unfinished(usage.incoming_datasets)?;
+        self.check_unfinished(usage.incoming_datasets, replaced.is_some())?;
         let catalogue = door.root.catalogue();
         let mut notes = Vec::new();
         if let Some(row) = catalogue.of_name(inbox, &offer.name).map_err(at_catalogue)? {
@@ -65,7 +71,9 @@ impl Inboxes {
         }
         let free = door.root.free_bytes().map_err(|error| at_store(&error))?;
         let uploads = self.uploads();
-        if !uploads.reserve.fits(door.disk, free, self.0.keep_free_bytes, offer.bytes) {
+        let given_back = replaced.map_or(0, |known| uploads.reserve.left(&known.key));
+        let wanted = offer.bytes.saturating_sub(given_back);
+        if !uploads.reserve.fits(door.disk, free, self.0.keep_free_bytes, wanted) {
             let held = uploads.reserve.held(door.disk);
             let room = free.saturating_sub(self.0.keep_free_bytes).saturating_sub(held);
             let bytes = offer.bytes;
@@ -79,7 +87,7 @@ impl Inboxes {
     }
 
     /// Whether one more upload may be begun beside so many of this client that are not finished.
-    fn check_unfinished(&self, of_client: u64) -> Result<(), Refusal> {
+    fn check_unfinished(&self, of_client: u64, in_place: bool) -> Result<(), Refusal> {
         let (most_of_client, most) = self.0.most_unfinished;
         if of_client >= most_of_client as u64 {
             let text = format!(
@@ -89,7 +97,7 @@ impl Inboxes {
             return Err(Refusal { code: RefuseCode::TooMuch, text });
         }
         let all = self.uploads().known.len();
-        if all >= most {
+        if all >= most && !in_place {
             let text =
                 format!("{all} uploads are not finished here, which is the most: try again later");
             return Err(Refusal { code: RefuseCode::Busy, text });
@@ -116,9 +124,14 @@ impl Inboxes {
 
     /// Before an attempt at an upload begins: what is there of it, and whether there is room for the rest. More than was
     /// offered is of another try, and goes.
-    pub(super) fn claim(&self, known: &Known, _alone: &Alone<'_>) -> Result<(), Refusal> {
+    pub(super) fn claim(
+        &self,
+        known: &Known,
+        attempt: u64,
+        _alone: &Alone<'_>,
+    ) -> Result<(), Refusal> {
         let door = self.door_of(known)?;
-        let mut there = known.measure().map_err(|error| at_store(&error))?;
+        let mut there = known.measure(attempt).map_err(|error| at_store(&error))?;
         let most = known.offer.bytes.saturating_add(known.offer.bytes / 8).saturating_add(SLACK);
         if known.is_spoilt() || (there > most && !known.is_open()) {
             known.incoming.begin_anew().map_err(|error| at_store(&error))?;
@@ -126,15 +139,22 @@ impl Inboxes {
             there = 0;
         }
         let declared = known.bytes();
-        let free = door.root.free_bytes().map_err(|error| at_store(&error))?;
-        let mut uploads = self.uploads();
-        uploads.reserve.release(&known.key);
         let rest = declared.saturating_sub(there);
-        let fits = uploads.reserve.fits(door.disk, free, self.0.keep_free_bytes, rest);
-        uploads.reserve.hold(known.key.clone(), door.disk, declared);
-        uploads.reserve.stored(&known.key, there);
-        drop(uploads);
-        if !fits {
+        let fits = || -> Result<bool, Refusal> {
+            let free = door.root.free_bytes().map_err(|error| at_store(&error))?;
+            let mut uploads = self.uploads();
+            uploads.reserve.release(&known.key);
+            let fits = uploads.reserve.fits(door.disk, free, self.0.keep_free_bytes, rest);
+            uploads.reserve.hold(known.key.clone(), door.disk, declared);
+            uploads.reserve.stored(&known.key, there);
+            Ok(fits)
+        };
+        // After a new start what has arrived of others may count twice until somebody has looked.
+        let has_room = fits()? || {
+            self.measure_kept();
+            fits()?
+        };
+        if !has_room {
             let text = format!(
                 "the disk of this inbox has no room for the {rest} bytes that are still to come; what has arrived is \
                  kept"

@@ -147,7 +147,9 @@ fn what_was_offered_and_has_come_is_published_once() {
     let upload = enter(&inboxes, &offer).begin().unwrap();
     let files: [(&str, &[u8]); 2] = [("a", b"abc"), ("b", b"defg")];
     files.iter().for_each(|(path, bytes)| put(&upload, path, bytes));
+    assert!(upload.link(true) && upload.link(false));
     let receipt = upload.publish(statement(&house, &files), &house.identity).unwrap();
+    assert!(upload.link(true), "whoever comes back for the receipt gets it");
     drop(upload);
     match inboxes.offer(&client(), &offer, b"{}").map_err(|_| ()).unwrap() {
         Answer::Finished { receipt: again, .. } => assert_eq!(again, receipt),
@@ -314,12 +316,8 @@ fn uploads_that_wait_hold_nothing_open() {
 /// An upload that lost its connection and whose turn others have now may not go on as if nothing had been.
 #[test]
 fn a_turn_that_was_given_up_is_not_simply_taken_back() {
-    let budgets = Budgets {
-        active: 1,
-        small_active: 0,
-        idle: Duration::from_millis(200),
-        ..Budgets::default()
-    };
+    let budgets =
+        Budgets { active: 1, small_active: 0, idle: Duration::from_secs(2), ..Budgets::default() };
     let house = House::new(budgets);
     let inboxes = house.open();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

@@ -37,8 +37,10 @@ pub(crate) struct Known {
     is_spoilt: AtomicBool,
     /// It stands in the store, and its row in the catalogue is lacking.
     is_placed: AtomicBool,
-    /// An attempt is under way.
-    is_carried: AtomicBool,
+    /// Which attempt is under way, if that is the one that may write.
+    carried: AtomicU64,
+    /// Held while an attempt gets or loses its turn: one that ends late must not take that of the next.
+    turn: Mutex<()>,
     was_warned_of: AtomicBool,
     /// Bytes that were there when it was looked at last, if it was: before the attempt that runs.
     arrived: Mutex<Option<u64>>,
@@ -65,7 +67,8 @@ impl Known {
             has_ended: AtomicBool::new(false),
             is_spoilt: AtomicBool::new(false),
             is_placed: AtomicBool::new(false),
-            is_carried: AtomicBool::new(false),
+            carried: AtomicU64::new(0),
+            turn: Mutex::default(),
             was_warned_of: AtomicBool::new(false),
             arrived: Mutex::new(arrived),
             grown: AtomicU64::new(0),
@@ -124,7 +127,7 @@ impl Known {
     }
 
     pub(super) fn is_spoilt(&self) -> bool {
-        self.is_spoilt.load(Ordering::Acquire)
+        self.is_spoilt.load(Ordering::Acquire) || self.incoming.is_broken()
     }
 
     /// Nothing of it is there any more.
@@ -137,12 +140,11 @@ impl Known {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How much of it is there, to be asked while no attempt is under way.
-    pub(super) fn measure(&self) -> Result<u64, StoreError> {
+    /// How much of it is there, to be asked before this attempt begins to write.
+    pub(super) fn measure(&self, attempt: u64) -> Result<u64, StoreError> {
         let known = *self.arrived();
-        if self.attempt.load(Ordering::Acquire) == 0
-            && let Some(there) = known
-        {
+        // What is known is from before the first attempt.
+        if let Some(there) = known.filter(|_| attempt == 1) {
             return Ok(there);
         }
         let there = self.incoming.arrived()?;
@@ -165,7 +167,8 @@ impl Known {
 
     /// Whether an attempt is under way.
     pub(super) fn is_carried(&self) -> bool {
-        self.is_carried.load(Ordering::Acquire)
+        let carried = self.carried.load(Ordering::Acquire);
+        carried != 0 && carried == self.attempt.load(Ordering::Acquire)
     }
 
     /// True once.
@@ -179,25 +182,27 @@ impl Known {
         let _ = self.incoming.touch();
     }
 
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// This attempt is over, if it was not before. What it has brought is kept.
-    fn retire(self: &Arc<Self>, attempt: u64) -> bool {
-        let next = attempt + 1;
-        let retired =
-            self.attempt.compare_exchange(attempt, next, Ordering::AcqRel, Ordering::Acquire);
-        if retired.is_err() || self.has_ended() {
-            return false;
-        }
-        self.is_carried.store(false, Ordering::Release);
+    fn retire(&self, attempt: u64) -> bool {
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        let retired = self.attempt.compare_exchange(attempt, attempt + 1, order.0, order.1);
+        retired.is_ok() && !self.has_ended()
+    }
+
+    /// Behind what an attempt that is over still has at the disk, nothing of it stays open.
+    fn settle(self: &Arc<Self>, attempt: u64) {
         let known = self.clone();
         aside(move || {
-            // Behind what it has at the disk.
             let _alone = known.alone();
-            if known.attempt.load(Ordering::Acquire) == next && !known.has_ended() {
+            if known.attempt.load(Ordering::Acquire) == attempt + 1 && !known.has_ended() {
                 known.touch();
                 known.incoming.rest();
             }
         });
-        true
     }
 
     fn is_at(&self, attempt: u64) -> bool {
@@ -239,22 +244,34 @@ impl Place {
             let text = "this upload has just been published: offer it again".to_owned();
             return Err(Refusal { code: RefuseCode::Busy, text });
         }
-        self.inboxes.claim(&known, &alone)?;
-        let dir = known.incoming.dir().map_err(|error| at_store(&error))?;
-        if !self.inboxes.0.turns.began(&known.key) {
-            let text = "the turn went to somebody else meanwhile: offer it again".to_owned();
-            return Err(Refusal { code: RefuseCode::Busy, text });
-        }
+        let attempt = {
+            let _turn = known.turn();
+            let attempt = known.attempt.fetch_add(1, Ordering::AcqRel) + 1;
+            if !self.inboxes.0.turns.began(&known.key) {
+                let text = "the turn went to somebody else meanwhile: offer it again".to_owned();
+                return Err(Refusal { code: RefuseCode::Busy, text });
+            }
+            known.carried.store(attempt, Ordering::Release);
+            attempt
+        };
         self.has_begun = true;
-        let attempt = known.attempt.fetch_add(1, Ordering::AcqRel) + 1;
-        known.is_carried.store(true, Ordering::Release);
-        known.touch();
-        let restarted = known.incoming.restart_records();
+        let inboxes = self.inboxes.clone();
+        let prepared = inboxes.claim(&known, attempt, &alone).and_then(|()| {
+            known.touch();
+            let restarted = known.incoming.restart_records().and_then(|()| known.incoming.dir());
+            restarted.map_err(|error| at_store(&error))
+        });
         drop(alone);
-        let (inboxes, is_up) = (self.inboxes.clone(), AtomicBool::new(false));
-        let upload = Upload { inboxes, known: known.clone(), dir, attempt, is_up };
-        restarted.map_err(|error| at_store(&error))?;
-        Ok(upload)
+        match prepared {
+            Ok(dir) => {
+                let [is_up, is_done] = [(); 2].map(|()| AtomicBool::new(false));
+                Ok(Upload { inboxes, known, dir, attempt, is_up, is_done })
+            }
+            Err(refusal) => {
+                inboxes.attempt_ended(&known, attempt);
+                Err(refusal)
+            }
+        }
     }
 }
 
@@ -273,6 +290,8 @@ pub struct Upload {
     dir: Dir,
     attempt: u64,
     is_up: AtomicBool,
+    /// It was published, or it will never be.
+    is_done: AtomicBool,
 }
 
 impl Upload {
@@ -344,7 +363,9 @@ impl Upload {
             let text = "another attempt at this upload has taken over".to_owned();
             return Err(Refusal { code: RefuseCode::Cancelled, text });
         }
-        let (row, receipt) = self.publish_whole(statement, identity, is_told, &alone)?;
+        let published = self.publish_whole(statement, identity, is_told, &alone);
+        self.is_done.store(published.is_ok() || known.has_ended(), Ordering::Release);
+        let (row, receipt) = published?;
         known.end(&alone);
         drop(alone);
         self.inboxes.is_published(known, &row);
@@ -418,7 +439,8 @@ impl Upload {
                     self.known.is_spoilt.store(true, Ordering::Release);
                 }
                 StoreError::Catalogue(_) => {
-                    let is_placed = !self.known.incoming.has_dataset();
+                    // Where the disk does not say, nothing is concluded from that.
+                    let is_placed = matches!(self.known.incoming.has_dataset(), Ok(false));
                     self.known.is_placed.store(is_placed, Ordering::Release);
                 }
                 _ => {}
@@ -430,6 +452,19 @@ impl Upload {
 }
 
 impl Inboxes {
+    /// An attempt is over, and gives its turn back, unless another has taken over.
+    fn attempt_ended(&self, known: &Arc<Known>, attempt: u64) {
+        let turn = known.turn();
+        let retired = known.retire(attempt);
+        if retired {
+            self.0.turns.ended(&known.key);
+        }
+        drop(turn);
+        if retired {
+            known.settle(attempt);
+        }
+    }
+
     /// Enters a dataset in the catalogue that stands in the store already: there the catalogue failed.
     fn enter_placed(&self, known: &Arc<Known>, alone: &Alone<'_>) -> Result<(), Refusal> {
         let disk = self.0.doors.iter().find(|door| door.options.name == known.offer.inbox);
@@ -486,6 +521,11 @@ impl Intake for Upload {
     }
 
     fn link(&self, up: bool) -> bool {
+        if self.is_done.load(Ordering::Acquire) {
+            // What came of it is still to be told.
+            return true;
+        }
+        let turn = self.known.turn();
         if !self.known.is_at(self.attempt) {
             return false;
         }
@@ -493,9 +533,14 @@ impl Intake for Upload {
             && !self.inboxes.0.turns.link(&self.known.key, up)
         {
             // Others have its turn: its client offers it again, and is the next.
-            self.known.retire(self.attempt);
+            let retired = self.known.retire(self.attempt);
+            drop(turn);
+            if retired {
+                self.known.settle(self.attempt);
+            }
             return false;
         }
+        drop(turn);
         if !up {
             let known = self.known.clone();
             aside(move || known.touch());
@@ -517,9 +562,7 @@ impl Intake for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if self.known.retire(self.attempt) {
-            self.inboxes.0.turns.ended(&self.known.key);
-        }
+        self.inboxes.attempt_ended(&self.known, self.attempt);
     }
 }
 

@@ -105,9 +105,20 @@ impl Incoming {
     }
 
     /// Whether what is to be published is here still, rather than in the store.
-    #[must_use]
-    pub fn has_dataset(&self) -> bool {
-        self.dir().is_ok_and(|dir| dir.attributes_of(&RelPath::from(own(DATASET))).is_ok())
+    ///
+    /// # Errors
+    /// When the disk does not say.
+    pub fn has_dataset(&self) -> Result<bool> {
+        match self.dir()?.attributes_of(&RelPath::from(own(DATASET))) {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether the disk has failed it: the next attempt begins with nothing.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.0.is_broken.load(Ordering::Acquire)
     }
 
     /// Notes that a file stands, its path relative to [`Incoming::files`]. The last note of a path counts. It does not wait
@@ -300,11 +311,12 @@ impl Inner {
         self.root.steps().at("remove dataset")?;
         for entry in dir.entries()? {
             let name = entry?.name()?;
-            if name != own(OFFER) && name != own(RECORDS) {
+            if [OFFER, RECORDS, DATASET].iter().all(|kept| name != own(kept)) {
                 ignore_missing(dir.remove_tree(&name))?;
             }
         }
-        Ok(())
+        // What was told of it does not outlive it, also if this is cut short.
+        Ok(ignore_missing(dir.remove_tree(&own(DATASET)))?)
     }
 }
 

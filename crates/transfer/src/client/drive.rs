@@ -136,7 +136,7 @@ pub(super) async fn drive<J: Job>(
         let achieved = job.progress() > before;
         if let TransferError::Refused { code: RefuseCode::UnknownTransfer, .. } = &error {
             options.sink.emit(&Event::Warning {
-                text: "the other end was restarted: going through the files again".to_owned(),
+                text: "the other end does not know the transfer any more: going through the files again".to_owned(),
             });
             job.begin_anew();
             // Who says so again and again without anything achieved is waited for like any other fault.

@@ -64,8 +64,8 @@ impl Server {
             true => reception.check(&asking, &offer, &metadata).map(Err),
             false => reception.offer(&asking, offer, metadata).map(Ok),
         });
-        let broken = || Refusal { code: RefuseCode::Disk, text: "internal error".to_owned() };
-        match meanwhile(lane, control, judged).await?.map_err(|_| broken())? {
+        let reason = "the inbox is judging the offer";
+        match meanwhile(lane, control, judged, reason).await?.map_err(|_| broken())? {
             Ok(Err(notes)) => {
                 say_all(control, &[Opening::Fits { notes }]).await?;
                 Ok(None)
@@ -94,7 +94,11 @@ impl Server {
         place: Box<dyn Place>,
     ) -> Result<Option<Running>, Refused> {
         let place = wait(lane, control, place).await?;
-        let Begun { dataset, notes, landing } = blocking(move || place.begin()).await?;
+        // Where much has arrived already it is looked at, which may take a while.
+        let beginning = tokio::task::spawn_blocking(move || place.begin());
+        let reason = "the inbox is looking at what has arrived";
+        let begun = meanwhile(lane, control, beginning, reason).await?.map_err(|_| broken())?;
+        let Begun { dataset, notes, landing } = begun?;
         say_all(control, &[Opening::Admitted { dataset, notes }]).await?;
         match session::read(lane, &mut control.1, DEADLINE).await? {
             Opening::Put { id, resume: false, order, .. } => {
@@ -107,18 +111,23 @@ impl Server {
     }
 }
 
-/// Waits for what judges an offer, and says so if that takes long.
+fn broken() -> Refusal {
+    Refusal { code: RefuseCode::Disk, text: "internal error".to_owned() }
+}
+
+/// Waits for what an upload has to wait for before it has a place or begins, and says so if that takes long.
 async fn meanwhile<T>(
     lane: &Lane,
     control: &mut Control,
-    mut judging: JoinHandle<T>,
+    mut working: JoinHandle<T>,
+    reason: &str,
 ) -> Result<Result<T, JoinError>, TransferError> {
     loop {
         tokio::select! {
-            judged = &mut judging => return Ok(judged),
+            worked = &mut working => return Ok(worked),
             () = sleep(TELL) => {}
         }
-        let reason = "the inbox is judging the offer".to_owned();
+        let reason = reason.to_owned();
         tell(lane, control, Waiting { position: 0, length: 0, seconds: None, reason }).await?;
     }
 }
@@ -151,7 +160,7 @@ async fn wait(
             () = sleep(TELL) => {}
             // Places change often in a long queue; what is told is how it stands, not each step to it.
             changed = settled(&mut turns) => if changed.is_err() {
-                let text = "the daemon is being stopped".to_owned();
+                let text = "this upload has ended meanwhile, or the daemon is being stopped: offer it again".to_owned();
                 return Err(Refusal { code: RefuseCode::Busy, text }.into());
             },
             // It has nothing to say until it is its turn.
