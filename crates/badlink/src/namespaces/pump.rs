@@ -19,6 +19,8 @@ use crate::words::Settings;
 const BATCH: usize = 32;
 /// How long to sleep at most, to notice a change or the end.
 const NAP: Nanos = 10_000_000;
+/// A packet that is due within this time is waited for together with those that follow it.
+const COALESCE: Nanos = 40_000;
 /// How often the figures are told while packets pass.
 const TELL_EVERY: Nanos = 5_000_000;
 /// Bytes that may be under way in each direction: a second at 2 Gbit/s.
@@ -127,8 +129,15 @@ impl Direction {
                 self.tell(now);
             }
             if idle {
-                let next = self.wire.next_due().map_or(NAP, |at| at.saturating_sub(self.now()));
-                wait_readable(from, next.min(NAP));
+                match self.wire.next_due() {
+                    // While packets pass they go in small bursts, as from any network card: to wake for each of them would
+                    // take much of the processors that the ends need too.
+                    Some(at) if at.saturating_sub(self.now()) < COALESCE => {
+                        std::thread::sleep(Duration::from_nanos(COALESCE));
+                    }
+                    Some(at) => wait_readable(from, at.saturating_sub(self.now()).min(NAP)),
+                    None => wait_readable(from, NAP),
+                }
             }
         }
         self.tell(self.now());
