@@ -7,6 +7,7 @@ mod crowd;
 mod enrol;
 mod hosts;
 mod lists;
+mod offers;
 mod third;
 mod twins;
 

@@ -58,6 +58,11 @@ impl Lab {
         self.daemon.as_ref().expect("it runs")
     }
 
+    /// All that the server has said since it was started.
+    pub fn log(&self) -> String {
+        self.daemon.as_ref().expect("it runs").log()
+    }
+
     /// Starts it again where it was.
     pub fn start_again(&mut self) {
         self.daemon = Some(Self::start(&self.server, &self.scratch, &self.address));
