@@ -368,6 +368,10 @@ impl Inboxes {
             let text = format!("the name of the dataset is not taken: {error}");
             return Err(Refusal { code: RefuseCode::Denied, text }.into());
         }
+        if offer.files == 0 {
+            let text = "a dataset has at least one file".to_owned();
+            return Err(Refusal { code: RefuseCode::Denied, text }.into());
+        }
         let too_much = |text: String| Err(Refusal { code: RefuseCode::TooMuch, text }.into());
         if offer.files > options.max_files {
             let (files, most) = (offer.files, options.max_files);

@@ -260,6 +260,7 @@ fn offers_that_are_none() {
         ("an inbox that is too long", into(&"i".repeat(MAX_INBOX + 1)), Breach("cannot be read")),
         ("2^64-1 files", files(u64::MAX), Breach("cannot be read")),
         ("2^56 files", files(1 << 56), Refused(TooMuch)),
+        ("no files", files(0), Refused(Denied)),
         ("2^64-1 bytes", bytes(u64::MAX), Breach("cannot be read")),
         ("2^56 bytes", bytes(1 << 56), Refused(Disk)),
         ("an offer that is cut short", vec![valid[..last].to_vec()], Breach("cannot be read")),
