@@ -79,9 +79,12 @@ impl Known {
     /// Whether it is offered again as it was offered first.
     pub(crate) fn fits(&self, offer: &Offer, metadata: &str, inbox: &str) -> bool {
         let known = &self.offer;
+        // One that is not told now may be the same.
+        let contents = known.content.zip(offer.content);
         (known.name.as_str(), known.inbox.as_str()) == (offer.name.as_str(), inbox)
             && (known.files, known.bytes) == (offer.files, offer.bytes)
             && known.metadata_digest == Digest::of(metadata.as_bytes())
+            && contents.is_none_or(|(before, now)| before == now)
     }
 
     /// The number of one more place.

@@ -3,10 +3,12 @@
 
 use std::fs;
 
+use haul::files::Digest;
 use haul::link::Pace;
 use haul::transfer::message::{
     Deletion, Entry, EntryKind, Extent, Offer, Opening, Order, Outcome, RefuseCode, SourceMessage,
 };
+use haul::tree::{Body, Record, TreeDigest};
 use serde_json::Value;
 use testkit::hostile::{End, Heard, Step, bundle, entry, file};
 
@@ -39,6 +41,15 @@ fn honest() -> Vec<Step> {
         Step::AwaitOutcome(1),
         end(1),
     ]
+}
+
+/// The content digest of that.
+fn content() -> Digest {
+    let mut tree = TreeDigest::new();
+    let path = haul::files::RelPath::parse(b"a").unwrap();
+    let body = Body::File { size: 5, content: Digest::of(b"hello") };
+    tree.add(&Record { path: &path, body, mode: None, mtime: None });
+    tree.finish().content
 }
 
 #[test]
@@ -248,6 +259,27 @@ fn what_arrives_is_what_was_offered() {
     // Each was taken in, and may be handed in once more.
     assert_eq!(door.lab.incoming(), count);
     door.still_takes(0);
+}
+
+/// A digest that was told decides, also when what was told was wrong; who tells another one begins anew.
+#[test]
+fn the_content_that_is_told_is_the_content_that_is_taken() {
+    let door = Door::new("hostile-content");
+    let wrong = Offer { content: Some(Digest::from_bytes([9; 32])), ..offer(1) };
+    let right = Offer { content: Some(content()), ..offer(1) };
+    runtime().block_on(async {
+        // The second time the file is there.
+        let there = vec![offers(vec![file(1, 0, "a", 5)]), Step::AwaitOutcome(1), end(1)];
+        for script in [honest(), there] {
+            let heard = door.play(&wrong, &script).await;
+            let fits = matches!(&heard.end, End::Refused(RefuseCode::Corrupt, text) if text.contains("another content"));
+            assert!(fits, "{heard:?}");
+            assert_eq!(door.lab.datasets(), Vec::<Value>::new());
+        }
+        let heard = door.play(&right, &honest()).await;
+        assert_eq!(heard.end, End::Receipt, "{heard:?}");
+    });
+    door.still_takes(1);
 }
 
 /// An upload is its key's: nobody else can name it, learn of it or go on with it.
