@@ -26,7 +26,8 @@ pub use dir::{Dir, DirCache, Entries, Entry, Follow, Replace, Resolution};
 pub use error::{Action, Fault, FilesError, StagingDefect};
 pub use file::File;
 pub use path::{
-    Escaped, MAX_DEPTH, MAX_NAME, MAX_PATH, Name, NameError, RelPath, escape, escape_path,
+    Escaped, MAX_DEPTH, MAX_NAME, MAX_PATH, Name, NameError, RelPath, escape, escape_json,
+    escape_path,
 };
 pub use sha256::{RunningSha256, Sha256};
 pub use staging::{

@@ -10,7 +10,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 
 pub(crate) use escape::is_invisible;
-pub use escape::{Escaped, escape, escape_path};
+pub use escape::{Escaped, escape, escape_json, escape_path};
 
 /// The longest name in bytes; the limit of every Linux filesystem.
 pub const MAX_NAME: usize = 255;

@@ -202,7 +202,7 @@ impl Painter {
         if self.options.style == Style::Json
             && let Some(line) = json::event(event)
         {
-            print_line(&line);
+            print_json(&line);
         }
         let talks = !matches!(self.options.style, Style::Quiet | Style::Json);
         match event {
@@ -286,7 +286,7 @@ impl Painter {
             _ => return false,
         };
         if self.options.style == Style::Json {
-            print_line(&json::differs(path, why, reason));
+            print_json(&json::differs(path, why, reason));
         }
         let words = match reason {
             Some(reason) => format!("it cannot be compared: {}", files::escape(reason.as_bytes())),
@@ -367,6 +367,11 @@ pub fn print_line(text: &str) {
     {
         std::process::exit(141);
     }
+}
+
+/// Writes JSON to standard output. What is in it may be anybody's, and may be read at a terminal.
+pub fn print_json(json: &str) {
+    print_line(&files::escape_json(json));
 }
 
 /// Tells the user something on standard error.

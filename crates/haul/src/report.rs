@@ -89,7 +89,7 @@ impl Report {
         // Where standard error is gone there is nobody to tell.
         let _ = std::io::stderr().write_all(text.as_bytes());
         if json {
-            crate::render::print_line(&crate::render::json::failed(self));
+            crate::render::print_json(&crate::render::json::failed(self));
         }
     }
 

@@ -24,6 +24,26 @@ pub fn escape_path(path: &Path) -> Escaped<'_> {
     Escaped(path.as_os_str().as_bytes())
 }
 
+/// JSON text that means the same and is safe to show: in strings, which alone can hold it, what [`escape`] would not leave
+/// as it is becomes `\uNNNN`. Line ends and tabs stay where they are; carriage returns, white space too, are left out.
+pub fn escape_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\r' => {}
+            '\n' | '\t' => shown.push(character),
+            _ if is_unsafe_to_show(character) => {
+                let mut units = [0; 2];
+                for unit in character.encode_utf16(&mut units) {
+                    shown.push_str(&format!("\\u{unit:04x}"));
+                }
+            }
+            _ => shown.push(character),
+        }
+    }
+    shown
+}
+
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for piece in self.0.utf8_chunks() {

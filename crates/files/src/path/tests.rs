@@ -272,6 +272,13 @@ fn paths_take_apart_and_join_again() {
     assert_eq!((RelPath::root().to_string(), path("a/b").to_string()), (".".into(), "a/b".into()));
 }
 
+#[test]
+fn json_means_the_same_and_can_be_shown() {
+    let json = "{\r\n\t\"a\\n\": \"\u{7f}\u{9b}2J\u{202e}ä😀\u{e0041}\"\n}";
+    let shown = "{\n\t\"a\\n\": \"\\u007f\\u009b2J\\u202eä😀\\udb40\\udc41\"\n}";
+    assert_eq!(escape_json(json), shown);
+}
+
 /// Reads an escaped text back, to prove that nothing was lost.
 fn unescape(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();

@@ -119,7 +119,7 @@ fn tell_rows(
     }
     rows.sort_by_key(|row| std::cmp::Reverse(row.published));
     if at.json {
-        rows.iter().for_each(|row| render::print_line(&json_of(row).to_string()));
+        rows.iter().for_each(|row| render::print_json(&json_of(row).to_string()));
         return Ok(Code::Done);
     }
     for row in &rows {
@@ -175,7 +175,7 @@ fn find(id: &str, at: &RootOptions) -> Result<(PathBuf, Dir, DatasetRow)> {
 fn show(id: &str, at: &RootOptions) -> Result<Code> {
     let (path, dir, row) = find(id, at)?;
     if at.json {
-        render::print_line(&json_of(&row).to_string());
+        render::print_json(&json_of(&row).to_string());
         return Ok(Code::Done);
     }
     let metadata: Value = serde_json::from_str(&row.metadata).unwrap_or(Value::Null);
@@ -289,7 +289,7 @@ impl Tally {
                 "dataset": row.id.to_string(), "whole": verified.is_whole(), "findings": findings,
                 "more": verified.more,
             });
-            render::print_line(&line.to_string());
+            render::print_json(&line.to_string());
             return;
         }
         for finding in findings {

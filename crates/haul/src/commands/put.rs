@@ -245,7 +245,7 @@ impl Put {
         match judged.map_err(|error| contact::with_our_line(error.into(), &self.identity))? {
             Judged::Fits { notes } => {
                 if style == Style::Json {
-                    render::print_line(&json::fits(&notes));
+                    render::print_json(&json::fits(&notes));
                 } else if style != Style::Quiet {
                     let Offer { name, files, bytes, .. } = &dataset.offer;
                     let what =
@@ -274,7 +274,7 @@ impl Put {
         if style == Style::Json {
             let shown = |word: &std::ffi::OsString| files::escape_path(Path::new(word)).to_string();
             let words: Vec<String> = a.words.iter().map(shown).collect();
-            render::print_line(&json::started(&words, &shown(&a.host)));
+            render::print_json(&json::started(&words, &shown(&a.host)));
         }
         let Around { lane_ended, hushed, .. } = reached.around;
         let began = Instant::now();
@@ -324,7 +324,7 @@ impl Put {
         let t = &report.totals;
         match style {
             Style::Quiet => {}
-            Style::Json => render::print_line(&json::handed_in(done, elapsed, receipt)),
+            Style::Json => render::print_json(&json::handed_in(done, elapsed, receipt)),
             Style::Bar | Style::Lines => {
                 let files = units::count(t.copied + t.unchanged, "file");
                 let bytes = units::bytes(t.bytes_present.max(t.bytes_copied));
@@ -382,7 +382,7 @@ impl Put {
 /// Names each fault on a line of its own.
 fn unfit(faults: &[Fault], more: u64, style: Style) -> anyhow::Error {
     if style == Style::Json {
-        render::print_line(&json::unfit(faults, more));
+        render::print_json(&json::unfit(faults, more));
     }
     for Fault { path, reason } in faults {
         let place = if path.is_empty() { "the metadata" } else { path };

@@ -191,7 +191,7 @@ impl Line {
     }
 
     fn end(self) -> String {
-        Value::Object(self.0).to_string()
+        files::escape_json(&Value::Object(self.0).to_string())
     }
 }
 

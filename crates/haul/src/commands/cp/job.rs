@@ -41,7 +41,7 @@ impl Copy {
             let shown = |word: &std::ffi::OsString| files::escape_path(Path::new(word)).to_string();
             let mut sources: Vec<String> = a.words.iter().map(shown).collect();
             let target = sources.pop().unwrap_or_default();
-            render::print_line(&json::started(&sources, &target));
+            render::print_json(&json::started(&sources, &target));
         }
         let Around { lane_ended, hushed, login } = around;
         let began = Instant::now();
@@ -164,7 +164,7 @@ impl Copy {
                     verified: verdict.map(|verdict| verdict.is_same()),
                     differing: verdict.map(|verdict| verdict.differing),
                 };
-                render::print_line(&json::finished(&end));
+                render::print_json(&json::finished(&end));
             }
             Style::Bar | Style::Lines => {
                 render::tell(&summary(t, self.arguments.dry_run, elapsed, receipt.as_deref()));

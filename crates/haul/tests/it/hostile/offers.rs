@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use haul::link::{Encoder, Identity, LaneKind};
 use haul::transfer::message::{MAX_INBOX, Offer, Opening, Order, RefuseCode};
+use serde_json::Value;
 use testkit::hostile::{End, Peer};
 
 use super::{order, runtime};
@@ -83,9 +84,11 @@ impl Door {
         self.lab.inbox(&["verify"]).expect_code(0);
         let log = self.lab.log();
         assert!(!log.contains("panicked") && !log.contains("fault of this program"), "{log}");
-        for line in log.lines() {
+        let audit = fs::read_to_string(self.lab.server.home().join("audit.jsonl")).unwrap();
+        for line in log.lines().chain(audit.lines()) {
             assert!(is_clean(line), "{line:?}");
         }
+        assert!(audit.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{audit}");
     }
 }
 

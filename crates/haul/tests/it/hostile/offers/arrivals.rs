@@ -12,7 +12,7 @@ use haul::tree::{Body, Record, TreeDigest};
 use serde_json::Value;
 use testkit::hostile::{End, Heard, Step, bundle, entry, file};
 
-use super::{Door, LISTEN, METADATA, allowed, offer, part, put, whole};
+use super::{Door, LISTEN, METADATA, allowed, is_clean, offer, part, put, whole};
 use crate::hostile::{order, runtime};
 
 impl Door {
@@ -279,6 +279,42 @@ fn the_content_that_is_told_is_the_content_that_is_taken() {
         let heard = door.play(&right, &honest()).await;
         assert_eq!(heard.end, End::Receipt, "{heard:?}");
     });
+    door.still_takes(1);
+}
+
+/// Metadata may hold what commands a terminal, as values; what shows them does not.
+#[test]
+fn metadata_are_shown_and_command_nothing() {
+    let door = Door::new("hostile-metadata");
+    let curses = "a\u{7f}\u{9b}2J\u{202e}gpj\u{200b}";
+    let metadata = format!("{{\"by\": \"{curses}\\u001b[2J\"}}");
+    let offer = Offer { metadata_len: metadata.len() as u64, ..offer(1) };
+    runtime().block_on(async {
+        let frames = [Opening::Offer(offer).encode(), part(true, metadata.as_bytes())];
+        let mut peer = door.say(&frames).await;
+        let answer = peer.opening().await;
+        assert!(matches!(answer, Ok(Opening::Admitted { .. })), "{answer:?}");
+        put(&mut peer, [1; 16], order("")).await;
+        assert_eq!(peer.play(&honest(), LISTEN).await.end, End::Receipt);
+    });
+    let [dataset] = &door.lab.datasets()[..] else { panic!() };
+    assert_eq!(dataset["metadata"]["by"], format!("{curses}\u{1b}[2J"));
+    let stored = fs::read_to_string(door.lab.folder(dataset).join("metadata.json")).unwrap();
+    assert!(stored.contains(&metadata), "they are kept as they came");
+    let id = dataset["dataset"].as_str().unwrap();
+    for words in [
+        &["list"][..],
+        &["list", "--json"],
+        &["show", id],
+        &["show", id, "--json"],
+        &["search", "gpj"],
+        &["verify", "--json"],
+    ] {
+        let ended = door.lab.inbox(words).expect_code(0);
+        for line in ended.text().split('\n').chain(ended.errors.split('\n')) {
+            assert!(is_clean(line), "{words:?}: {line:?}");
+        }
+    }
     door.still_takes(1);
 }
 
