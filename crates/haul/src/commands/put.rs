@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use events::Counters;
 use files::{Name, escape};
-use link::{Identity, LinkChoice, Pace};
+use link::{Identity, LinkChoice, Pace, PeerName};
 use tokio::task::spawn_blocking;
 use transfer::TransferError;
 use transfer::client::{
@@ -258,7 +258,7 @@ impl Put {
                 }
                 Ok(Code::Done)
             }
-            Judged::Unfit { faults, more } => Err(unfit(&faults, more, style)),
+            Judged::Unfit { faults, more } => Err(unfit(lane.peer_name(), &faults, more, style)),
         }
     }
 
@@ -309,8 +309,8 @@ impl Put {
                     .hint("the same command goes on where this one stopped")
                     .into())
             }
-            Some(Err(TransferError::Unfit { faults, more, .. })) => {
-                Err(unfit(&faults, more, style))
+            Some(Err(TransferError::Unfit { peer, faults, more })) => {
+                Err(unfit(&peer, &faults, more, style))
             }
             Some(Err(error)) => Err(contact::with_our_line(error.into(), &self.identity)),
             Some(Ok(done)) => self.conclude(&done, style, began.elapsed()),
@@ -380,7 +380,7 @@ impl Put {
 }
 
 /// Names each fault on a line of its own.
-fn unfit(faults: &[Fault], more: u64, style: Style) -> anyhow::Error {
+fn unfit(peer: &PeerName, faults: &[Fault], more: u64, style: Style) -> anyhow::Error {
     if style == Style::Json {
         render::print_json(&json::unfit(faults, more));
     }
@@ -391,7 +391,8 @@ fn unfit(faults: &[Fault], more: u64, style: Style) -> anyhow::Error {
     if more > 0 {
         render::tell(&format!("  and {more} more"));
     }
-    Failure::new(Code::Refused, "the metadata are not what the inbox wants; nothing was sent")
+    let text = format!("{} does not take these metadata; nothing was sent", peer.address());
+    Failure::new(Code::Refused, text)
         .hint("`haul inbox schema HOST` prints what it wants, --dry-run checks without sending")
         .into()
 }

@@ -8,6 +8,7 @@ mod enrol;
 mod hosts;
 mod lists;
 mod offers;
+mod receptions;
 mod third;
 mod twins;
 

@@ -19,6 +19,9 @@ pub type Act =
 /// How a host answers a request.
 pub type Answer = Arc<dyn Fn(&Opening) -> Opening + Send + Sync>;
 
+/// The frame that a host answers a request with, which need not be a message.
+pub type Words = Arc<dyn Fn(&Opening) -> Vec<u8> + Send + Sync>;
+
 struct Everybody;
 
 impl Gatekeeper for Everybody {
@@ -91,16 +94,21 @@ impl Host {
 
     /// The same with answers of the test's own.
     pub fn answering(identity: &Identity, answer: Answer, act: Act) -> Self {
+        Self::saying(identity, Arc::new(move |request| answer(request).encode()), act)
+    }
+
+    /// The same with answers that are bytes.
+    pub fn saying(identity: &Identity, words: Words, act: Act) -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = Listener::bind(any, identity, Arc::new(Everybody), ListenOptions::default())
             .expect("a socket on the loopback");
         let address = listener.local_addr();
         let serving = tokio::spawn(async move {
             while let Ok(lane) = listener.accept().await {
-                let (act, answer) = (act.clone(), answer.clone());
+                let (act, words) = (act.clone(), words.clone());
                 tokio::spawn(async move {
                     // The guest leaves when it has had enough, which is what tests look at.
-                    if let Ok(guest) = welcome(lane.clone(), &answer).await {
+                    if let Ok(guest) = welcome(lane.clone(), &words).await {
                         let _ = act(guest).await;
                         lane.closed().await;
                     }
@@ -122,7 +130,7 @@ impl Drop for Host {
     }
 }
 
-async fn welcome(lane: Lane, answer: &Answer) -> Result<Guest, LinkError> {
+async fn welcome(lane: Lane, words: &Words) -> Result<Guest, LinkError> {
     let (mut sender, mut receiver) = lane.accept_control().await?;
     receiver.recv(MAX_FRAME).await?;
     let short = || LinkError::CutShort { peer: lane.peer_name().clone() };
@@ -130,6 +138,6 @@ async fn welcome(lane: Lane, answer: &Answer) -> Result<Guest, LinkError> {
     let request = Opening::decode(&request).map_err(|_| short())?;
     let software = "hostile".to_owned();
     sender.send(&Opening::Welcome { version: 1, software }.encode()).await?;
-    sender.send(&answer(&request).encode()).await?;
+    sender.send(&words(&request)).await?;
     Ok(Guest { lane, request, sender, receiver })
 }

@@ -1,0 +1,293 @@
+//! Servers that lie to those who hand datasets in, or ask what an inbox wants: the real `haul put` and `haul inbox schema`
+//! fail in words that name the server and command no terminal, and keep no receipt of what is not so.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use haul::link::{Encoder, Identity};
+use haul::transfer::message::{Fault, MAX_TEXTS, MAX_WINDOW, Opening, RefuseCode, Waiting};
+use testkit::daemon::{Ended, Running};
+use testkit::hostile::host::{Act, Guest, Host, Words};
+use testkit::tree::Scratch;
+use tokio::sync::Notify;
+use tokio::task::{JoinSet, spawn_blocking};
+
+use super::hosts::act;
+use super::offers::is_clean;
+use super::runtime;
+use crate::pair::machine;
+
+/// A program that is misled for longer than this hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
+const METADATA: &[u8] = b"{\"by\":\"me\"}";
+/// What would clear a screen, set a title and turn text around.
+const CURSES: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m\u{202e}\r\n";
+
+/// What a server does with one client.
+struct Lies {
+    name: String,
+    identity: Identity,
+    /// What it answers first.
+    first: Words,
+    then: Act,
+    /// Words of the command beside those that every run has.
+    options: &'static [&'static str],
+    /// How long the file is that is handed in; it begins with a word.
+    len: u64,
+    /// What the client must have said.
+    says: &'static str,
+}
+
+/// How a client has fared.
+struct Misled {
+    ended: Ended,
+    server: SocketAddr,
+    /// How many receipts it has kept, and whether one is where it was wanted.
+    receipts: (usize, bool),
+}
+
+/// Says these one after another.
+fn frames(frames: Vec<Vec<u8>>) -> Act {
+    act(move |mut guest: Guest| {
+        let frames = frames.clone();
+        async move {
+            for frame in &frames {
+                guest.frame(frame).await?;
+            }
+            Ok(())
+        }
+    })
+}
+
+fn first(frame: Vec<u8>) -> Words {
+    Arc::new(move |_| frame.clone())
+}
+
+fn lies(name: &str, identity: Identity, answer: Vec<u8>, then: Act, says: &'static str) -> Lies {
+    Lies { name: name.to_owned(), identity, first: first(answer), then, options: &[], len: 5, says }
+}
+
+fn says(name: &'static str, said: Vec<Vec<u8>>, words: &'static str) -> Lies {
+    let (answer, rest) = said.split_first().expect("a server says something");
+    lies(name, Identity::generate().unwrap(), answer.clone(), frames(rest.to_vec()), words)
+}
+
+/// The same to one who only asks.
+fn judges(name: &'static str, said: Vec<Vec<u8>>, words: &'static str) -> Lies {
+    Lies { options: &["--dry-run"], ..says(name, said, words) }
+}
+
+/// Runs `haul put`, or `haul inbox schema` where `puts` is false, against this server.
+async fn run(test: &str, number: usize, puts: bool, lies: &Lies) -> Misled {
+    let host = Host::saying(&lies.identity, lies.first.clone(), lies.then.clone());
+    let server = host.address();
+    let scratch = Scratch::new(&format!("{test}-{number}"));
+    let (options, len) = (lies.options, lies.len);
+    let ended = spawn_blocking(move || {
+        let client = machine(scratch.join("client"));
+        fs::write(scratch.join("a"), b"hello").unwrap();
+        fs::File::options().write(true).open(scratch.join("a")).unwrap().set_len(len).unwrap();
+        fs::write(scratch.join("metadata"), METADATA).unwrap();
+        let path = |name: &str| scratch.join(name).to_str().unwrap().to_owned();
+        let (host, metadata, receipt, a) =
+            (server.to_string(), path("metadata"), path("receipt"), path("a"));
+        let put =
+            ["put", "--accept-new", "--give-up-after", "2s", "--inbox", "any", "-m", &metadata];
+        let words = match puts {
+            true => [&put[..], options, &["--receipt", &receipt, &host, &a]].concat(),
+            false => vec!["inbox", "schema", "--accept-new", &host, "any"],
+        };
+        let ended = Running::start(client.command(&words)).wait_until(PATIENCE);
+        let kept = fs::read_dir(client.home().join("receipts")).map_or(0, Iterator::count);
+        Misled { ended, server, receipts: (kept, scratch.join("receipt").exists()) }
+    });
+    let ended = ended.await.unwrap();
+    drop(host);
+    ended
+}
+
+/// All of them fail, in words that can be shown.
+fn check(test: &'static str, puts: bool, cases: Vec<Lies>) {
+    runtime().block_on(async {
+        let mut running = JoinSet::new();
+        for (number, lies) in cases.into_iter().enumerate() {
+            running.spawn(async move {
+                let misled = run(test, number, puts, &lies).await;
+                lies.verdict(&misled);
+            });
+        }
+        while let Some(done) = running.join_next().await {
+            if let Err(error) = done {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    });
+}
+
+impl Lies {
+    fn verdict(&self, misled: &Misled) {
+        let Misled { ended, server, receipts } = misled;
+        let (name, told) = (&self.name, ended.told());
+        assert!(!matches!(ended.code, Some(0) | None), "{name}: {told}");
+        assert_eq!(*receipts, (0, false), "{name}: {told}");
+        let server = server.to_string();
+        let names = |line: &str| line.starts_with("haul: ") && line.contains(&server);
+        assert!(ended.errors.lines().any(names), "{name}: {told}");
+        assert!(ended.errors.contains(self.says), "{name}: {told}");
+        assert!(!ended.errors.contains("panicked"), "{name}: {told}");
+        for line in ended.errors.split('\n').chain(ended.text().split('\n')) {
+            assert!(is_clean(line), "{name}: {line:?}");
+        }
+    }
+}
+
+fn part(last: bool, bytes: &[u8]) -> Vec<u8> {
+    Opening::Part { last, bytes: bytes.to_vec() }.encode()
+}
+
+fn fault() -> Fault {
+    Fault { path: format!("/{CURSES}"), reason: format!("no {CURSES}") }
+}
+
+fn unfit(faults: Vec<Fault>) -> Vec<u8> {
+    Opening::Unfit { faults, more: u64::MAX }.encode()
+}
+
+fn waiting(number: u64) -> Vec<u8> {
+    let (seconds, reason) = (Some(number.saturating_sub(2)), format!("for {CURSES}"));
+    Opening::Waiting(Waiting { position: number, length: number, seconds, reason }).encode()
+}
+
+fn admitted(dataset: &str) -> Vec<u8> {
+    Opening::Admitted { dataset: dataset.to_owned(), notes: vec![format!("note {CURSES}")] }
+        .encode()
+}
+
+fn finished(dataset: &str) -> Vec<u8> {
+    Opening::Finished { dataset: dataset.to_owned() }.encode()
+}
+
+fn refuse(code: RefuseCode) -> Vec<u8> {
+    Opening::Refuse { code, text: format!("gone {CURSES}") }.encode()
+}
+
+fn accept(resumed: bool) -> Vec<u8> {
+    Opening::Accept { resumed, seen: 0, window: MAX_WINDOW, named: false }.encode()
+}
+
+/// An admission with more notes than a message may have bytes of them.
+fn noted() -> Vec<u8> {
+    let mut out = Encoder::new();
+    out.u8(88).text("a1").varint(60);
+    for _ in 0..60 {
+        out.text(&"n".repeat(1000));
+    }
+    out.finish()
+}
+
+#[test]
+fn answers_to_an_offer_that_are_none() {
+    use RefuseCode::{Denied, Disk, NotFound};
+    let (unreadable, other) = ("cannot be read", "another message was expected");
+    let ids = ["", "../../x", "a\u{1b}[2J", "\u{202e}", &"a".repeat(65)];
+    let [empty, climbs, commands, turned, long] = ids.map(admitted);
+    let fits = || Opening::Fits { notes: vec![CURSES.to_owned()] }.encode();
+    let names = Opening::Names { paths: Vec::new(), last: true }.encode();
+    let mut many = vec![waiting(1); 200];
+    many.push(refuse(NotFound));
+    check(
+        "receptions-offers",
+        true,
+        vec![
+            says("no message", vec![vec![99, 1, 2]], unreadable),
+            says("an empty frame", vec![vec![]], unreadable),
+            says("the longest frame", vec![vec![85; 64 * 1024]], unreadable),
+            says("a part that was not asked for", vec![part(true, b"{}")], other),
+            says("an offer", vec![Opening::AskSchema { inbox: String::new() }.encode()], other),
+            says("names", vec![names], other),
+            says("what fits, though more was asked", vec![fits()], other),
+            says("accepted without an admission", vec![accept(false)], other),
+            says("faults that command a terminal", vec![unfit(vec![fault()])], "no \\x1b[2J"),
+            says("2^64-1 faults more", vec![unfit(Vec::new())], "18446744073709551615 more"),
+            says("too many faults", vec![unfit(vec![fault(); MAX_TEXTS + 1])], unreadable),
+            says("a place beyond all", vec![waiting(u64::MAX)], unreadable),
+            says(
+                "an enormous place",
+                vec![waiting(1 << 56), refuse(NotFound)],
+                "waiting: place 72057594037927936 of 72057594037927936",
+            ),
+            says("many places", many, "gone \\x1b[2J"),
+            says(
+                "a wait for what commands a terminal",
+                vec![waiting(9), refuse(Disk)],
+                "for \\x1b[2J",
+            ),
+            says("a refusal that does", vec![refuse(Denied)], "gone \\x1b[2J"),
+            says("no message after a wait", vec![waiting(1), vec![99]], unreadable),
+            says("a part after a wait", vec![waiting(1), part(false, b"{}")], other),
+            says("no id", vec![empty], unreadable),
+            says("an id that climbs", vec![climbs], unreadable),
+            says("an id that commands a terminal", vec![commands], unreadable),
+            says("an id that is turned around", vec![turned], unreadable),
+            says("an id that is too long", vec![long], unreadable),
+            says("too many notes", vec![noted()], unreadable),
+            says(
+                "notes that command a terminal",
+                vec![admitted("a1"), refuse(Disk)],
+                "note \\x1b[2J",
+            ),
+            says("admitted twice", vec![admitted("a1"), admitted("a1")], other),
+            says("resumed what was not", vec![admitted("a1"), accept(true)], other),
+            says("a wait after an admission", vec![admitted("a1"), waiting(1)], other),
+            says("finished after an admission", vec![admitted("a1"), finished("a1")], other),
+            judges("faults, to one who asks", vec![unfit(vec![fault()])], "no \\x1b[2J"),
+            judges("admitted, who only asks", vec![admitted("a1")], other),
+            judges("a wait for one who only asks", vec![waiting(1)], other),
+            judges("finished, who only asks", vec![finished("a1"), part(true, b"{}")], other),
+            judges("no message to one who asks", vec![vec![86, 255, 255]], unreadable),
+            Lies {
+                options: &["--json"],
+                ..says("places and faults as JSON", vec![waiting(9), unfit(vec![fault()])], "")
+            },
+            Lies {
+                options: &["--json"],
+                ..says("notes as JSON", vec![admitted("a1"), refuse(Disk)], "gone")
+            },
+        ],
+    );
+}
+
+/// Who waits hears so, and can be told to stop.
+#[test]
+fn a_wait_without_end_can_be_ended() {
+    let asked = Arc::new(Notify::new());
+    let waits = {
+        let asked = asked.clone();
+        act(move |guest: Guest| {
+            asked.notify_one();
+            async move {
+                // As a whole, so that the control stream stays.
+                let guest = guest;
+                Err(guest.lane.closed().await)
+            }
+        })
+    };
+    runtime().block_on(async {
+        let identity = Identity::generate().unwrap();
+        let host = Host::saying(&identity, first(waiting(1)), waits);
+        let scratch = Scratch::new("receptions-wait");
+        fs::write(scratch.join("a"), b"hello").unwrap();
+        let client = machine(scratch.join("client"));
+        let (address, a) = (host.address().to_string(), scratch.join("a"));
+        let words = ["put", "--accept-new", "--inbox", "any", &address, a.to_str().unwrap()];
+        let mut running = Running::start(client.command(words));
+        asked.notified().await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert!(running.is_running());
+        running.interrupt();
+        let ended = spawn_blocking(move || running.wait_until(PATIENCE)).await.unwrap();
+        ended.expect_code(130).expect_says(&["waiting: place 1 of 1", "for \\x1b[2J"]);
+    });
+}
