@@ -158,7 +158,7 @@ impl Put {
             content: found.content,
             check: self.arguments.dry_run,
         };
-        let dataset = Dataset { offer, metadata };
+        let dataset = Dataset { offer, metadata, by: self.identity.public_key() };
         match self.arguments.dry_run {
             true => self.check(reached, &dataset).await,
             false => self.hand_in(reached, dataset, sources, order).await,

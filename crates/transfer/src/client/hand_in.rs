@@ -6,6 +6,7 @@ use std::time::Duration;
 use events::Event;
 use files::Digest;
 use link::{Lane, PublicKey};
+use tree::TreeDigests;
 
 use super::drive::{Job, drive};
 use super::{Connect, JobOptions, JobReport, hex, inventory, new_id, start_sender};
@@ -29,6 +30,8 @@ pub struct Dataset {
     pub offer: Offer,
     /// One JSON object.
     pub metadata: Vec<u8>,
+    /// Who hands it in: the receipt must say so.
+    pub by: PublicKey,
 }
 
 /// What became of it.
@@ -245,7 +248,7 @@ impl HandingIn {
     ) -> Result<JobReport, TransferError> {
         let receipt = self.sender.run(lane, control, start).await?;
         let tree = self.sender.tree();
-        self.check_run(&receipt, lane, &tree.content)
+        self.check_run(&receipt, lane, &tree)
             .map_err(|error| TransferError::BadReceipt { peer: lane.peer_name().clone(), error })?;
         Ok(JobReport {
             totals: self.sender.totals(),
@@ -286,11 +289,26 @@ impl HandingIn {
         })
     }
 
-    fn check_run(&self, receipt: &[u8], lane: &Lane, content: &Digest) -> Result<(), ReceiptError> {
-        let statement = self.check(receipt, lane, content)?;
-        match statement.transfer == hex(&self.id) {
+    fn check_run(
+        &self,
+        receipt: &[u8],
+        lane: &Lane,
+        tree: &TreeDigests,
+    ) -> Result<(), ReceiptError> {
+        let offer = &self.dataset.offer;
+        // A server may say of a file what it likes: what was read here before it was offered is what it must have.
+        let content = offer.content.unwrap_or(tree.content);
+        let statement = self.check(receipt, lane, &content)?;
+        if statement.transfer != hex(&self.id) {
+            return Err(ReceiptError::Mismatch("transfer"));
+        }
+        // A dataset is published as a whole, so nothing is signed of which a part is lacking.
+        let totals = self.sender.totals();
+        let lacking = totals.failed + totals.skipped + totals.planned;
+        let files = tree.records.checked_sub(totals.folders);
+        match lacking == 0 && files == Some(offer.files) {
             true => Ok(()),
-            false => Err(ReceiptError::Mismatch("transfer")),
+            false => Err(ReceiptError::Mismatch("number of files")),
         }
     }
 
@@ -304,6 +322,9 @@ impl HandingIn {
         let statement = Receipt::verify(receipt)?.statement;
         if statement.target != *lane.peer() {
             return Err(ReceiptError::Mismatch("signer"));
+        }
+        if statement.source != self.dataset.by {
+            return Err(ReceiptError::Mismatch("source"));
         }
         if statement.tree.content != *content {
             return Err(ReceiptError::Mismatch("tree digest"));

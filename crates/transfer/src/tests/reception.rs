@@ -199,7 +199,7 @@ impl Set {
             content: found.content,
             check: false,
         };
-        Dataset { offer, metadata: METADATA.to_vec() }
+        Dataset { offer, metadata: METADATA.to_vec(), by: self.rig.identity.public_key() }
     }
 
     async fn hand_in(&self, options: JobOptions) -> Result<crate::client::HandedIn, TransferError> {

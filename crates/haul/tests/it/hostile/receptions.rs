@@ -6,8 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use haul::files::{Digest, RelPath};
 use haul::link::{Encoder, Identity};
-use haul::transfer::message::{Fault, MAX_TEXTS, MAX_WINDOW, Opening, RefuseCode, Waiting};
+use haul::transfer::Totals;
+use haul::transfer::message::{
+    Fault, MAX_TEXTS, MAX_WINDOW, Offer, Opening, Outcome, RefuseCode, TargetMessage, Waiting,
+};
+use haul::transfer::receipt::{DatasetStatement, Statement};
+use haul::tree::{Body, Record, TreeDigest, TreeDigests};
 use testkit::daemon::{Ended, Running};
 use testkit::hostile::host::{Act, Guest, Host, Words};
 use testkit::tree::Scratch;
@@ -21,6 +27,8 @@ use crate::pair::machine;
 
 /// A program that is misled for longer than this hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// More than what is read before it is offered.
+const LARGE: u64 = 65 << 20;
 const METADATA: &[u8] = b"{\"by\":\"me\"}";
 /// What would clear a screen, set a title and turn text around.
 const CURSES: &str = "\u{1b}[2J\u{1b}]0;x\u{7}\u{9b}31m\u{202e}\r\n";
@@ -290,4 +298,250 @@ fn a_wait_without_end_can_be_ended() {
         let ended = spawn_blocking(move || running.wait_until(PATIENCE)).await.unwrap();
         ended.expect_code(130).expect_says(&["waiting: place 1 of 1", "for \\x1b[2J"]);
     });
+}
+
+/// What a receipt claims in place of the truth, or how it is none.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Lie {
+    /// It is true.
+    None,
+    NotJson,
+    Empty,
+    Signature,
+    Signer,
+    Source,
+    Transfer,
+    Content,
+    Durability,
+    NoDataset,
+    Id,
+    Inbox,
+    Name,
+    Metadata,
+    TooLong,
+    Endless,
+    EmptyParts,
+    NoPart,
+}
+
+/// A statement about the offer, true but for one thing, signed by the server or by somebody else.
+fn receipt(
+    guest: &Guest,
+    (signer, id): (&Identity, [u8; 16]),
+    lie: Lie,
+    content: Digest,
+) -> Vec<u8> {
+    let other = Identity::generate().unwrap();
+    let offer = offer_of(guest);
+    let instead = |is: Lie, truth: &str, lied: &str| {
+        if lie == is { lied.to_owned() } else { truth.to_owned() }
+    };
+    let key = if lie == Lie::Signer { &other } else { signer };
+    let digest =
+        |is: Lie, truth: Digest| if lie == is { Digest::from_bytes([3; 32]) } else { truth };
+    let dataset = DatasetStatement {
+        id: instead(Lie::Id, "a1", "b2"),
+        inbox: instead(Lie::Inbox, &offer.inbox, "none"),
+        name: instead(Lie::Name, &offer.name, CURSES),
+        metadata: digest(Lie::Metadata, Digest::of(METADATA)),
+    };
+    let mut transfer = id;
+    transfer[0] ^= u8::from(lie == Lie::Transfer);
+    let empty = TreeDigest::new().finish();
+    let statement = Statement {
+        transfer: transfer.iter().map(|byte| format!("{byte:02x}")).collect(),
+        source: if lie == Lie::Source { other.public_key() } else { *guest.lane.peer() },
+        target: key.public_key(),
+        path: "inbox any".to_owned(),
+        began: 0,
+        ended: 0,
+        durable: lie != Lie::Durability,
+        roots: vec!["a".to_owned()],
+        root_count: 1,
+        tree: TreeDigests { content: digest(Lie::Content, content), ..empty },
+        totals: Totals::default(),
+        removed: 0,
+        dataset: (lie != Lie::NoDataset).then_some(dataset),
+    };
+    match lie {
+        Lie::NotJson => format!("{CURSES}{{").into_bytes(),
+        Lie::Empty => Vec::new(),
+        Lie::Signature => statement.sign(&other),
+        _ => statement.sign(key),
+    }
+}
+
+fn offer_of(guest: &Guest) -> Offer {
+    match &guest.request {
+        Opening::Offer(offer) => offer.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn told_content(guest: &Guest) -> Digest {
+    offer_of(guest).content.expect("what is small is read before it is offered")
+}
+
+/// A server that says it has published this before, and gives this for a receipt.
+fn has_it_before(lie: Lie, words: &'static str) -> Lies {
+    let identity = Identity::generate().unwrap();
+    let signer = Arc::new(Identity::from_pem(&identity.to_pem()).unwrap());
+    let act = act(move |mut guest: Guest| {
+        let signer = signer.clone();
+        async move {
+            let text = receipt(&guest, (&signer, [1; 16]), lie, told_content(&guest));
+            let long = vec![b' '; 60 * 1024];
+            match lie {
+                Lie::TooLong => {
+                    for _ in 0..70 {
+                        guest.frame(&part(false, &long)).await?;
+                    }
+                    guest.frame(&part(true, &text)).await
+                }
+                Lie::Endless => loop {
+                    guest.frame(&part(false, &long)).await?;
+                },
+                Lie::EmptyParts => guest.frame(&[81, 0, 0]).await,
+                Lie::NoPart => guest.frame(&waiting(1)).await,
+                _ => {
+                    for (number, piece) in text.chunks(100).enumerate() {
+                        guest.frame(&part((number + 1) * 100 >= text.len(), piece)).await?;
+                    }
+                    if text.is_empty() { guest.frame(&part(true, b"")).await } else { Ok(()) }
+                }
+            }
+        }
+    });
+    lies(&format!("{lie:?}"), identity, finished("a1"), act, words)
+}
+
+/// How the file fares at a server that takes the transfer on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fares {
+    /// It is there already, as it was offered.
+    Stands,
+    /// It is there, and is something else.
+    Differs,
+    Failed,
+    Skipped,
+    Made,
+    /// Nothing is said of it.
+    Untold,
+}
+
+impl Fares {
+    fn outcome(self) -> Option<Outcome> {
+        let failed = || Outcome::Failed { code: RefuseCode::Disk, text: CURSES.to_owned() };
+        match self {
+            Self::Stands => Some(Outcome::Unchanged(Digest::of(b"hello"))),
+            Self::Differs => Some(Outcome::Unchanged(Digest::of(b"olleh"))),
+            Self::Failed => Some(failed()),
+            Self::Skipped => Some(Outcome::Skipped),
+            Self::Made => Some(Outcome::Made),
+            Self::Untold => None,
+        }
+    }
+
+    /// The content digest of what the server then has.
+    fn content(self) -> Digest {
+        let mut tree = TreeDigest::new();
+        if let Some(Outcome::Unchanged(content)) = self.outcome() {
+            let path = RelPath::parse(b"a").unwrap();
+            let body = Body::File { size: 5, content };
+            tree.add(&Record { path: &path, body, mode: None, mtime: None });
+        }
+        tree.finish().content
+    }
+}
+
+/// A server that takes a transfer on to its end, and signs this.
+fn takes_it(fares: Fares, lie: Lie, words: &'static str) -> Lies {
+    let identity = Identity::generate().unwrap();
+    let signer = Arc::new(Identity::from_pem(&identity.to_pem()).unwrap());
+    let act = act(move |mut guest: Guest| {
+        let signer = signer.clone();
+        async move {
+            let id = loop {
+                if let Ok(Opening::Put { id, .. }) = Opening::decode(&guest.hear().await?) {
+                    break id;
+                }
+            };
+            guest.frame(&accept(false)).await?;
+            guest.say(TargetMessage::Ready).await?;
+            guest.hear_all().await?;
+            if let Some(outcome) = fares.outcome() {
+                guest.say(TargetMessage::Outcomes { first: 0, list: vec![(1, outcome)] }).await?;
+            }
+            let receipt = receipt(&guest, (&signer, id), lie, fares.content());
+            guest.say(TargetMessage::Receipt(receipt)).await
+        }
+    });
+    lies(&format!("{fares:?}, {lie:?}"), identity, admitted("a1"), act, words)
+}
+
+/// A server that tells the truth, by the same script, is believed.
+async fn is_believed(test: &str, honest: Lies) {
+    let misled = run(test, 0, true, &honest).await;
+    misled.ended.expect_code(0).expect_says(&["dataset a1"]);
+    assert_eq!(misled.receipts, (1, true));
+}
+
+#[test]
+fn receipts_of_what_was_published_before() {
+    runtime().block_on(is_believed("receptions-true", has_it_before(Lie::None, "")));
+    let cases = [
+        (Lie::NotJson, "not JSON"),
+        (Lie::Empty, "not JSON"),
+        (Lie::Signature, "signature"),
+        (Lie::Signer, "its signer"),
+        (Lie::Source, "its source"),
+        (Lie::Content, "its tree digest"),
+        (Lie::Durability, "its durability"),
+        (Lie::NoDataset, "its dataset"),
+        (Lie::Id, "its dataset"),
+        (Lie::Inbox, "its dataset"),
+        (Lie::Name, "its dataset"),
+        (Lie::Metadata, "its dataset"),
+        (Lie::TooLong, "too long"),
+        (Lie::Endless, "too long"),
+        (Lie::EmptyParts, "cannot be read"),
+        (Lie::NoPart, "another message was expected"),
+    ];
+    let cases = cases.map(|(lie, words)| has_it_before(lie, words));
+    check("receptions-before", true, cases.into());
+}
+
+#[test]
+fn receipts_of_a_whole_transfer() {
+    use Fares::{Differs, Failed, Made, Skipped, Stands, Untold};
+    runtime().block_on(is_believed("receptions-whole", takes_it(Stands, Lie::None, "")));
+    let cases = [
+        (Stands, Lie::NotJson, "not JSON"),
+        (Stands, Lie::Empty, "not JSON"),
+        (Stands, Lie::Signature, "signature"),
+        (Stands, Lie::Signer, "its signer"),
+        (Stands, Lie::Source, "its source"),
+        (Stands, Lie::Transfer, "its transfer"),
+        (Stands, Lie::Content, "its tree digest"),
+        (Stands, Lie::Durability, "its durability"),
+        (Stands, Lie::NoDataset, "its dataset"),
+        (Stands, Lie::Id, "its dataset"),
+        (Stands, Lie::Inbox, "its dataset"),
+        (Stands, Lie::Name, "its dataset"),
+        (Stands, Lie::Metadata, "its dataset"),
+        (Differs, Lie::None, "its tree digest"),
+        (Failed, Lie::None, "its tree digest"),
+        (Skipped, Lie::None, "its tree digest"),
+        (Made, Lie::None, "its tree digest"),
+        (Untold, Lie::None, "receipt before the end"),
+    ];
+    let mut cases: Vec<Lies> =
+        cases.into_iter().map(|(fares, lie, words)| takes_it(fares, lie, words)).collect();
+    let failed = takes_it(Failed, Lie::None, "its tree digest");
+    cases.push(Lies { options: &["--json"], ..failed });
+    // What is large is not read before it is offered.
+    for fares in [Failed, Skipped, Made] {
+        cases.push(Lies { len: LARGE, ..takes_it(fares, Lie::None, "its number of files") });
+    }
+    check("receptions-transfers", true, cases);
 }
