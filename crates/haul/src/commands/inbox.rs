@@ -319,13 +319,15 @@ fn schema(host: &std::ffi::OsStr, inbox: &str, accept_new: bool) -> Result<Code>
             () = interrupt.wait() => Err(transfer::TransferError::Cancelled),
         };
         contact::part(&lane).await;
-        asked.map_err(|error| contact::with_our_line(error.into(), &ours))
+        let text = asked.map_err(|error| contact::with_our_line(error.into(), &ours))?;
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&text).is_ok();
+        let text = String::from_utf8(text).ok().filter(|_| is_json);
+        text.ok_or_else(|| {
+            let text = format!("what {} gave for a schema is no JSON", lane.peer_name());
+            anyhow::Error::from(Failure::new(Code::Link, text))
+        })
     })?;
-    // It is a peer's text, and goes to a terminal or a file alike: control characters but line ends are no JSON anyway.
-    let text = String::from_utf8_lossy(&text);
-    let clean: String =
-        text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect();
-    render::print_line(clean.trim_end());
+    render::print_json(text.trim_end());
     Ok(Code::Done)
 }
 

@@ -545,3 +545,48 @@ fn receipts_of_a_whole_transfer() {
     }
     check("receptions-transfers", true, cases);
 }
+
+#[test]
+fn schemas_that_are_none() {
+    let long = || part(false, &[b' '; 60 * 1024]);
+    let (unreadable, other) = ("cannot be read", "another message was expected");
+    let mut too_long = vec![long(); 70];
+    too_long.push(part(true, b"{}"));
+    check(
+        "receptions-schemas",
+        false,
+        vec![
+            says("no message", vec![vec![99]], unreadable),
+            says("an empty frame", vec![vec![]], unreadable),
+            says("an admission", vec![admitted("a1")], other),
+            says("faults", vec![unfit(vec![fault()])], other),
+            says("a refusal", vec![refuse(RefuseCode::NotFound)], "gone \\x1b[2J"),
+            says("another message for a part", vec![part(false, b"{"), waiting(1)], other),
+            says("a part that is empty", vec![part(false, b"{"), vec![81, 0, 0]], unreadable),
+            says("a text that is too long", too_long, "too long"),
+            says("no text", vec![part(true, b"")], "no JSON"),
+            says("no JSON", vec![part(true, format!("{CURSES}{{}}").as_bytes())], "no JSON"),
+            says(
+                "a control character in a text",
+                vec![part(true, b"{\"a\":\"\x1b[2J\"}")],
+                "no JSON",
+            ),
+            says("what is no text", vec![part(true, b"\"\xff\"")], "no JSON"),
+        ],
+    );
+}
+
+/// What JSON allows and a terminal does not is written in another way that means the same.
+#[test]
+fn schemas_are_shown_as_they_mean() {
+    let title = "a\u{7f}\u{9b}2J\u{202e}b\\n \u{e0041}\u{feff}\u{2028}ä😀";
+    let text = format!("{{\r\n\t\"title\": {}\n}}", serde_json::to_string(title).unwrap());
+    let identity = Identity::generate().unwrap();
+    let lies = lies("", identity, part(true, text.as_bytes()), frames(Vec::new()), "");
+    let misled = runtime().block_on(run("receptions-shown", 0, false, &lies));
+    let shown = misled.ended.expect_code(0).text();
+    assert!(shown.split(['\n', '\t']).all(is_clean), "{shown:?}");
+    assert!(shown.contains("ä😀"), "{shown}");
+    let schema: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(schema["title"], title);
+}
