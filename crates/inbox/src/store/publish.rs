@@ -14,8 +14,8 @@ use super::incoming::{DATASET, Incoming, Inner, Opened, ignore_missing};
 use super::manifest::{Line, Lines, ManifestWriter, Method};
 use super::survey::{Survey, digests, open, survey};
 use super::{
-    FILES, MANIFEST_BLAKE3, MANIFEST_SHA256, METADATA, RECEIPT, Result, SORT_MEMORY, StoreError,
-    is_failed_sync, links, own, place, records, sidecar,
+    FILES, METADATA, RECEIPT, Result, SORT_MEMORY, StoreError, is_failed_sync, links, own, place,
+    records, sidecar,
 };
 use crate::catalogue::{DatasetRow, DatasetState};
 use crate::name::DatasetId;
@@ -140,8 +140,12 @@ impl Inner {
         };
         let files = dataset.open_dir(&RelPath::from(own(FILES)), Follow::Never)?;
         steps.at("clear sidecars")?;
-        for name in [METADATA, RECEIPT, MANIFEST_SHA256, MANIFEST_BLAKE3] {
-            ignore_missing(dataset.unlink(&own(name)))?;
+        // Those of an attempt that did not get to its end, and what a crash has left of one that was being written.
+        for entry in dataset.entries()? {
+            let name = entry?.name()?;
+            if name != own(FILES) {
+                ignore_missing(dataset.remove_tree(&name))?;
+            }
         }
         let (noted, found) = (self.noted(&opened)?, survey(&files, dir)?);
         let by_digest = publication.link_to.map(|_| Sorter::new(dir, SORT_MEMORY));

@@ -137,6 +137,13 @@ impl Bench {
         let options =
             VerifyOptions { skip_contents: false, signer: Some(self.identity.public_key()) };
         let verified = verify(root.dir(), &row, &options).unwrap();
+        let mut parts: Vec<_> = fs::read_dir(self.path().join(&row.path))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        parts.sort();
+        let whole = [FILES, "manifest.blake3", "manifest.sha256", METADATA, RECEIPT];
+        assert_eq!(parts, whole, "{}", row.path);
         assert!(verified.is_whole(), "{:?}", verified.findings);
         let folder = self.path().join(&row.path).join("files");
         for (path, content) in expected {

@@ -252,7 +252,7 @@ fn answers_to_an_offer_that_are_none() {
             says("finished after an admission", vec![admitted("a1"), finished("a1")], other),
             judges("faults, to one who asks", vec![unfit(vec![fault()])], "no \\x1b[2J"),
             judges("admitted, who only asks", vec![admitted("a1")], other),
-            judges("a wait for one who only asks", vec![waiting(1)], other),
+            judges("a wait and no answer for one who only asks", vec![waiting(1)], "ends early"),
             judges("finished, who only asks", vec![finished("a1"), part(true, b"{}")], other),
             judges("no message to one who asks", vec![vec![86, 255, 255]], unreadable),
             Lies {

@@ -10,6 +10,9 @@ fn ready(bench: &Bench) -> (Root, Incoming) {
     let incoming = root.take_in(&bench.offer(1), &metadata(1)).unwrap();
     fill(&incoming, &files());
     fs::write(on_disk(&incoming, "leftover"), b"old").unwrap();
+    // What a crash leaves of a sidecar that was being written.
+    let torn = incoming.dir().unwrap().path().join("dataset/.haul-tmp-0123456789abcdef");
+    fs::write(torn, b"{").unwrap();
     bench.steps.plan(None);
     (root, incoming)
 }
