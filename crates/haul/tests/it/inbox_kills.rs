@@ -67,7 +67,8 @@ fn told(ended: &Ended) -> Option<String> {
     let text = ended.text();
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let published = lines.rev().find(|line| line["event"] == "published")?;
-    assert_eq!(ended.code, Some(0), "{}", ended.told());
+    // It may be killed between this word and its end.
+    assert!(matches!(ended.code, Some(0) | None), "{}", ended.told());
     Some(published["dataset"].as_str().unwrap().to_owned())
 }
 
