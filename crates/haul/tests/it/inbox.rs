@@ -98,7 +98,7 @@ impl Lab {
 
     /// What stands in the store: a line of JSON for each dataset.
     pub fn datasets(&self) -> Vec<Value> {
-        let text = self.inbox(&["list", "--json"]).expect_code(0).text();
+        let text = self.inbox(&["list", "--json", "--most", "0"]).expect_code(0).text();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
