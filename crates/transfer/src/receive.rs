@@ -4,6 +4,7 @@
 
 pub(crate) mod disk;
 mod handing;
+mod parcels;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +15,7 @@ use link::{
     ControlReceiver, ControlSender, Identity, LARGEST_SHARE, Lane, LinkError, ParcelError,
     PublicKey,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -25,8 +26,8 @@ use crate::compress::unpacked;
 use crate::host::{Landing, Refusal};
 use crate::lane_io::{Incoming, OUTGOING, Outgoing, queues, why_ended};
 use crate::message::{
-    Entry, MAX_MESSAGE, MAX_WINDOW, MIN_WINDOW, Order, Outcome, ParcelHead, RefuseCode,
-    SourceMessage, TargetMessage,
+    Entry, MAX_WINDOW, MIN_WINDOW, Order, Outcome, ParcelHead, RefuseCode, SourceMessage,
+    TargetMessage,
 };
 use crate::observe::Observer;
 use crate::receipt::{MAX_ROOTS, Statement};
@@ -37,6 +38,7 @@ use crate::tell::{Watch, tell_extras, tell_outcome};
 use crate::{Totals, TransferError, Violation};
 use disk::Disk;
 use handing::take_over;
+use parcels::{Arrived, accept_parcels};
 use tree::{TreeDigest, TreeDigests};
 
 /// Disk jobs that run at once.
@@ -50,10 +52,6 @@ const LEAST_SHARE: u64 = 2 << 20;
 /// A link that carries more bytes per second is faster than one core of most machines cuts a file into pieces and a
 /// disk reads them.
 const FAST: f64 = 400e6;
-/// Parcels that have arrived and wait for the loop.
-const PARCELS_WAITING: usize = 4;
-
-type Arrived = Result<(Vec<u8>, Vec<u8>), ParcelError>;
 
 /// What a transfer at its target begins with.
 pub(crate) struct ReceiveOptions {
@@ -564,31 +562,6 @@ fn window_of(share: u64) -> u64 {
 /// A disk job that panicked: what it was for has no outcome, so the transfer cannot go on.
 fn broken(error: &tokio::task::JoinError) -> Refusal {
     Refusal { code: RefuseCode::Disk, text: format!("internal error: {error}") }
-}
-
-/// Reads parcels beside each other, as many as the lane lets the peer open.
-fn accept_parcels(lane: &Lane, buffers: Arc<Buffers>) -> (mpsc::Receiver<Arrived>, JoinSet<()>) {
-    let (sender, receiver) = mpsc::channel(PARCELS_WAITING);
-    let mut tasks = JoinSet::new();
-    let lane = lane.clone();
-    tasks.spawn(async move {
-        let mut reading = JoinSet::new();
-        loop {
-            tokio::select! {
-                parcel = lane.accept_parcel() => {
-                    let Ok(parcel) = parcel else { return };
-                    let (sender, buffers) = (sender.clone(), buffers.clone());
-                    reading.spawn(async move {
-                        let body = |len| buffers.take(len);
-                        let arrived = parcel.read_into(MAX_MESSAGE, CHUNK as usize, body).await;
-                        let _ = sender.send(arrived).await;
-                    });
-                }
-                Some(_) = reading.join_next(), if !reading.is_empty() => {}
-            }
-        }
-    });
-    (receiver, tasks)
 }
 
 /// Seconds since 1970; a clock before that counts as 0.
