@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::PumpStats;
-use crate::model::Nanos;
+use crate::model::{Nanos, Profile};
 use crate::wire::Wire;
 use crate::words::Settings;
 
@@ -19,9 +19,9 @@ use crate::words::Settings;
 const BATCH: usize = 32;
 /// How long to sleep at most, to notice a change or the end.
 const NAP: Nanos = 10_000_000;
-/// A packet that is due within this time is waited for together with those that follow it. Network cards of such rates
-/// gather what arrives for 50 to 250 us before they interrupt.
-const COALESCE: Nanos = 80_000;
+/// A packet that is due within this time at least, and at most, is waited for together with those that follow it: a
+/// hundredth of the delay. Network cards of such rates gather what arrives for 50 to 250 us before they interrupt.
+const COALESCE: (Nanos, Nanos) = (80_000, 250_000);
 /// How often the figures are told while packets pass.
 const TELL_EVERY: Nanos = 5_000_000;
 /// Bytes that may be under way in each direction: a second at 2 Gbit/s.
@@ -94,6 +94,8 @@ pub(super) struct Direction {
     /// Protocols that vanish.
     dropped: Vec<u8>,
     down: bool,
+    /// How long packets wait for each other.
+    coalesce: Nanos,
     wire: Wire<()>,
     stats: PumpStats,
     buffer: Vec<u8>,
@@ -110,6 +112,7 @@ impl Direction {
             number: 0,
             dropped: dropped(&settings),
             down: settings.down,
+            coalesce: coalesce(&settings.profiles[at]),
             wire: Wire::new(settings.profiles[at].clone(), seed, UNDER_WAY_BYTES),
             stats: PumpStats::default(),
             buffer: vec![0; mtu],
@@ -133,8 +136,8 @@ impl Direction {
                 match self.wire.next_due() {
                     // While packets pass they go in small bursts, as from any network card: to wake for each of them would
                     // take much of the processors that the ends need too.
-                    Some(at) if at.saturating_sub(self.now()) < COALESCE => {
-                        std::thread::sleep(Duration::from_nanos(COALESCE));
+                    Some(at) if at.saturating_sub(self.now()) < self.coalesce => {
+                        std::thread::sleep(Duration::from_nanos(self.coalesce));
                     }
                     Some(at) => wait_readable(from, at.saturating_sub(self.now()).min(NAP)),
                     None => wait_readable(from, NAP),
@@ -155,6 +158,7 @@ impl Direction {
         }
         let settings = lock(&self.control.settings).clone();
         self.wire.set_profile(settings.profiles[self.at].clone());
+        self.coalesce = coalesce(&settings.profiles[self.at]);
         (self.dropped, self.down) = (dropped(&settings), settings.down);
         if self.down {
             self.wire.cut();
@@ -211,6 +215,10 @@ impl Direction {
         self.stats.under_way = self.wire.under_way() as u64;
         *lock(&self.control.stats[self.at]) = self.stats;
     }
+}
+
+fn coalesce(profile: &Profile) -> Nanos {
+    (profile.delay / 100).clamp(COALESCE.0, COALESCE.1)
 }
 
 /// The protocols that vanish on such a link.

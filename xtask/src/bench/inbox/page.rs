@@ -203,7 +203,7 @@ const HOW: &str = "\
 - Both ends are on this machine, in two network namespaces that have nothing in common but the link, and share its
   processors. The first two rows use a pair of virtual devices of the kernel without any limit; the other links are
   made by the `badlink` program of this project, which runs on the same processors. Packets that are due within 80 us of
-  each other are handed over together, as network cards do it.
+  each other, or a hundredth of the delay up to 250 us, are handed over together, as network cards do it.
 - `haul put` goes to a server that was just started, with an empty inbox, from a client that was never there. Its time
   ends when the dataset is published: every file, the sidecars, all folders and the row in the catalogue are on the
   disk, both digests of every file are made, and the client has the signed receipt.

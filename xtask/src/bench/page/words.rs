@@ -5,7 +5,7 @@ pub const HOW: &str = "\
 - Both ends are on this machine, in two network namespaces that have nothing in common but the link.
   Clean rows use a pair of virtual devices of the kernel. The other links are made by the `badlink` program of
   this project, which carries each packet through a model of the link; it runs on the same processors. Packets that
-  are due within 80 us of each other are handed over together, as network cards do it.
+  are due within 80 us of each other, or a hundredth of the delay up to 250 us, are handed over together, as network cards do it.
 - Time is from the start of the command to its end, the connection included. Daemons run beforehand.
 - Programs run in turns, the order turned around each time. Clean rows begin with a run that does not
   count. On the other links, a program that takes more than 1.3 times as long as the fastest rival in the
