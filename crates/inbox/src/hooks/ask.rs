@@ -39,7 +39,7 @@ pub enum Refused {
 }
 
 impl Asker {
-    /// One that runs `at_once` hooks at most, and lets [`WAITING`] times as many offers wait for that.
+    /// One that runs `at_once` hooks at most, and lets eight times as many offers wait for that.
     pub fn new(at_once: usize, surroundings: Surroundings) -> Self {
         let [permits, room] = [at_once, at_once.saturating_mul(1 + WAITING)]
             .map(|count| Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
