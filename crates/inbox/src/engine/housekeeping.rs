@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use files::Dir;
 
 use super::hooked::{address_of, dataset_of, who_of};
-use super::upload::Known;
+use super::upload::{Known, is_open};
 use super::{Inboxes, OpenError, aside};
 use crate::audit::{AuditEvent, Dataset, Who};
 use crate::catalogue::DatasetRow;
@@ -70,16 +70,12 @@ impl Inboxes {
                 }
             }
             for incoming in report.waiting {
-                let mut known = Known::new(incoming.offer().clone(), incoming, None);
-                if known.is_open() {
-                    // What it takes is told by nothing else, and it is one file.
-                    known = Known::new(
-                        known.offer.clone(),
-                        known.incoming.clone(),
-                        known.incoming.arrived().ok(),
-                    );
-                }
-                let known = Arc::new(known);
+                // Of one whose size was not told nothing else says what it takes, and it is one file.
+                let arrived = match is_open(incoming.offer()) {
+                    true => incoming.arrived().ok(),
+                    false => None,
+                };
+                let known = Arc::new(Known::new(incoming.offer().clone(), incoming, arrived));
                 let mut uploads = self.uploads();
                 uploads.reserve.hold(known.key.clone(), disk, known.offer.bytes);
                 uploads.known.insert(known.key.clone(), known);

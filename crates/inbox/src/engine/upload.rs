@@ -126,7 +126,7 @@ impl Known {
 
     /// Its size was not told, and it may grow.
     pub(super) fn is_open(&self) -> bool {
-        self.offer.client.starts_with("dync:")
+        is_open(&self.offer)
     }
 
     pub(super) fn is_spoilt(&self) -> bool {
@@ -211,6 +211,11 @@ impl Known {
     fn is_at(&self, attempt: u64) -> bool {
         self.attempt.load(Ordering::Acquire) == attempt && !self.has_ended()
     }
+}
+
+/// Whether the size of what is offered was not told: clients of dync cannot.
+pub(super) fn is_open(offer: &OfferRecord) -> bool {
+    offer.client.starts_with("dync:")
 }
 
 impl Place {
