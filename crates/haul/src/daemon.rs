@@ -121,8 +121,11 @@ impl Daemon {
                     Err(_closed) => break,
                 },
                 Some(ended) = guests.tasks.join_next_with_id() => guests.part(ended, &self.log),
-                _ = watch.tick() => if let Some(door) = &self.door {
-                    guests.check(|peer, remote| door.check(peer, remote.ip()));
+                _ = watch.tick() => {
+                    self.server.sweep();
+                    if let Some(door) = &self.door {
+                        guests.check(|peer, remote| door.check(peer, remote.ip()));
+                    }
                 },
                 () = &mut stop => break,
             }

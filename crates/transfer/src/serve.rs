@@ -103,11 +103,20 @@ impl Server {
         })
     }
 
+    /// Lets go of transfers whose diallers have not come back in time. To be called now and then.
+    pub fn sweep(&self) {
+        self.let_go(registry::KEEP);
+    }
+
+    /// The same of those that have waited for so long.
+    pub(crate) fn let_go(&self, waited: Duration) {
+        self.registry.sweep(waited);
+    }
+
     /// Serves one lane until it ends. `asked` is called when a request has come: a dialler that tries several
     /// kinds of lane asks on one of them. True if the peer has taken leave, so that it will not come back for
     /// what was going on.
     pub async fn serve(self: Arc<Self>, lane: Lane, asked: impl FnOnce() + Send) -> bool {
-        self.registry.sweep();
         let result = self.serve_request(&lane, asked).await;
         let parted = match &result {
             Ok(()) | Err(TransferError::Abandoned { .. }) => true,

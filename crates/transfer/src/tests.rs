@@ -126,6 +126,7 @@ struct Rig {
     serving: tokio::task::JoinHandle<()>,
     identity: Arc<Identity>,
     lanes: Lanes,
+    server: Arc<Server>,
 }
 
 impl Rig {
@@ -156,13 +157,13 @@ impl Rig {
         let folder = Folder(far, identity.clone(), lanes.clone());
         let (host, sink, book) = (Arc::new(folder), Sink::default(), GrantBook::default());
         let server = Server::open(ServerOptions { host, sink, book, own: None, reception });
-        let accepting = listener.clone();
+        let (accepting, serves) = (listener.clone(), server.clone());
         let serving = tokio::spawn(async move {
             while let Ok(lane) = accepting.accept().await {
-                tokio::spawn(server.clone().serve(lane, || {}));
+                tokio::spawn(serves.clone().serve(lane, || {}));
             }
         });
-        Self { kind: LaneKind::Quic, relay, listener, serving, identity, lanes }
+        Self { kind: LaneKind::Quic, relay, listener, serving, identity, lanes, server }
     }
 
     fn connect(&self) -> Connect {

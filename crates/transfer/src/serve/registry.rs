@@ -19,7 +19,7 @@ use crate::receive::Receiver;
 use crate::send::Sender;
 
 /// How long a transfer waits for its dialler.
-const KEEP: Duration = Duration::from_secs(600);
+pub(super) const KEEP: Duration = Duration::from_secs(600);
 /// Transfers that one peer may have here, running or waiting.
 const PER_PEER: usize = 16;
 /// Transfers of all peers.
@@ -116,9 +116,12 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops what has waited for too long.
-    pub(super) fn sweep(&self) {
-        self.slots().retain(|_, slot| slot.parked_for().is_none_or(|waited| waited < KEEP));
+    /// Drops what has waited for so long.
+    pub(super) fn sweep(&self, keep: Duration) {
+        let is_over = |slot: &Arc<Slot>| slot.parked_for().is_some_and(|waited| waited >= keep);
+        let over: Vec<_> = self.slots().extract_if(|_, slot| is_over(slot)).collect();
+        // What they hold at the disk is let go of behind the lock.
+        drop(over);
     }
 
     pub(super) fn remove(&self, peer: &PublicKey, id: &[u8; 16]) {

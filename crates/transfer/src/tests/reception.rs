@@ -1,6 +1,7 @@
 //! Datasets that are handed in to a reception that does what each test wants: over both kinds of lane.
 
 use std::collections::HashMap;
+use std::sync::Weak;
 
 use files::{Digest, Sha256};
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ struct Desk {
     published: Mutex<HashMap<[u8; 16], Vec<u8>>>,
     stands: Mutex<Vec<Standing>>,
     links: Mutex<Vec<bool>>,
+    /// What is being carried, for as long as it is.
+    carried: Mutex<Weak<Sealing>>,
 }
 
 struct AtDesk(Arc<Desk>);
@@ -92,7 +95,9 @@ impl Place for InQueue {
     fn begin(self: Box<Self>) -> Result<Begun, Refusal> {
         let far = self.desk.far.clone().unwrap();
         let intake = Arc::new(At { desk: self.desk.clone(), offer: self.offer.clone() });
-        let intake: Arc<dyn Intake> = Arc::new(Sealing { at: intake, metadata: self.metadata });
+        let intake = Arc::new(Sealing { at: intake, metadata: self.metadata });
+        *self.desk.carried.lock().unwrap() = Arc::downgrade(&intake);
+        let intake: Arc<dyn Intake> = intake;
         let landing = Landing {
             intake: Some(intake),
             max_bytes: Some(self.offer.bytes),
@@ -213,6 +218,7 @@ both_kinds! {
     metadata_that_do_not_fit_cost_nothing
     what_is_not_whole_is_not_published
     an_answer_that_was_lost_is_given_again
+    who_does_not_come_back_is_let_go
 }
 
 fn a_dataset_waits_and_is_taken_over(kind: LaneKind) {
@@ -309,6 +315,48 @@ fn an_answer_that_was_lost_is_given_again(kind: LaneKind) {
         let error = hand_in(set.rig.connect(), dataset, set.sources(), Order::default(), options());
         let error = error.await.unwrap_err();
         assert!(matches!(error, TransferError::BadReceipt { .. }), "{error}");
+        set.rig.close().await;
+    });
+}
+
+fn who_does_not_come_back_is_let_go(kind: LaneKind) {
+    runtime().block_on(async {
+        let set = Set::new("gone", kind, Desk::default());
+        let carried = || set.desk.carried.lock().unwrap().upgrade().is_some();
+        let link = || set.desk.links.lock().unwrap().last().copied();
+        let (connect, lanes) = (set.rig.connect(), Lanes::default());
+        let dialled = lanes.clone();
+        let connect: Connect = Arc::new(move |way| {
+            let (dialling, dialled) = (connect(way), dialled.clone());
+            Box::pin(async move {
+                let lane = dialling.await?;
+                dialled.lock().unwrap().push(lane.clone());
+                Ok(lane)
+            })
+        });
+        let slowly = JobOptions { limit_bytes_per_s: Some(100_000), ..options() };
+        let (dataset, sources) = (set.dataset(), set.sources());
+        let handing_in = hand_in(connect, dataset, sources, Order::default(), slowly);
+        let until_cut = async {
+            while link() != Some(true) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // It does not take leave: its machine goes to sleep.
+            lanes.lock().unwrap()[0].close(link::close_code::GOING_AWAY, "cut");
+        };
+        tokio::select! {
+            done = handing_in => panic!("it was done: {:?}", done.map(|done| done.dataset)),
+            () = until_cut => {}
+        }
+        while link() != Some(false) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        set.rig.server.sweep();
+        assert!(carried(), "it may come back");
+        set.rig.server.let_go(Duration::ZERO);
+        while carried() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         set.rig.close().await;
     });
 }
