@@ -50,6 +50,14 @@ fn words(notice: &Notice) -> String {
         Notice::Disconnected { client, reason } => {
             format!("dync client {} was sent away: {reason}", files::escape(client.as_bytes()))
         }
+        Notice::Refused { address, reason, more } => {
+            let reason = files::escape(reason.as_bytes());
+            let before = match more {
+                0 => String::new(),
+                more => format!(" (and {more} more before)"),
+            };
+            format!("a dync client at {address} was not let in: {reason}{before}")
+        }
     }
 }
 

@@ -9,5 +9,7 @@ pub mod desk;
 pub mod keys;
 pub mod listener;
 pub mod machine;
+mod pace;
+mod refusals;
 pub mod single;
 pub mod wire;

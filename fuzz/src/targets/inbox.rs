@@ -79,7 +79,8 @@ pub fn dync_machine(data: &[u8]) {
             6 => machine.taken_in(now, of),
             7 => {
                 // A desk opens an upload once; later openings say nothing.
-                machine.opened(of, *taken);
+                let rate = (happens[3] % 2 == 1).then_some(u64::from(happens[3]));
+                machine.opened(of, *taken, rate);
             }
             8 => machine.wrote(of, u32::from(happens[3])),
             9 => machine.synced(of, *taken),

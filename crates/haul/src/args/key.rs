@@ -27,9 +27,8 @@ pub enum KeyCommand {
         /// Into this inbox. Can be repeated. [default: that of [dync] in the configuration]
         #[arg(long = "inbox", value_name = "NAME")]
         inboxes: Vec<String>,
-        /// At most so many bytes in all its datasets together, such as 2T.
-        #[arg(long, value_name = "SIZE")]
-        quota: Option<String>,
+        #[command(flatten)]
+        rights: RightsArguments,
     },
     /// Take down the key of a host before the first connection to it.
     Trust {

@@ -24,10 +24,8 @@ pub fn run(command: KeyCommand) -> Result<Code> {
         }
         KeyCommand::Allow(allow_arguments) => allow(&places, &allow_arguments)?,
         #[cfg(feature = "dync")]
-        KeyCommand::Import { file, label, inboxes, quota } => {
-            let inboxes = inboxes.iter().map(|inbox| format!("inbox=\"{inbox}\""));
-            let quota = quota.iter().map(|quota| format!("quota={quota}"));
-            let options: Vec<String> = inboxes.chain(quota).collect();
+        KeyCommand::Import { file, label, inboxes, rights } => {
+            let options = Rights { inboxes: &inboxes, rights: &rights }.options()?;
             crate::dync::allow(&places, &file, &label, &options.join(","))?;
             let label = files::escape(label.as_bytes());
             render::tell(&format!("{label} may connect with dync, within seconds"));

@@ -37,9 +37,9 @@ mod needs_pyzmq {
     }
 
     impl Door {
-        /// A server with a door for clients of dync, whose key `old` may hand in to the inbox `any`, and one more, which
-        /// has none.
-        fn new(name: &str) -> Self {
+        /// A server with a door for clients of dync, whose key `old` may hand in to the inbox `any` with these options, and
+        /// one more, which has none.
+        fn new(name: &str, options: &[&str]) -> Self {
             let port = free_port();
             let dync = format!("[dync]\nlisten = \"127.0.0.1:{port}\"\ninbox = \"any\"\n");
             let lab = Lab::with(name, "", &dync, "inbox=*");
@@ -49,8 +49,8 @@ mod needs_pyzmq {
                 assert!(probe(&["enrol", path, name]).output().unwrap().status.success());
             }
             let key = folder.join("old.key");
-            let words = ["key", "import", key.to_str().unwrap(), "--as", "old", "--quota", "80MB"];
-            lab.server.run(words).expect_code(0);
+            let words = ["key", "import", key.to_str().unwrap(), "--as", "old"];
+            lab.server.run([&words, options].concat()).expect_code(0);
             Self { lab, folder, port }
         }
 
@@ -96,7 +96,7 @@ mod needs_pyzmq {
 
     #[test]
     fn a_client_of_dync_hands_in_like_any_other() {
-        let door = Door::new("dync-serve");
+        let door = Door::new("dync-serve", &["--quota", "80MB"]);
         door.until_let_in();
         let file = door.lab.scratch.join("reads");
         let content: Vec<u8> =
@@ -135,8 +135,40 @@ mod needs_pyzmq {
     }
 
     #[test]
+    fn who_is_refused_in_the_handshake_stands_in_the_log() {
+        let door = Door::new("dync-refused", &[]);
+        let refused = |client: &str, options: &[&str]| {
+            door.command("refused", client, options, None).output().unwrap().status.success()
+        };
+        assert!(refused("stranger", &[]));
+        let line = door.lab.server().wait_for_log("was not let in", Duration::from_secs(60));
+        assert!(line.contains("a dync client at 127.0.0.1:"), "{line}");
+        // An identity that ZeroMQ keeps for itself. What comes right behind another refusal is only counted.
+        door.until_let_in();
+        let end = Instant::now() + Duration::from_secs(60);
+        while !door.lab.log().contains("its identity begins with a zero byte") {
+            assert!(Instant::now() < end, "{}", door.lab.log());
+            assert!(refused("old", &["--identity", "00ff"]));
+        }
+    }
+
+    #[test]
+    fn a_client_of_dync_is_held_to_the_rate_of_its_key() {
+        let door = Door::new("dync-rate", &["--max-rate", "4MB"]);
+        door.until_let_in();
+        let file = door.lab.scratch.join("reads");
+        fs::write(&file, vec![3; 12_000_000]).unwrap();
+        let began = Instant::now();
+        let output = door.upload(&["--name", "reads"], &file);
+        assert!(output.status.success(), "{}", said(&output));
+        // What may be on its way at first is a second's worth.
+        let least = Duration::from_millis(1900);
+        assert!(began.elapsed() >= least, "12 MB at 4 MB/s came in {:?}", began.elapsed());
+    }
+
+    #[test]
     fn a_client_of_dync_goes_on_after_the_server_was_killed() {
-        let mut door = Door::new("dync-killed");
+        let mut door = Door::new("dync-killed", &[]);
         door.until_let_in();
         let file = door.lab.scratch.join("reads");
         fs::write(&file, vec![9; 75_000_000]).unwrap();

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use transfer::reception::Turn;
 
 use super::desk::{Desk, FileSink, Found, Offer, Refusal, Ticket, UploadId};
+use super::pace::Pace;
 use crate::Client;
 
 /// After how many bytes what was written is brought to the disk...
@@ -26,8 +27,8 @@ pub(super) enum Word {
     TakenIn,
     /// Nothing is known of it.
     NotFound,
-    /// It is open, with so many bytes.
-    Opened(u64),
+    /// It is open, with so many bytes, and may bring so many a second.
+    Opened(u64, Option<u64>),
     /// So many chunks are written.
     Wrote(u32),
     /// So many bytes are durable.
@@ -89,6 +90,7 @@ impl Carrier {
             words,
             abandon: abandon.clone(),
             closed: closed.clone(),
+            rate: client.max_rate_bytes_per_s,
         };
         let task = tokio::spawn(async move {
             if let Some(previous) = previous {
@@ -127,6 +129,8 @@ struct Course<D> {
     words: Words,
     abandon: Arc<Mutex<Option<String>>>,
     closed: Arc<AtomicBool>,
+    /// The most bytes a second.
+    rate: Option<u64>,
 }
 
 impl<D: Desk> Course<D> {
@@ -192,7 +196,7 @@ impl<D: Desk> Course<D> {
             Ok(sink) => sink,
             Err(refusal) => return self.say(Word::Failed(refusal)),
         };
-        self.say(Word::Opened(sink.durable()));
+        self.say(Word::Opened(sink.durable(), self.rate));
         match self.write_all(sink.as_mut(), &jobs) {
             Ok(Some(sha256)) => match sink.finish(sha256) {
                 Ok(dataset) => self.say(Word::Finished(dataset)),
@@ -211,14 +215,13 @@ impl<D: Desk> Course<D> {
     ) -> Result<Option<[u8; 32]>, Refusal> {
         let mut unsynced = 0;
         // When the oldest byte that is not durable was written.
-        let mut since = None;
+        let mut since: Option<Instant> = None;
+        let mut pace = Pace::new(self.rate);
         loop {
-            let job = match since {
+            let sync = since.map(|since| since + SYNC_AFTER);
+            let job = match sync.into_iter().chain(pace.due()).min() {
                 None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => {
-                    let waited = Instant::now().saturating_duration_since(since);
-                    jobs.recv_timeout(SYNC_AFTER.saturating_sub(waited))
-                }
+                Some(at) => jobs.recv_timeout(at.saturating_duration_since(Instant::now())),
             };
             // A client that is gone has nothing to say to bytes that wait.
             let ended = self.closed.load(Ordering::Acquire);
@@ -227,15 +230,19 @@ impl<D: Desk> Course<D> {
                 Ok(Job::Write(at, data)) if !ended => {
                     sink.write(at, &data)?;
                     unsynced += data.len() as u64;
-                    since.get_or_insert_with(Instant::now);
-                    drop(data);
-                    self.say(Word::Wrote(1));
+                    let now = Instant::now();
+                    since.get_or_insert(now);
+                    pace.wrote(now, data.len() as u64);
                 }
                 Err(RecvTimeoutError::Timeout) if !ended => {}
                 _ => {
                     sink.sync()?;
                     return Ok(None);
                 }
+            }
+            match pace.paid(Instant::now()) {
+                0 => {}
+                chunks => self.say(Word::Wrote(chunks)),
             }
             if unsynced >= SYNC_BYTES || since.is_some_and(|since| since.elapsed() >= SYNC_AFTER) {
                 let durable = sink.sync()?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use omq_proto::endpoint::Host;
+use omq_proto::monitor::MonitorEvent;
 use omq_proto::proto::mechanism::{AuthenticationResult, Authenticator};
 use omq_proto::{
     CurveKeypair, CurvePublicKey, CurveSecretKey, CurveServerOptions, Endpoint, Identity, Message,
@@ -25,6 +26,7 @@ use super::carry::{Beginning, Carrier, Word};
 use super::desk::{Desk, Offer, UploadId};
 use super::keys::{Clients, KeyError, KeyFolder};
 use super::machine::{Limits, Machine, Output, Speaker};
+use super::refusals::{Refusals, why};
 use super::wire::{ClientMessage, MAX_FRAMES, MESSAGE_OVERHEAD, ServerMessage};
 use crate::Client;
 
@@ -97,6 +99,15 @@ pub enum Notice {
         /// Why.
         reason: String,
     },
+    /// A connection was refused in the handshake.
+    Refused {
+        /// Where it came from.
+        address: String,
+        /// Why, partly from outside.
+        reason: String,
+        /// How many more were refused before it, since that was told last.
+        more: u64,
+    },
 }
 
 /// A listener that runs.
@@ -157,6 +168,7 @@ impl Listener {
             slips: HashMap::new(),
             ending: HashSet::new(),
             holders: HashMap::new(),
+            refusals: Refusals::default(),
             notice: Box::new(notice),
             began: Instant::now(),
         };
@@ -234,6 +246,7 @@ struct Room<D> {
     ending: HashSet<u64>,
     /// Who spoke last under an identity, and over which connection: nobody else is answered there.
     holders: HashMap<Vec<u8>, ([u8; 32], u64)>,
+    refusals: Refusals,
     notice: Box<dyn Fn(Notice) + Send + Sync>,
     began: Instant,
 }
@@ -249,6 +262,7 @@ impl<D: Desk> Room<D> {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (read, mut reread) = mpsc::channel(1);
         let reader = tokio::spawn(read_again(keys, read));
+        let mut connections = self.socket.monitor();
         loop {
             tokio::select! {
                 received = self.socket.recv_from() => match received {
@@ -257,6 +271,7 @@ impl<D: Desk> Room<D> {
                 },
                 Some((id, round, word)) = said.recv() => self.hear((id, round), word),
                 Some(clients) = reread.recv() => self.revoke(clients),
+                Ok(event) = connections.recv() => self.connection(event),
                 _ = tick.tick() => self.tick(),
                 _ = stopped.changed() => break,
             }
@@ -338,11 +353,21 @@ impl<D: Desk> Room<D> {
         match word {
             Word::TakenIn => self.machine.taken_in(now, of),
             Word::NotFound => self.machine.not_found(now, of),
-            Word::Opened(durable) => self.machine.opened(of, durable),
+            Word::Opened(durable, rate) => self.machine.opened(of, durable, rate),
             Word::Wrote(chunks) => self.machine.wrote(of, chunks),
             Word::Synced(durable) => self.machine.synced(of, durable),
             Word::Finished(dataset) => self.machine.finished(now, of, dataset),
             Word::Failed(refusal) => self.machine.failed(now, of, refusal),
+        }
+    }
+
+    /// Something has become of a connection.
+    fn connection(&mut self, event: MonitorEvent) {
+        if let MonitorEvent::HandshakeFailed { peer_ident, reason, .. } = event
+            && let Some(more) = self.refusals.another(self.began.elapsed())
+        {
+            let (address, reason) = (peer_ident.to_string(), why(&reason));
+            (self.notice)(Notice::Refused { address, reason, more });
         }
     }
 

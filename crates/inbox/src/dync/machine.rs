@@ -240,14 +240,17 @@ impl Machine {
         self.failed(now, (id, round), Refusal::new(404, text));
     }
 
-    /// It has come to its turn, and its file is open, with so many bytes.
-    pub fn opened(&mut self, (id, round): (UploadId, u64), durable: u64) {
+    /// It has come to its turn, and its file is open, with so many bytes. Its client may send so many a second, if that
+    /// is bounded: its chunks are told as written accordingly, and it has no more than a second's at once.
+    pub fn opened(&mut self, (id, round): (UploadId, u64), durable: u64, rate: Option<u64>) {
         let share = self.share();
+        let chunk_bytes = u64::from(self.limits.chunk_bytes);
+        let window = rate.map(|rate| u32::try_from(rate / chunk_bytes).unwrap_or(u32::MAX).max(1));
         let Some(upload) = self.of(id, round) else { return };
         if !matches!(upload.stage, Stage::Waiting | Stage::Asked | Stage::Sought) {
             return;
         }
-        upload.opened(durable);
+        upload.opened(durable, window);
         if upload.approved {
             self.top_up(id, 1);
             return;

@@ -35,6 +35,14 @@ def u64(number):
     return struct.pack(">Q", number)
 
 
+def new_identity():
+    """As the old client makes it, but for those that ZeroMQ keeps for itself: the server refuses them."""
+    while True:
+        identity = uuid.uuid4().bytes
+        if identity[0] != 0:
+            return identity
+
+
 class Failed(Exception):
     """Something that the old client ends with."""
 
@@ -46,7 +54,7 @@ def dealer(context, arguments, port=None, identity=None):
     server, _ = zmq.auth.load_certificate(arguments.server_key)
     dealing.curve_publickey, dealing.curve_secretkey = public, secret
     dealing.curve_serverkey = server
-    dealing.identity = identity or uuid.uuid4().bytes
+    dealing.identity = identity or new_identity()
     dealing.linger = 0
     # A socket that was refused takes no more, and would block for ever.
     dealing.sndtimeo = 10_000
@@ -233,7 +241,7 @@ def upload(arguments):
 def refused(arguments):
     """The handshake fails, and nothing that is sent is answered."""
     context = zmq.Context()
-    dealing = dealer(context, arguments)
+    dealing = dealer(context, arguments, identity=bytes.fromhex(arguments.identity))
     monitor = dealing.get_monitor_socket()
     dealing.send_multipart([b"post-file", u32(0), b"f", b"{}"])
     failures = (zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
@@ -342,6 +350,8 @@ def main():
             command.add_argument("--repeat-last", action="store_true")
             command.add_argument("--data-in-last", action="store_true")
             command.add_argument("--wrong-sum", action="store_true")
+        if name == "refused":
+            command.add_argument("--identity", default="", help="hexadecimal")
         command.add_argument("--seed", type=int, default=1)
         command.add_argument("server_key")
         command.add_argument("secret")

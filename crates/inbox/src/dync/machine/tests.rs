@@ -54,7 +54,7 @@ impl Rig {
     fn running(&mut self, identity: &[u8]) -> ((UploadId, u64), u32) {
         let of = self.post(identity);
         self.machine.taken_in(self.now, of);
-        self.machine.opened(of, 0);
+        self.machine.opened(of, 0, None);
         match self.said().pop() {
             Some(ServerMessage::UploadApproved { credit, .. }) => (of, credit),
             other => panic!("{other:?}"),
@@ -151,11 +151,31 @@ fn who_waits_is_told_so_and_never_sent_a_report() {
         assert_eq!(said, expected);
         assert_eq!(rig.query(b"a"), [ServerMessage::TransferCredit(0)]);
     }
-    rig.machine.opened(of, 0);
+    rig.machine.opened(of, 0, None);
     assert_eq!(rig.said(), [ServerMessage::TransferCredit(8)]);
     // That was lost: the client has nothing yet, and would fall over a report.
     assert_eq!(rig.query(b"a"), [ServerMessage::TransferCredit(1)]);
     assert!(rig.chunk(b"a", 0));
+}
+
+#[test]
+fn a_client_with_a_rate_has_a_seconds_worth_of_credit_at_once() {
+    let mut rig = Rig::new();
+    let of = rig.post(b"a");
+    rig.machine.taken_in(rig.now, of);
+    rig.machine.opened(of, 0, Some(350));
+    assert_eq!(rig.said(), [approved(3)]);
+    assert!((0..3).all(|number| rig.chunk(b"a", number)));
+    assert!(!rig.chunk(b"a", 3), "more than it may");
+    // What it could have beyond that is free, and stays so. It is ahead, so it is told where to go on.
+    assert_eq!(rig.wrote_all(of, 1, 100), [report(300, 1)]);
+    assert!(rig.chunk(b"a", 3));
+    rig.machine.tick(rig.now);
+    assert_eq!(rig.said(), []);
+    // A chunk that takes longer than a second is its credit then.
+    let slow = rig.post(b"b");
+    rig.machine.opened(slow, 0, Some(1));
+    assert_eq!(rig.said(), [approved(1)]);
 }
 
 #[test]
@@ -226,7 +246,7 @@ fn after_a_restart_the_durable_offset_is_told() {
         let [Output::Find(id, round)] = rig.outputs()[..] else { panic!("not looked for") };
         rig.machine.taken_in(rig.now, (id, round));
         assert_eq!(rig.query(b"a"), [ServerMessage::TransferCredit(0)]);
-        rig.machine.opened((id, round), durable);
+        rig.machine.opened((id, round), durable, None);
         assert_eq!(rig.said(), [first]);
         assert!(rig.chunk(b"a", durable / CHUNK));
     }
@@ -235,7 +255,7 @@ fn after_a_restart_the_durable_offset_is_told() {
     assert!(!rig.chunk(b"a", 5));
     let [Output::Find(id, round)] = rig.outputs()[..] else { panic!("not looked for") };
     rig.machine.taken_in(rig.now, (id, round));
-    rig.machine.opened((id, round), 0);
+    rig.machine.opened((id, round), 0, None);
     assert_eq!(rig.said(), [report(0, 8)]);
     // What nobody knows is not there.
     rig.machine.query(rig.now, speaker(&KEY, b"b"));
@@ -276,7 +296,7 @@ fn the_silent_give_their_credit_back_and_come_back() {
     assert_eq!((rig.machine.credit_used(), rig.machine.uploads()), (0, 0));
     // What comes of it later is of no use to anybody.
     rig.machine.wrote(of, 1);
-    rig.machine.opened(of, 0);
+    rig.machine.opened(of, 0, None);
     assert_eq!(rig.outputs(), []);
     assert!(!rig.chunk(b"a", 8));
     assert!(matches!(rig.outputs()[..], [Output::Find(..)]));

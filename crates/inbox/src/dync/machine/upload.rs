@@ -69,6 +69,8 @@ pub(super) struct Upload {
     sends: bool,
     /// How often the client was given a single chunk's credit to see which.
     trials: u32,
+    /// The most credit that it may have, whatever its share would be.
+    window: Option<u32>,
 }
 
 impl Upload {
@@ -91,6 +93,7 @@ impl Upload {
             useless: 0,
             sends: false,
             trials: 0,
+            window: None,
         }
     }
 
@@ -99,8 +102,9 @@ impl Upload {
         self.outstanding + self.pending
     }
 
-    /// Its file is open, with so many bytes in it.
-    pub(super) fn opened(&mut self, durable: u64) {
+    /// Its file is open, with so many bytes in it, and it may have so much credit.
+    pub(super) fn opened(&mut self, durable: u64, window: Option<u32>) {
+        self.window = window;
         (self.stage, self.taken, self.durable) = (Stage::Running, durable, durable);
         self.sends |= durable > 0;
         // Whoever has sent something before goes back to where the file ends.
@@ -195,6 +199,7 @@ impl Upload {
         let kept = limits.max_queue - limits.max_queue / 4;
         let behind = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
         let kept = kept.saturating_sub(behind).saturating_sub(self.outstanding);
+        let share = self.window.map_or(share, |window| window.min(share));
         let share = if self.trials > 0 && !self.sends { 1 } else { share };
         let wanted = share.saturating_sub(self.holds()).min(kept);
         // Nobody stands still because others have everything.

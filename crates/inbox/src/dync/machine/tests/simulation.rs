@@ -195,7 +195,7 @@ pub(super) fn run(seed: u64) {
 
 fn work(rig: &mut Rig, disk: &mut Disk, random: &mut Random, size: u64) {
     let Some(of) = disk.of else { return };
-    rig.machine.opened(of, disk.durable);
+    rig.machine.opened(of, disk.durable, None);
     if let Some(end) = disk.queue.pop_front() {
         assert!(end > disk.written && end <= disk.written + CHUNK, "a chunk is missing or doubled");
         disk.written = end;
