@@ -143,6 +143,7 @@ mod needs_pyzmq {
         assert!(refused("stranger", &[]));
         let line = door.lab.server().wait_for_log("was not let in", Duration::from_secs(60));
         assert!(line.contains("a dync client at 127.0.0.1:"), "{line}");
+        assert!(line.contains("its key is not among the clients'"), "{line}");
         // An identity that ZeroMQ keeps for itself. What comes right behind another refusal is only counted.
         door.until_let_in();
         let end = Instant::now() + Duration::from_secs(60);

@@ -28,12 +28,19 @@ impl Refusals {
 
 /// Why, in words that an operator understands.
 pub(super) fn why(reason: &str) -> String {
-    match reason.contains("invalid peer identity") {
-        true => "its identity begins with a zero byte, which ZeroMQ keeps for itself, as one of 256 random ones does: \
-                 let it begin anew"
-            .to_owned(),
-        false => reason.to_owned(),
-    }
+    const KNOWN: [(&str, &str); 2] = [
+        (
+            "invalid peer identity",
+            "its identity begins with a zero byte, which ZeroMQ keeps for itself, as one of 256 random ones does: let it \
+             begin anew",
+        ),
+        (
+            "authentication failed with status 400",
+            "its key is not among the clients', or may not come from there, or has expired",
+        ),
+    ];
+    let known = KNOWN.iter().find(|(part, _)| reason.contains(part));
+    known.map_or(reason, |(_, words)| words).to_owned()
 }
 
 #[cfg(test)]
