@@ -54,9 +54,9 @@ fn words(notice: &Notice) -> String {
             let reason = files::escape(reason.as_bytes());
             let before = match more {
                 0 => String::new(),
-                more => format!(" (and {more} more before)"),
+                more => format!(" ({more} more times since that was told last)"),
             };
-            format!("a dync client at {address} was not let in: {reason}{before}")
+            format!("a connection to the dync port from {address} was not let in: {reason}{before}")
         }
     }
 }

@@ -29,7 +29,7 @@ use crate::send::{Sender, Start};
 use crate::session::{self, Control};
 use crate::tell::Watch;
 pub use book::GrantBook;
-use registry::{Kept, Registry};
+use registry::{Held, Kept, Registry};
 pub use tunnel::OwnListener;
 use turns::Turns;
 
@@ -103,14 +103,18 @@ impl Server {
         })
     }
 
-    /// Lets go of transfers whose diallers have not come back in time. To be called now and then.
+    /// Lets go of transfers whose diallers have not come back in time. To be called now and then, within a runtime.
     pub fn sweep(&self) {
         self.let_go(registry::KEEP);
     }
 
     /// The same of those that have waited for so long.
     pub(crate) fn let_go(&self, waited: Duration) {
-        self.registry.sweep(waited);
+        let over = self.registry.sweep(waited);
+        if !over.is_empty() {
+            // Nobody waits for what they hold at the disk.
+            drop(tokio::task::spawn_blocking(move || drop(over)));
+        }
     }
 
     /// Serves one lane until it ends. `asked` is called when a request has come: a dialler that tries several
@@ -225,11 +229,11 @@ impl Server {
     }
 
     async fn run(&self, lane: &Lane, control: Control, job: Running) -> Result<(), TransferError> {
-        let Running { id, slot, mut kept, seen, start } = job;
-        let peer = *lane.peer();
+        let Running { id, mut held, seen, start } = job;
+        let (peer, slot) = (*lane.peer(), held.slot());
         let result = tokio::select! {
             result = async {
-                match &mut *kept {
+                match &mut *held {
                     Kept::Receive(receiver) => receiver.run(lane, control, seen).await,
                     Kept::Send(sender) => sender.run(lane, control, start).await.map(drop),
                 }
@@ -243,18 +247,13 @@ impl Server {
                 let text = "another run of the same copy has taken over".to_owned();
                 return Err(Refusal { code: RefuseCode::Cancelled, text }.into());
             }
-            kept.link_lost();
+            held.link_lost();
             return result;
         }
         if matches!(&result, Err(error) if error.fault() == files::Fault::Transient) {
-            drop(kept);
-            slot.park();
             return result;
         }
-        // It is known until nothing of it is at the disk any more, so that another run of the same copy waits for it.
-        kept.settle().await;
-        drop(kept);
-        self.registry.remove(&peer, &id);
+        held.end(&self.registry, &peer, &id).await;
         result
     }
 
@@ -266,19 +265,17 @@ impl Server {
     ) -> Result<Option<Running>, Refused> {
         let Put { id, resume, order, grant, landing } = asked;
         let peer = *lane.peer();
-        let (slot, kept) = match resume {
+        let mut held = match resume {
             Some(_) => {
-                let (slot, mut kept) = self.registry.resume(&peer, &id, grant.as_ref()).await?;
-                if let Kept::Receive(receiver) = &*kept
+                let held = self.registry.resume(&peer, &id, grant.as_ref()).await?;
+                if let Kept::Receive(receiver) = &*held
                     && !receiver.may_go_on()
                 {
                     // It begins anew, with what has arrived.
-                    kept.settle().await;
-                    drop(kept);
-                    self.registry.remove(&peer, &id);
+                    held.end(&self.registry, &peer, &id).await;
                     return Err(unknown_transfer().into());
                 }
-                (slot, kept)
+                held
             }
             None => {
                 let under = grant.map(|grant| self.book.take(grant, &peer, &order)).transpose()?;
@@ -306,26 +303,23 @@ impl Server {
                 });
                 let (receiver, under) = starting.await?;
                 let kept = Kept::Receive(Box::new(receiver));
-                let (owned, superseded) = self.registry.add(&peer, &id, kept, under)?;
+                let (held, superseded) = self.registry.add(&peer, &id, kept, under)?;
                 superseded.settle().await;
-                owned
+                held
             }
         };
-        let Kept::Receive(receiver) = &*kept else {
+        let Kept::Receive(receiver) = &*held else {
             return Err(unknown_transfer().into());
         };
         let (window, named) = (receiver.window(), receiver.is_named());
         let accept = Opening::Accept { resumed: resume.is_some(), seen: 0, window, named };
         if let Err(error) = control.0.send(&accept.encode()).await {
             // It waits for its dialler, as if it had run.
-            let mut kept = kept;
-            kept.link_lost();
-            drop(kept);
-            slot.park();
+            held.link_lost();
             return Err(TransferError::Link(error).into());
         }
         let start = Start::Resumed { window };
-        Ok(Some(Running { id, slot, kept, seen: resume.unwrap_or(0), start }))
+        Ok(Some(Running { id, held, seen: resume.unwrap_or(0), start }))
     }
 
     async fn get(
@@ -347,7 +341,7 @@ impl Server {
             }
             Pace::Fixed(rate) => Some(rate),
         };
-        let (slot, kept) = if let Some((order, Wanted { paths, only })) = begins {
+        let held = if let Some((order, Wanted { paths, only })) = begins {
             let (host, asking) = (self.host.clone(), lane.clone());
             let wanted = order.clone();
             let sources = blocking(move || host.sources(&asking, &paths, &wanted)).await?;
@@ -357,7 +351,7 @@ impl Server {
         } else {
             self.registry.resume(&peer, &id, None).await?
         };
-        let Kept::Send(sender) = &*kept else {
+        let Kept::Send(sender) = &*held else {
             return Err(unknown_transfer().into());
         };
         let accept = Opening::Accept { resumed: resume, seen: sender.seen(), window, named: false };
@@ -366,7 +360,7 @@ impl Server {
             true => Start::Resumed { window },
             false => Start::Ahead { window: Some(window) },
         };
-        Ok(Some(Running { id, slot, kept, seen: 0, start }))
+        Ok(Some(Running { id, held, seen: 0, start }))
     }
 
     async fn list(
@@ -423,8 +417,7 @@ struct Put {
 /// A transfer that is about to run on a lane.
 struct Running {
     id: [u8; 16],
-    slot: Arc<registry::Slot>,
-    kept: tokio::sync::OwnedMutexGuard<Kept>,
+    held: Held,
     /// Outcomes that the source has seen, for a receiver.
     seen: u64,
     /// For a sender.

@@ -24,7 +24,7 @@ pub enum KeyCommand {
         /// What the client is called, in logs and lists.
         #[arg(long = "as", value_name = "NAME")]
         label: String,
-        /// Into this inbox. Can be repeated. [default: that of [dync] in the configuration]
+        /// Into this inbox. Can be repeated; '*' stands for all. [default: that of [dync] in the configuration]
         #[arg(long = "inbox", value_name = "NAME")]
         inboxes: Vec<String>,
         #[command(flatten)]

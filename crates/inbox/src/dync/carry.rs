@@ -27,9 +27,9 @@ pub(super) enum Word {
     TakenIn,
     /// Nothing is known of it.
     NotFound,
-    /// It is open, with so many bytes, and may bring so many a second.
+    /// It is open, with so many bytes, and may bring at most so many a second.
     Opened(u64, Option<u64>),
-    /// So many chunks are written.
+    /// So many chunks are written, and the rate of the key allows as many more.
     Wrote(u32),
     /// So many bytes are durable.
     Synced(u64),
@@ -90,7 +90,7 @@ impl Carrier {
             words,
             abandon: abandon.clone(),
             closed: closed.clone(),
-            rate: client.max_rate_bytes_per_s,
+            max_rate_bytes_per_s: client.max_rate_bytes_per_s,
         };
         let task = tokio::spawn(async move {
             if let Some(previous) = previous {
@@ -129,8 +129,7 @@ struct Course<D> {
     words: Words,
     abandon: Arc<Mutex<Option<String>>>,
     closed: Arc<AtomicBool>,
-    /// The most bytes a second.
-    rate: Option<u64>,
+    max_rate_bytes_per_s: Option<u64>,
 }
 
 impl<D: Desk> Course<D> {
@@ -196,7 +195,7 @@ impl<D: Desk> Course<D> {
             Ok(sink) => sink,
             Err(refusal) => return self.say(Word::Failed(refusal)),
         };
-        self.say(Word::Opened(sink.durable(), self.rate));
+        self.say(Word::Opened(sink.durable(), self.max_rate_bytes_per_s));
         match self.write_all(sink.as_mut(), &jobs) {
             Ok(Some(sha256)) => match sink.finish(sha256) {
                 Ok(dataset) => self.say(Word::Finished(dataset)),
@@ -216,7 +215,8 @@ impl<D: Desk> Course<D> {
         let mut unsynced = 0;
         // When the oldest byte that is not durable was written.
         let mut since: Option<Instant> = None;
-        let mut pace = Pace::new(self.rate);
+        let mut pace = Pace::new(self.max_rate_bytes_per_s);
+        let mut finish = None;
         loop {
             let sync = since.map(|since| since + SYNC_AFTER);
             let job = match sync.into_iter().chain(pace.due()).min() {
@@ -226,7 +226,7 @@ impl<D: Desk> Course<D> {
             // A client that is gone has nothing to say to bytes that wait.
             let ended = self.closed.load(Ordering::Acquire);
             match job {
-                Ok(Job::Finish(sha256)) if !ended => return Ok(Some(sha256)),
+                Ok(Job::Finish(sha256)) if !ended => finish = Some(sha256),
                 Ok(Job::Write(at, data)) if !ended => {
                     sink.write(at, &data)?;
                     unsynced += data.len() as u64;
@@ -243,6 +243,10 @@ impl<D: Desk> Course<D> {
             match pace.paid(Instant::now()) {
                 0 => {}
                 chunks => self.say(Word::Wrote(chunks)),
+            }
+            // Small files have their rate too: the last one is paid for before it is published.
+            if finish.is_some() && pace.due().is_none() {
+                return Ok(finish);
             }
             if unsynced >= SYNC_BYTES || since.is_some_and(|since| since.elapsed() >= SYNC_AFTER) {
                 let durable = sink.sync()?;

@@ -214,8 +214,11 @@ impl KeyFolder {
         }
         LineOptions::parse(options).map_err(|_| wrong("its options are not understood"))?;
         let clients = self.clients_dir()?;
-        if !options.is_empty() {
-            clients.write_private(&file(OPTIONS_SUFFIX)?, format!("{options}\n").as_bytes())?;
+        let options_file = file(OPTIONS_SUFFIX)?;
+        // What it had before does not stay.
+        let has_some = clients.attributes_of(&RelPath::from(&options_file)).is_ok();
+        if !options.is_empty() || has_some {
+            clients.write_private(&options_file, format!("{options}\n").as_bytes())?;
         }
         clients.write_private(&file(KEY_SUFFIX)?, key.to_text(now, false).as_bytes())?;
         Ok(())
@@ -273,19 +276,21 @@ fn enrolled(dir: &Dir, file: &Name, label: &str) -> Result<([u8; 32], Enrolled),
 }
 
 impl Clients {
-    /// Who bears this key and comes from there at this time, if that is anybody.
+    /// Who bears this key and comes from there at this time, or why that is nobody.
     pub fn client(
         &self,
         key: &[u8; 32],
         address: Option<SocketAddr>,
         now: Timestamp,
-    ) -> Option<Client> {
-        let enrolled = self.keys.get(key)?;
+    ) -> Result<Client, String> {
+        let unknown = || format!("its key {} is not among the clients'", z85(key));
+        let enrolled = self.keys.get(key).ok_or_else(unknown)?;
         let (mut rights, mut max_rate_bytes_per_s) = (InboxRights::default(), None);
         rights.inboxes = self.inboxes.clone();
         if let Some(options) = &enrolled.options {
-            let from = address.map(|address| address.ip())?;
-            options.admit(from, now).ok()?;
+            let from = address.ok_or("nobody knows where it comes from")?.ip();
+            let denied = |denied| format!("its key is that of {}, but {denied}", enrolled.label);
+            options.admit(from, now).map_err(denied)?;
             let permissions = options.permissions(&enrolled.label);
             max_rate_bytes_per_s = permissions.max_rate_bytes_per_s;
             // A line of options that names no inbox leaves the default.
@@ -300,7 +305,7 @@ impl Clients {
                 named => named,
             };
         }
-        Some(Client {
+        Ok(Client {
             id: format!("dync:{}", z85(key)),
             label: enrolled.label.clone(),
             address,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use omq_proto::endpoint::Host;
-use omq_proto::monitor::MonitorEvent;
+use omq_proto::monitor::{MonitorEvent, PeerIdent};
 use omq_proto::proto::mechanism::{AuthenticationResult, Authenticator};
 use omq_proto::{
     CurveKeypair, CurvePublicKey, CurveSecretKey, CurveServerOptions, Endpoint, Identity, Message,
@@ -26,7 +26,7 @@ use super::carry::{Beginning, Carrier, Word};
 use super::desk::{Desk, Offer, UploadId};
 use super::keys::{Clients, KeyError, KeyFolder};
 use super::machine::{Limits, Machine, Output, Speaker};
-use super::refusals::{Refusals, why};
+use super::refusals::{Cause, Refusals};
 use super::wire::{ClientMessage, MAX_FRAMES, MESSAGE_OVERHEAD, ServerMessage};
 use crate::Client;
 
@@ -36,8 +36,13 @@ const TICK: Duration = Duration::from_secs(1);
 const REREAD: Duration = Duration::from_secs(2);
 /// Messages that wait for a client to read them, or for the loop.
 const QUEUE: u32 = 64;
+/// Denials that wait to be told.
+const DENIALS: usize = 64;
 /// How often a connection may say what is no message.
 const MAX_SLIPS: u32 = 16;
+/// What an operator reads whose client has chosen what is ZeroMQ's own.
+const IDENTITY_ADVICE: &str = "its identity is too long, or begins with a zero byte, which ZeroMQ keeps for itself and one of 256 \
+     random ones does: start that client again, and it takes another";
 /// Connections of one key.
 const MAX_CONNECTIONS: usize = 256;
 /// Words of the desk that wait for the loop.
@@ -105,7 +110,7 @@ pub enum Notice {
         address: String,
         /// Why, partly from outside.
         reason: String,
-        /// How many more were refused before it, since that was told last.
+        /// How many more like it were refused since that was told last.
         more: u64,
     },
 }
@@ -144,8 +149,9 @@ impl Listener {
             address: options.address,
             reason: error.to_string(),
         };
-        let socket = Socket::try_new(SocketType::Router, socket_options(&options, pair, &allowed))
-            .map_err(wrong)?;
+        let (denied, denials) = mpsc::channel(DENIALS);
+        let socket = socket_options(&options, pair, &allowed, denied);
+        let socket = Socket::try_new(SocketType::Router, socket).map_err(wrong)?;
         let host = Host::Ip(options.address.ip());
         let bound = socket.bind(Endpoint::Tcp { host, port: options.address.port() }).await;
         let port = match bound.map_err(wrong)? {
@@ -165,6 +171,7 @@ impl Listener {
             words,
             carriers: BTreeMap::new(),
             closing: BTreeMap::new(),
+            denials,
             slips: HashMap::new(),
             ending: HashSet::new(),
             holders: HashMap::new(),
@@ -198,6 +205,7 @@ fn socket_options(
     options: &ListenOptions,
     pair: CurveKeypair,
     allowed: &Arc<RwLock<Arc<Clients>>>,
+    denied: mpsc::Sender<Denied>,
 ) -> Options {
     let allowed = allowed.clone();
     let authenticator = Authenticator::new_with_result(move |peer| {
@@ -205,8 +213,12 @@ fn socket_options(
         let address = peer.peer_address.as_deref().and_then(address_of);
         match clients.client(&peer.public_key, address, Timestamp::now()) {
             // The same for each connection of a key, or a client could not take its identity over when it comes back.
-            Some(client) => AuthenticationResult::allow().with_user_id(Bytes::from(client.id)),
-            None => AuthenticationResult::deny(),
+            Ok(client) => AuthenticationResult::allow().with_user_id(Bytes::from(client.id)),
+            Err(reason) => {
+                // Who is denied while many are need not stand in the log.
+                let _ = denied.try_send((address, reason));
+                AuthenticationResult::deny()
+            }
         }
     });
     let mut server = CurveServerOptions::new();
@@ -229,6 +241,9 @@ fn current(allowed: &RwLock<Arc<Clients>>) -> Arc<Clients> {
     allowed.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
+/// Where somebody came from who was denied, and why.
+type Denied = (Option<SocketAddr>, String);
+
 /// Everything that the loop has.
 struct Room<D> {
     options: ListenOptions,
@@ -240,6 +255,8 @@ struct Room<D> {
     carriers: BTreeMap<UploadId, Carrier>,
     /// Uploads that were closed and have not ended.
     closing: BTreeMap<UploadId, JoinHandle<()>>,
+    /// Who was denied because of its key.
+    denials: mpsc::Receiver<Denied>,
     /// What is no message, by connection.
     slips: HashMap<u64, u32>,
     /// Connections that are being ended; what still comes from them is passed over.
@@ -272,6 +289,9 @@ impl<D: Desk> Room<D> {
                 Some((id, round, word)) = said.recv() => self.hear((id, round), word),
                 Some(clients) = reread.recv() => self.revoke(clients),
                 Ok(event) = connections.recv() => self.connection(event),
+                Some((address, reason)) = self.denials.recv() => {
+                    self.refused(address, Cause::Key, reason);
+                }
                 _ = tick.tick() => self.tick(),
                 _ = stopped.changed() => break,
             }
@@ -302,7 +322,7 @@ impl<D: Desk> Room<D> {
         }
         let Some(PeerPublicKey::Curve(key)) = info.authentication.public_key else { return };
         let address = info.peer_address;
-        let Some(client) = current(&self.allowed).client(&key, address, Timestamp::now()) else {
+        let Ok(client) = current(&self.allowed).client(&key, address, Timestamp::now()) else {
             return self.disconnect(connection, None, "its key was taken away");
         };
         let identity: &[u8] = from.as_ref();
@@ -353,7 +373,7 @@ impl<D: Desk> Room<D> {
         match word {
             Word::TakenIn => self.machine.taken_in(now, of),
             Word::NotFound => self.machine.not_found(now, of),
-            Word::Opened(durable, rate) => self.machine.opened(of, durable, rate),
+            Word::Opened(durable, max_rate) => self.machine.opened(of, durable, max_rate),
             Word::Wrote(chunks) => self.machine.wrote(of, chunks),
             Word::Synced(durable) => self.machine.synced(of, durable),
             Word::Finished(dataset) => self.machine.finished(now, of, dataset),
@@ -364,9 +384,24 @@ impl<D: Desk> Room<D> {
     /// Something has become of a connection.
     fn connection(&mut self, event: MonitorEvent) {
         if let MonitorEvent::HandshakeFailed { peer_ident, reason, .. } = event
-            && let Some(more) = self.refusals.another(self.began.elapsed())
+            && let Some(cause) = Cause::of(&reason)
         {
-            let (address, reason) = (peer_ident.to_string(), why(&reason));
+            let address = match peer_ident {
+                PeerIdent::Socket(address) => Some(address),
+                _ => None,
+            };
+            let reason = match cause {
+                Cause::Identity => IDENTITY_ADVICE.to_owned(),
+                _ => format!("the handshake failed: {reason}"),
+            };
+            self.refused(address, cause, reason);
+        }
+    }
+
+    fn refused(&mut self, address: Option<SocketAddr>, cause: Cause, reason: String) {
+        let from = address.map(|address| address.ip());
+        if let Some(more) = self.refusals.another(self.began.elapsed(), from, cause) {
+            let address = address.map_or_else(|| "?".to_owned(), |address| address.to_string());
             (self.notice)(Notice::Refused { address, reason, more });
         }
     }

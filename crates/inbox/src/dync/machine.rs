@@ -107,7 +107,7 @@ pub struct Machine {
     uploads: BTreeMap<UploadId, Upload>,
     ended: Ended,
     outputs: VecDeque<Output>,
-    /// The credit that uploads have, given out or not yet on the disk.
+    /// The credit that uploads have: given out, or for chunks that have come and do not count as written.
     used: u32,
     rounds: u64,
 }
@@ -136,7 +136,7 @@ impl Machine {
         self.uploads.len()
     }
 
-    /// How many chunks may be on their way or in memory.
+    /// How many chunks may be on their way, or have come and do not count as written.
     pub fn credit_used(&self) -> u32 {
         self.used
     }
@@ -240,12 +240,20 @@ impl Machine {
         self.failed(now, (id, round), Refusal::new(404, text));
     }
 
-    /// It has come to its turn, and its file is open, with so many bytes. Its client may send so many a second, if that
-    /// is bounded: its chunks are told as written accordingly, and it has no more than a second's at once.
-    pub fn opened(&mut self, (id, round): (UploadId, u64), durable: u64, rate: Option<u64>) {
-        let share = self.share();
+    /// It has come to its turn, and its file is open, with so many bytes. Where there is a most of bytes per second, its
+    /// client has what that is in a second at once, and one chunk more; [`Self::wrote`] is then called no faster.
+    pub fn opened(
+        &mut self,
+        (id, round): (UploadId, u64),
+        durable: u64,
+        max_rate_bytes_per_s: Option<u64>,
+    ) {
         let chunk_bytes = u64::from(self.limits.chunk_bytes);
-        let window = rate.map(|rate| u32::try_from(rate / chunk_bytes).unwrap_or(u32::MAX).max(1));
+        let window = max_rate_bytes_per_s.map(|rate| {
+            let chunks = rate.div_ceil(chunk_bytes).saturating_add(1);
+            u32::try_from(chunks).unwrap_or(u32::MAX)
+        });
+        let share = self.share();
         let Some(upload) = self.of(id, round) else { return };
         if !matches!(upload.stage, Stage::Waiting | Stage::Asked | Stage::Sought) {
             return;
@@ -265,20 +273,18 @@ impl Machine {
         self.say(id, message);
     }
 
-    /// The disk has taken so many chunks.
+    /// The disk has taken so many chunks, and the rate of the key allows as many more.
     pub fn wrote(&mut self, (id, round): (UploadId, u64), chunks: u32) {
         let Some(upload) = self.of(id, round) else { return };
         self.used -= upload.wrote(chunks);
-        let least = (self.share() / 4).max(1);
-        self.top_up(id, least);
+        self.top_up_in_portions(id);
     }
 
     /// So many bytes are on the disk for good.
     pub fn synced(&mut self, (id, round): (UploadId, u64), durable: u64) {
         let Some(upload) = self.of(id, round) else { return };
         upload.synced(durable);
-        let least = (self.share() / 4).max(1);
-        self.top_up(id, least);
+        self.top_up_in_portions(id);
     }
 
     /// It is published.
@@ -412,6 +418,15 @@ impl Machine {
         found > 0
     }
 
+    /// Gives an upload what it may have more when that is a quarter of all that it may have.
+    fn top_up_in_portions(&mut self, id: UploadId) {
+        let share = self.share();
+        if let Some(upload) = self.uploads.get(&id) {
+            let least = (upload.most(share) / 4).max(1);
+            self.top_up(id, least);
+        }
+    }
+
     /// Gives an upload what it may have more, if that is at least so much or it has nothing. Whether it was told.
     fn top_up(&mut self, id: UploadId, least: u32) -> bool {
         let (share, free) = (self.share(), self.free());
@@ -427,11 +442,15 @@ impl Machine {
         true
     }
 
-    /// Each upload's part of all credit.
+    /// Each upload's part of all credit. What is less because of a rate leaves more to the others.
     fn share(&self) -> u32 {
-        let running = self.uploads.values().filter(|upload| upload.stage == Stage::Running).count();
-        let running = u32::try_from(running).unwrap_or(u32::MAX).max(1);
-        (self.limits.credit / running).clamp(1, self.limits.window)
+        let is_running = |upload: &&Upload| upload.stage == Stage::Running;
+        let running = self.uploads.values().filter(is_running);
+        let even = part(self.limits.credit, running.clone().count());
+        let slow = running.clone().map(|upload| upload.most(even)).filter(|most| *most < even);
+        let (count, taken) = slow.fold((0, 0), |(count, taken), most| (count + 1, taken + most));
+        part(self.limits.credit.saturating_sub(taken), running.count() - count)
+            .clamp(1, self.limits.window)
     }
 
     fn free(&self) -> u32 {
@@ -472,6 +491,11 @@ impl Machine {
         let (key, identity) = (*speaker.key, speaker.identity.to_vec());
         self.outputs.push_back(Output::Send { key, identity, message });
     }
+}
+
+/// What of so much is each one's.
+fn part(credit: u32, of: usize) -> u32 {
+    credit / u32::try_from(of).unwrap_or(u32::MAX).max(1)
 }
 
 fn approved(limits: &Limits, credit: u32) -> ServerMessage {

@@ -1,30 +1,31 @@
-//! Holds an upload to the rate of its client's key: a chunk counts as written, so that its client may send another, when the
-//! rate allows the next one.
+//! Holds an upload to the rate of its client's key.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+/// What an upload has written and what of that its client has paid for with time: a chunk is told to be taken, so that its
+/// client may send another, when it would have ended at the rate.
 pub(super) struct Pace {
-    bytes_per_s: Option<u64>,
-    /// When what was written until now is paid for.
-    next: Option<Instant>,
+    max_rate_bytes_per_s: Option<u64>,
+    /// When all that was written is paid for.
+    paid_at: Option<Instant>,
     /// When each chunk is that has not been told of.
     held: VecDeque<Instant>,
 }
 
 impl Pace {
     /// At this rate, or at any.
-    pub(super) fn new(bytes_per_s: Option<u64>) -> Self {
-        Self { bytes_per_s, next: None, held: VecDeque::new() }
+    pub(super) fn new(max_rate_bytes_per_s: Option<u64>) -> Self {
+        Self { max_rate_bytes_per_s, paid_at: None, held: VecDeque::new() }
     }
 
     /// A chunk was written.
     pub(super) fn wrote(&mut self, now: Instant, bytes: u64) {
-        let from = self.next.map_or(now, |next| next.max(now));
-        let takes = self.bytes_per_s.map_or(Duration::ZERO, |rate| time_of(bytes, rate));
-        let paid = from + takes;
-        self.next = Some(paid);
-        self.held.push_back(paid);
+        let from = self.paid_at.map_or(now, |paid_at| paid_at.max(now));
+        let takes = self.max_rate_bytes_per_s.map_or(Duration::ZERO, |rate| time_of(bytes, rate));
+        let paid_at = from + takes;
+        self.paid_at = Some(paid_at);
+        self.held.push_back(paid_at);
     }
 
     /// How many chunks are paid for by now and were not told of.

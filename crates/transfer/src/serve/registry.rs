@@ -3,6 +3,7 @@
 //! and so is the oldest that waits when a peer has too many.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,18 +82,62 @@ impl Slot {
         self.superseded.load(Ordering::Acquire)
     }
 
-    /// The lane is gone; the transfer waits from now on.
-    pub(super) fn park(&self) {
-        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn parked_for(&self) -> Option<Duration> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+    /// For how long nobody has had it, if nobody has it or is about to.
+    fn parked_for(self: &Arc<Self>) -> Option<Duration> {
+        let parked = *self.parked.lock().unwrap_or_else(PoisonError::into_inner);
+        // The registry has one; whoever else has one may be taking it up just now.
+        parked.filter(|_| Arc::strong_count(self) == 1).map(|since| since.elapsed())
     }
 }
 
 type Key = (PublicKey, [u8; 16]);
-type Owned = (Arc<Slot>, OwnedMutexGuard<Kept>);
+
+/// A transfer in the hands of a lane. However it is let go of, it waits for its dialler from then on, if it was not
+/// removed.
+pub(super) struct Held {
+    /// There until it is let go of, which is before anybody else may have the transfer.
+    kept: Option<OwnedMutexGuard<Kept>>,
+    slot: Arc<Slot>,
+}
+
+impl Held {
+    fn new(slot: Arc<Slot>, kept: OwnedMutexGuard<Kept>) -> Self {
+        Self { kept: Some(kept), slot }
+    }
+
+    pub(super) fn slot(&self) -> Arc<Slot> {
+        self.slot.clone()
+    }
+
+    /// It is over: waits until nothing of it is at the disk any more. Until then it is known, so that another run of the
+    /// same copy waits for it.
+    pub(super) async fn end(mut self, registry: &Registry, peer: &PublicKey, id: &[u8; 16]) {
+        self.settle().await;
+        registry.remove(peer, id);
+    }
+}
+
+impl Deref for Held {
+    type Target = Kept;
+
+    fn deref(&self) -> &Kept {
+        self.kept.as_deref().expect("it is let go of when this ends")
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut Kept {
+        self.kept.as_deref_mut().expect("it is let go of when this ends")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // In this order: whoever waits for it clears the time when it has it.
+        *self.slot.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.kept = None;
+    }
+}
 
 /// Earlier runs of a copy that has been started again.
 pub(super) struct Superseded(Vec<Arc<Baton<Kept>>>);
@@ -116,12 +161,10 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops what has waited for so long.
-    pub(super) fn sweep(&self, keep: Duration) {
+    /// Takes out what has waited for so long. To drop it takes a while: it lets go of what it holds at the disk.
+    pub(super) fn sweep(&self, keep: Duration) -> Vec<Arc<Slot>> {
         let is_over = |slot: &Arc<Slot>| slot.parked_for().is_some_and(|waited| waited >= keep);
-        let over: Vec<_> = self.slots().extract_if(|_, slot| is_over(slot)).collect();
-        // What they hold at the disk is let go of behind the lock.
-        drop(over);
+        self.slots().extract_if(|_, slot| is_over(slot)).map(|(_, slot)| slot).collect()
     }
 
     pub(super) fn remove(&self, peer: &PublicKey, id: &[u8; 16]) {
@@ -135,10 +178,12 @@ impl Registry {
         id: &[u8; 16],
         kept: Kept,
         under: Option<Under>,
-    ) -> Result<(Owned, Superseded), Refusal> {
+    ) -> Result<(Held, Superseded), Refusal> {
+        // What they hold at the disk is let go of behind the lock.
+        let mut gone = Vec::new();
         let mut slots = self.slots();
         let mut superseded = Vec::new();
-        slots.retain(|(owner, other), slot| {
+        let old = slots.extract_if(|(owner, other), slot| {
             // Somebody has started the same copy again: the earlier run was killed, or is to end now,
             // for they would be in each other's way.
             let same = owner == peer && other[..JOB] == id[..JOB];
@@ -147,9 +192,9 @@ impl Registry {
                 slot.take_over.notify_one();
                 superseded.push(slot.kept.clone());
             }
-            let left = owner == peer && slot.parked_for().is_some_and(|waited| waited > COME_BACK);
-            !same && !left
+            same || (owner == peer && slot.parked_for().is_some_and(|waited| waited > COME_BACK))
         });
+        gone.extend(old.map(|(_, slot)| slot));
         let of_peer = slots.keys().filter(|(owner, _)| owner == peer).count();
         if of_peer >= PER_PEER || slots.len() >= IN_ALL {
             let oldest = slots
@@ -161,7 +206,7 @@ impl Registry {
                 let text = "too many transfers are running here: try again later".to_owned();
                 return Err(Refusal { code: RefuseCode::Busy, text });
             };
-            slots.remove(&key);
+            gone.extend(slots.remove(&key));
         }
         let kept = Arc::new(Baton::new(kept));
         let guard = kept.clone().try_lock_owned().expect("nobody else knows of it yet");
@@ -173,7 +218,9 @@ impl Registry {
             under,
         });
         slots.insert((*peer, *id), slot.clone());
-        Ok(((slot, guard), Superseded(superseded)))
+        drop(slots);
+        drop(gone);
+        Ok((Held::new(slot, guard), Superseded(superseded)))
     }
 
     /// Gives a transfer to a new lane, taking it from the old one if that has not noticed its end yet. It must
@@ -183,7 +230,7 @@ impl Registry {
         peer: &PublicKey,
         id: &[u8; 16],
         grant: Option<&[u8; 32]>,
-    ) -> Result<Owned, Refusal> {
+    ) -> Result<Held, Refusal> {
         let slot = self.slots().get(&(*peer, *id)).cloned();
         let slot = slot.filter(|slot| slot.under().map(Under::id) == grant);
         let slot = slot.ok_or_else(unknown_transfer)?;
@@ -201,6 +248,6 @@ impl Registry {
         *slot.parked.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // The old lane may have let go by itself; then the call to do so must not reach the new one.
         let _ = timeout(Duration::ZERO, slot.take_over.notified()).await;
-        Ok((slot, guard))
+        Ok(Held::new(slot, guard))
     }
 }

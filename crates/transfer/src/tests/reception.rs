@@ -348,15 +348,19 @@ fn who_does_not_come_back_is_let_go(kind: LaneKind) {
             done = handing_in => panic!("it was done: {:?}", done.map(|done| done.dataset)),
             () = until_cut => {}
         }
-        while link() != Some(false) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        set.rig.server.sweep();
-        assert!(carried(), "it may come back");
-        set.rig.server.let_go(Duration::ZERO);
-        while carried() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let let_go = async {
+            while link() != Some(false) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            set.rig.server.sweep();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            assert!(carried(), "it may come back");
+            while carried() {
+                set.rig.server.let_go(Duration::ZERO);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), let_go).await.expect("it is let go of");
         set.rig.close().await;
     });
 }

@@ -99,7 +99,7 @@ fn clients_have_what_their_operator_says() {
     let clients = folder.clients().unwrap();
     assert_eq!((clients.len(), &clients.problems), (3, &vec![]));
     let client = |key: &KeyFile, from: &str| {
-        clients.client(&key.public, Some(SocketAddr::new(from.parse().unwrap(), 1)), NOW)
+        clients.client(&key.public, Some(SocketAddr::new(from.parse().unwrap(), 1)), NOW).ok()
     };
     let named = |name: &str| Inboxes::Named(vec![name.to_owned()]);
     let of_a = client(&a, "1.2.3.4").unwrap();
@@ -110,7 +110,17 @@ fn clients_have_what_their_operator_says() {
     assert_eq!(client(&b, "1.2.3.4"), None);
     let later: Timestamp = "2031-01-01T00:00:00Z".parse().unwrap();
     let near = Some(SocketAddr::from(([10, 1, 1, 1], 1)));
-    assert_eq!(clients.client(&b.public, near, later), None);
+    let denied = clients.client(&b.public, near, later).unwrap_err();
+    assert_eq!(denied, "its key is that of b, but the authorization of this key has expired");
+    // What it was given before does not stay when it is let in anew.
+    folder.import(&c, "c", "", NOW).unwrap();
+    let clients = folder.clients().unwrap();
+    assert_eq!(clients.client(&c.public, near, NOW).unwrap().rights.quota_bytes, None);
+    folder.import(&c, "c", "quota=5", NOW).unwrap();
+    let clients = folder.clients().unwrap();
+    let client = |key: &KeyFile, from: &str| {
+        clients.client(&key.public, Some(SocketAddr::new(from.parse().unwrap(), 1)), NOW).ok()
+    };
     let of_c = client(&c, "1.2.3.4").unwrap();
     assert_eq!((&of_c.rights.inboxes, of_c.rights.quota_bytes), (&named("main"), Some(5)));
     assert_eq!(client(&KeyFile::generate(), "10.1.1.1"), None);

@@ -163,19 +163,37 @@ fn a_client_with_a_rate_has_a_seconds_worth_of_credit_at_once() {
     let mut rig = Rig::new();
     let of = rig.post(b"a");
     rig.machine.taken_in(rig.now, of);
-    rig.machine.opened(of, 0, Some(350));
-    assert_eq!(rig.said(), [approved(3)]);
-    assert!((0..3).all(|number| rig.chunk(b"a", number)));
-    assert!(!rig.chunk(b"a", 3), "more than it may");
-    // What it could have beyond that is free, and stays so. It is ahead, so it is told where to go on.
-    assert_eq!(rig.wrote_all(of, 1, 100), [report(300, 1)]);
-    assert!(rig.chunk(b"a", 3));
+    rig.machine.opened(of, 0, Some(250));
+    assert_eq!(rig.said(), [approved(4)], "the chunks of a second, and one");
+    assert!((0..4).all(|number| rig.chunk(b"a", number)));
+    assert!(!rig.chunk(b"a", 4), "more than it may");
+    // It is ahead, so it is told where to go on; then it has more as the rate allows.
+    assert_eq!(rig.wrote_all(of, 1, 100), [report(400, 1)]);
+    assert_eq!(rig.wrote_all(of, 1, 200), [ServerMessage::TransferCredit(1)]);
+    assert!(rig.chunk(b"a", 4) && rig.chunk(b"a", 5));
     rig.machine.tick(rig.now);
     assert_eq!(rig.said(), []);
-    // A chunk that takes longer than a second is its credit then.
+    // A chunk may take longer than a second.
     let slow = rig.post(b"b");
     rig.machine.opened(slow, 0, Some(1));
-    assert_eq!(rig.said(), [approved(1)]);
+    assert_eq!(rig.said(), [approved(2)]);
+}
+
+#[test]
+fn what_slow_clients_may_not_have_others_may() {
+    let mut rig = Rig::with(Limits { window: 24, max_queue: 64, ..limits() });
+    for slow in [b"a", b"b", b"c"] {
+        let of = rig.post(slow);
+        rig.machine.opened(of, 0, Some(1));
+        assert_eq!(
+            rig.said(),
+            [ServerMessage::UploadApproved { credit: 2, chunk_bytes: 100, max_queue: 64 }]
+        );
+    }
+    let of = rig.post(b"d");
+    rig.machine.opened(of, 0, None);
+    let fast = ServerMessage::UploadApproved { credit: 18, chunk_bytes: 100, max_queue: 64 };
+    assert_eq!(rig.said(), [fast]);
 }
 
 #[test]

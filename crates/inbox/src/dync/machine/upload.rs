@@ -54,7 +54,7 @@ pub(super) struct Upload {
     durable: u64,
     /// Where those chunks end that are taken and not durable.
     ends: VecDeque<u64>,
-    /// Chunks taken that the disk has not.
+    /// Chunks taken that do not count as written: the disk has them not yet, or the rate of the key.
     pub(super) pending: u32,
     /// Chunks that the client may still send.
     pub(super) outstanding: u32,
@@ -190,6 +190,11 @@ impl Upload {
         (ServerMessage::TransferCredit(1), back)
     }
 
+    /// The most credit that it may have where this is each one's share.
+    pub(super) fn most(&self, share: u32) -> u32 {
+        self.window.map_or(share, |window| window.min(share))
+    }
+
     /// How many more chunks it may have on their way, if `free` are left of all credit and `share` is its part.
     pub(super) fn room(&self, limits: &Limits, share: u32, free: u32) -> u32 {
         if self.stage != Stage::Running {
@@ -199,7 +204,7 @@ impl Upload {
         let kept = limits.max_queue - limits.max_queue / 4;
         let behind = u32::try_from(self.ends.len()).unwrap_or(u32::MAX);
         let kept = kept.saturating_sub(behind).saturating_sub(self.outstanding);
-        let share = self.window.map_or(share, |window| window.min(share));
+        let share = self.most(share);
         let share = if self.trials > 0 && !self.sends { 1 } else { share };
         let wanted = share.saturating_sub(self.holds()).min(kept);
         // Nobody stands still because others have everything.
@@ -215,7 +220,7 @@ impl Upload {
         }
     }
 
-    /// The disk took so many chunks. How many of them were counted.
+    /// So many chunks count as written. How many of them were counted before.
     pub(super) fn wrote(&mut self, chunks: u32) -> u32 {
         let counted = chunks.min(self.pending);
         self.pending -= counted;

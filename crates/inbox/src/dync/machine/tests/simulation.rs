@@ -102,6 +102,8 @@ impl Client {
 /// A desk that writes late and syncs later.
 #[derive(Default)]
 struct Disk {
+    /// The most bytes per second, of which a part is a second's credit.
+    rate: Option<u64>,
     of: Option<(UploadId, u64)>,
     queue: VecDeque<u64>,
     written: u64,
@@ -125,7 +127,8 @@ pub(super) fn run(seed: u64) {
         done: false,
         silent: 0,
     };
-    let mut disk = Disk { of: Some(rig.post(b"a")), ..Disk::default() };
+    let rate = random.one_in(2).then(|| random.below(20 * CHUNK));
+    let mut disk = Disk { rate, of: Some(rig.post(b"a")), ..Disk::default() };
     let (mut there, mut back) = (VecDeque::new(), VecDeque::new());
     let mut troubles = random.below(12);
     rig.machine.taken_in(rig.now, disk.of.unwrap());
@@ -166,7 +169,7 @@ pub(super) fn run(seed: u64) {
                     // So does the server, with what is not durable, if it is killed.
                     rig.machine = Machine::new(roomy());
                     let (durable, published) = (disk.durable, disk.published);
-                    disk = Disk { durable, written: durable, published, ..Disk::default() };
+                    disk = Disk { rate, durable, written: durable, published, ..Disk::default() };
                 }
             }
             _ => {
@@ -195,7 +198,7 @@ pub(super) fn run(seed: u64) {
 
 fn work(rig: &mut Rig, disk: &mut Disk, random: &mut Random, size: u64) {
     let Some(of) = disk.of else { return };
-    rig.machine.opened(of, disk.durable, None);
+    rig.machine.opened(of, disk.durable, disk.rate);
     if let Some(end) = disk.queue.pop_front() {
         assert!(end > disk.written && end <= disk.written + CHUNK, "a chunk is missing or doubled");
         disk.written = end;
