@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use transfer::host::Host;
 use transfer::reception::Reception;
-use transfer::serve::{GrantBook, OwnListener, Server, ServerOptions};
+use transfer::serve::{GrantBook, KEEP, OwnListener, Server, ServerOptions};
 
 use crate::enrolment::Enrolment;
 use crate::trust::{Door, LiveKeys, Log, STAY, StrangerPlace};
@@ -50,6 +50,8 @@ pub struct Daemon {
     door: Option<Arc<Door>>,
     log: Log,
     guests: watch::Sender<Guests>,
+    /// How long transfers wait for who dialled.
+    keep: Duration,
 }
 
 impl Daemon {
@@ -91,7 +93,7 @@ impl Daemon {
         let own = tunnels.map(|carrier| OwnListener { address, carrier });
         let server = Server::open(ServerOptions { host, sink, book: grants, own, reception });
         let (guests, _) = watch::channel(Guests { lanes: 0, parted: true });
-        Ok(Self { listener, server, door, log, guests })
+        Ok(Self { listener, server, door, log, guests, keep: KEEP })
     }
 
     /// Where it listens.
@@ -122,7 +124,7 @@ impl Daemon {
                 },
                 Some(ended) = guests.tasks.join_next_with_id() => guests.part(ended, &self.log),
                 _ = watch.tick() => {
-                    self.server.sweep();
+                    self.server.sweep(self.keep);
                     if let Some(door) = &self.door {
                         guests.check(|peer, remote| door.check(peer, remote.ip()));
                     }

@@ -29,6 +29,7 @@ use crate::send::{Sender, Start};
 use crate::session::{self, Control};
 use crate::tell::Watch;
 pub use book::GrantBook;
+pub use registry::KEEP;
 use registry::{Held, Kept, Registry};
 pub use tunnel::OwnListener;
 use turns::Turns;
@@ -103,14 +104,10 @@ impl Server {
         })
     }
 
-    /// Lets go of transfers whose diallers have not come back in time. To be called now and then, within a runtime.
-    pub fn sweep(&self) {
-        self.let_go(registry::KEEP);
-    }
-
-    /// The same of those that have waited for so long.
-    pub(crate) fn let_go(&self, waited: Duration) {
-        let over = self.registry.sweep(waited);
+    /// Lets go of transfers whose diallers have not come back for so long, which should be [`KEEP`]. To be called now and
+    /// then, within a runtime.
+    pub fn sweep(&self, keep: Duration) {
+        let over = self.registry.sweep(keep);
         if !over.is_empty() {
             // Nobody waits for what they hold at the disk.
             drop(tokio::task::spawn_blocking(move || drop(over)));

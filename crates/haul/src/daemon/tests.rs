@@ -107,6 +107,18 @@ fn run(
     clock: &Arc<AtomicU64>,
     log: &Arc<Mutex<String>>,
 ) -> (tokio::task::JoinHandle<()>, SocketAddr) {
+    let daemon = open(scratch, identity, listen, clock, log);
+    let address = daemon.local_addr();
+    (tokio::spawn(daemon.run(std::future::pending())), address)
+}
+
+fn open(
+    scratch: &Scratch,
+    identity: &Arc<Identity>,
+    listen: SocketAddr,
+    clock: &Arc<AtomicU64>,
+    log: &Arc<Mutex<String>>,
+) -> Daemon {
     let (clock, log) = (clock.clone(), log.clone());
     let log: Log = Arc::new(move |text| {
         let mut log = log.lock().unwrap();
@@ -130,9 +142,7 @@ fn run(
     let clock = move || Duration::from_secs(clock.load(Ordering::Relaxed));
     let grants = GrantBook::with_clock(Arc::new(clock));
     let door = Arc::new(Door::new(keys, grants.clone()));
-    let daemon = Daemon::open(options, door.clone(), Some(door), grants, log).unwrap();
-    let address = daemon.local_addr();
-    (tokio::spawn(daemon.run(std::future::pending())), address)
+    Daemon::open(options, door.clone(), Some(door), grants, log).unwrap()
 }
 
 fn identity() -> Identity {
@@ -163,4 +173,39 @@ fn assert_refused(answer: &Opening, code: RefuseCode, words: &str) {
         Opening::Refuse { code: found, text } if *found == code && text.contains(words) => {}
         other => panic!("{other:?} instead of {code:?} '{words}'"),
     }
+}
+
+#[test]
+fn a_transfer_that_nobody_comes_back_for_is_let_go_of() {
+    runtime().block_on(async {
+        let (mut served, who) = (Served::start("let-go"), identity());
+        served.running.abort();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut daemon = open(&served.scratch, &served.identity, any, &served.clock, &served.log);
+        daemon.keep = Duration::ZERO;
+        served.address = daemon.local_addr();
+        served.running = tokio::spawn(daemon.run(std::future::pending()));
+        served.allow(&[line(&who)]);
+        let order = order("data/new");
+        let mut resume = false;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let order = order.clone();
+            let mut peer = served.dial(&who).await.unwrap();
+            let put = Opening::Put { id: [1; 16], resume, seen: 0, order };
+            match peer.ask(&put).await.unwrap() {
+                Opening::Accept { resumed, .. } => assert_eq!(resumed, resume),
+                answer => {
+                    assert!(resume, "{answer:?}");
+                    assert_refused(&answer, RefuseCode::UnknownTransfer, "");
+                    break;
+                }
+            }
+            assert!(Instant::now() < end, "it is kept");
+            // Its machine goes to sleep, for longer than it is waited for.
+            peer.lane.close(link::close_code::GOING_AWAY, "");
+            tokio::time::sleep(WATCH_EVERY).await;
+            resume = true;
+        }
+    });
 }

@@ -20,7 +20,7 @@ use crate::receive::Receiver;
 use crate::send::Sender;
 
 /// How long a transfer waits for its dialler.
-pub(super) const KEEP: Duration = Duration::from_secs(600);
+pub const KEEP: Duration = Duration::from_secs(600);
 /// Transfers that one peer may have here, running or waiting.
 const PER_PEER: usize = 16;
 /// Transfers of all peers.

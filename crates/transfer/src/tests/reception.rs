@@ -352,11 +352,11 @@ fn who_does_not_come_back_is_let_go(kind: LaneKind) {
             while link() != Some(false) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            set.rig.server.sweep();
+            set.rig.server.sweep(crate::serve::KEEP);
             tokio::time::sleep(Duration::from_millis(50)).await;
             assert!(carried(), "it may come back");
             while carried() {
-                set.rig.server.let_go(Duration::ZERO);
+                set.rig.server.sweep(Duration::ZERO);
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
