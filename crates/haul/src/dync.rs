@@ -50,13 +50,17 @@ fn words(notice: &Notice) -> String {
         Notice::Disconnected { client, reason } => {
             format!("dync client {} was sent away: {reason}", files::escape(client.as_bytes()))
         }
-        Notice::Refused { address, reason, more } => {
+        Notice::Refused { address, reason, same, others } => {
             let reason = files::escape(reason.as_bytes());
-            let before = match more {
-                0 => String::new(),
-                more => format!(" ({more} more times since that was told last)"),
-            };
-            format!("a connection to the dync port from {address} was not let in: {reason}{before}")
+            let mut text =
+                format!("a connection to the dync port from {address} was not let in: {reason}");
+            if *same > 0 {
+                text += &format!(" ({same} more like it since that was told last)");
+            }
+            if *others > 0 {
+                text += &format!(" ({others} of others were not told)");
+            }
+            text
         }
     }
 }

@@ -107,11 +107,7 @@ impl Server {
     /// Lets go of transfers whose diallers have not come back for so long, which should be [`KEEP`]. To be called now and
     /// then, within a runtime.
     pub fn sweep(&self, keep: Duration) {
-        let over = self.registry.sweep(keep);
-        if !over.is_empty() {
-            // Nobody waits for what they hold at the disk.
-            drop(tokio::task::spawn_blocking(move || drop(over)));
-        }
+        self.registry.sweep(keep);
     }
 
     /// Serves one lane until it ends. `asked` is called when a request has come: a dialler that tries several
@@ -228,6 +224,7 @@ impl Server {
     async fn run(&self, lane: &Lane, control: Control, job: Running) -> Result<(), TransferError> {
         let Running { id, mut held, seen, start } = job;
         let (peer, slot) = (*lane.peer(), held.slot());
+        held.is_linked(true);
         let result = tokio::select! {
             result = async {
                 match &mut *held {
@@ -240,13 +237,14 @@ impl Server {
             refusal = self.not_granted_any_more(slot.under()) => Err(refusal.into()),
         };
         if matches!(result, Err(TransferError::Cancelled)) {
+            // It was cut off in the middle.
             if slot.is_superseded() {
                 let text = "another run of the same copy has taken over".to_owned();
                 return Err(Refusal { code: RefuseCode::Cancelled, text }.into());
             }
-            held.link_lost();
             return result;
         }
+        held.is_linked(false);
         if matches!(&result, Err(error) if error.fault() == files::Fault::Transient) {
             return result;
         }

@@ -121,6 +121,13 @@ impl Carrier {
     }
 }
 
+/// A file of which everything is written.
+struct Whole {
+    sha256: [u8; 32],
+    /// When its client has paid for it by its key's rate.
+    paid_at: Option<Instant>,
+}
+
 /// What the task of an upload has.
 struct Course<D> {
     id: UploadId,
@@ -160,14 +167,26 @@ impl<D: Desk> Course<D> {
         let (desk, id, abandon) = (self.desk.clone(), self.id, self.abandon.clone());
         match turn {
             Some(Ok(ticket)) => {
-                let words = self.words.clone();
-                let round = self.round;
+                let (words, round) = (self.words.clone(), self.round);
                 let carried = spawn_blocking(move || {
-                    self.carry(jobs);
+                    let carried = self.carry(&jobs);
                     drop(ticket);
+                    carried
                 });
-                if carried.await.is_err() {
-                    let _ = words.send((id, round, Word::Failed(broken()))).await;
+                let word = match carried.await.unwrap_or_else(|_| Err(broken())) {
+                    Ok(Some((dataset, paid_at))) => {
+                        // Small files are held to the rate too. Nobody's turn waits for that.
+                        tokio::select! {
+                            () = until(paid_at) => {}
+                            _ = &mut given_up => {}
+                        }
+                        Some(Word::Finished(dataset))
+                    }
+                    Ok(None) => None,
+                    Err(refusal) => Some(Word::Failed(refusal)),
+                };
+                if let Some(word) = word {
+                    let _ = words.send((id, round, word)).await;
                 }
             }
             Some(Err(refusal)) => self.tell(Word::Failed(refusal)).await,
@@ -190,33 +209,26 @@ impl<D: Desk> Course<D> {
         let _ = self.words.blocking_send((self.id, self.round, word));
     }
 
-    fn carry(&self, jobs: Receiver<Job>) {
-        let mut sink = match self.desk.open(self.id) {
-            Ok(sink) => sink,
-            Err(refusal) => return self.say(Word::Failed(refusal)),
-        };
+    /// Takes the file until it is published, if it is not closed before: the dataset, and when it is paid for.
+    fn carry(&self, jobs: &Receiver<Job>) -> Result<Option<(String, Option<Instant>)>, Refusal> {
+        let mut sink = self.desk.open(self.id)?;
         self.say(Word::Opened(sink.durable(), self.max_rate_bytes_per_s));
-        match self.write_all(sink.as_mut(), &jobs) {
-            Ok(Some(sha256)) => match sink.finish(sha256) {
-                Ok(dataset) => self.say(Word::Finished(dataset)),
-                Err(refusal) => self.say(Word::Failed(refusal)),
-            },
-            Ok(None) => {}
-            Err(refusal) => self.say(Word::Failed(refusal)),
-        }
+        let Some(Whole { sha256, paid_at }) = self.write_all(sink.as_mut(), jobs)? else {
+            return Ok(None);
+        };
+        Ok(Some((sink.finish(sha256)?, paid_at)))
     }
 
-    /// Writes until the file is whole, or the upload is closed; then there is no SHA-256.
+    /// Writes until the file is whole, or the upload is closed; then there is nothing.
     fn write_all(
         &self,
         sink: &mut dyn FileSink,
         jobs: &Receiver<Job>,
-    ) -> Result<Option<[u8; 32]>, Refusal> {
+    ) -> Result<Option<Whole>, Refusal> {
         let mut unsynced = 0;
         // When the oldest byte that is not durable was written.
         let mut since: Option<Instant> = None;
         let mut pace = Pace::new(self.max_rate_bytes_per_s);
-        let mut finish = None;
         loop {
             let sync = since.map(|since| since + SYNC_AFTER);
             let job = match sync.into_iter().chain(pace.due()).min() {
@@ -226,7 +238,9 @@ impl<D: Desk> Course<D> {
             // A client that is gone has nothing to say to bytes that wait.
             let ended = self.closed.load(Ordering::Acquire);
             match job {
-                Ok(Job::Finish(sha256)) if !ended => finish = Some(sha256),
+                Ok(Job::Finish(sha256)) if !ended => {
+                    return Ok(Some(Whole { sha256, paid_at: pace.paid_at() }));
+                }
                 Ok(Job::Write(at, data)) if !ended => {
                     sink.write(at, &data)?;
                     unsynced += data.len() as u64;
@@ -243,10 +257,6 @@ impl<D: Desk> Course<D> {
             match pace.paid(Instant::now()) {
                 0 => {}
                 chunks => self.say(Word::Wrote(chunks)),
-            }
-            // Small files have their rate too: the last one is paid for before it is published.
-            if finish.is_some() && pace.due().is_none() {
-                return Ok(finish);
             }
             if unsynced >= SYNC_BYTES || since.is_some_and(|since| since.elapsed() >= SYNC_AFTER) {
                 let durable = sink.sync()?;
@@ -270,6 +280,12 @@ async fn turn_of(mut ticket: Ticket) -> Result<Ticket, Refusal> {
         }
     }
     Ok(ticket)
+}
+
+async fn until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
 }
 
 fn broken() -> Refusal {

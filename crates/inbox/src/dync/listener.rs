@@ -26,7 +26,7 @@ use super::carry::{Beginning, Carrier, Word};
 use super::desk::{Desk, Offer, UploadId};
 use super::keys::{Clients, KeyError, KeyFolder};
 use super::machine::{Limits, Machine, Output, Speaker};
-use super::refusals::{Cause, Refusals};
+use super::refusals::{Cause, Refusals, Untold};
 use super::wire::{ClientMessage, MAX_FRAMES, MESSAGE_OVERHEAD, ServerMessage};
 use crate::Client;
 
@@ -110,8 +110,10 @@ pub enum Notice {
         address: String,
         /// Why, partly from outside.
         reason: String,
-        /// How many more like it were refused since that was told last.
-        more: u64,
+        /// How many more like it were refused since that was told last...
+        same: u64,
+        /// ...and how many of others, which were too many.
+        others: u64,
     },
 }
 
@@ -216,7 +218,8 @@ fn socket_options(
             Ok(client) => AuthenticationResult::allow().with_user_id(Bytes::from(client.id)),
             Err(reason) => {
                 // Who is denied while many are need not stand in the log.
-                let _ = denied.try_send((address, reason));
+                let from = address.map(|address| address.ip());
+                let _ = denied.try_send((from, peer.public_key, reason));
                 AuthenticationResult::deny()
             }
         }
@@ -241,8 +244,8 @@ fn current(allowed: &RwLock<Arc<Clients>>) -> Arc<Clients> {
     allowed.read().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-/// Where somebody came from who was denied, and why.
-type Denied = (Option<SocketAddr>, String);
+/// Where somebody came from who was denied, with which key, and why.
+type Denied = (Option<IpAddr>, [u8; 32], String);
 
 /// Everything that the loop has.
 struct Room<D> {
@@ -289,8 +292,8 @@ impl<D: Desk> Room<D> {
                 Some((id, round, word)) = said.recv() => self.hear((id, round), word),
                 Some(clients) = reread.recv() => self.revoke(clients),
                 Ok(event) = connections.recv() => self.connection(event),
-                Some((address, reason)) = self.denials.recv() => {
-                    self.refused(address, Cause::Key, reason);
+                Some((from, key, reason)) = self.denials.recv() => {
+                    self.refused(from, Cause::Key(key), reason);
                 }
                 _ = tick.tick() => self.tick(),
                 _ = stopped.changed() => break,
@@ -322,8 +325,9 @@ impl<D: Desk> Room<D> {
         }
         let Some(PeerPublicKey::Curve(key)) = info.authentication.public_key else { return };
         let address = info.peer_address;
-        let Ok(client) = current(&self.allowed).client(&key, address, Timestamp::now()) else {
-            return self.disconnect(connection, None, "its key was taken away");
+        let client = match current(&self.allowed).client(&key, address, Timestamp::now()) {
+            Ok(client) => client,
+            Err(reason) => return self.disconnect(connection, None, &reason),
         };
         let identity: &[u8] = from.as_ref();
         self.holders.insert(identity.to_vec(), (key, connection));
@@ -387,7 +391,7 @@ impl<D: Desk> Room<D> {
             && let Some(cause) = Cause::of(&reason)
         {
             let address = match peer_ident {
-                PeerIdent::Socket(address) => Some(address),
+                PeerIdent::Socket(address) => Some(address.ip()),
                 _ => None,
             };
             let reason = match cause {
@@ -398,11 +402,12 @@ impl<D: Desk> Room<D> {
         }
     }
 
-    fn refused(&mut self, address: Option<SocketAddr>, cause: Cause, reason: String) {
-        let from = address.map(|address| address.ip());
-        if let Some(more) = self.refusals.another(self.began.elapsed(), from, cause) {
-            let address = address.map_or_else(|| "?".to_owned(), |address| address.to_string());
-            (self.notice)(Notice::Refused { address, reason, more });
+    fn refused(&mut self, from: Option<IpAddr>, cause: Cause, reason: String) {
+        if let Some(Untold { same, others }) =
+            self.refusals.another(self.began.elapsed(), from, cause)
+        {
+            let address = from.map_or_else(|| "somewhere".to_owned(), |from| from.to_string());
+            (self.notice)(Notice::Refused { address, reason, same, others });
         }
     }
 

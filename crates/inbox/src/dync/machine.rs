@@ -420,6 +420,9 @@ impl Machine {
 
     /// Gives an upload what it may have more when that is a quarter of all that it may have.
     fn top_up_in_portions(&mut self, id: UploadId) {
+        if !self.is_running(id) {
+            return;
+        }
         let share = self.share();
         if let Some(upload) = self.uploads.get(&id) {
             let least = (upload.most(share) / 4).max(1);
@@ -429,6 +432,9 @@ impl Machine {
 
     /// Gives an upload what it may have more, if that is at least so much or it has nothing. Whether it was told.
     fn top_up(&mut self, id: UploadId, least: u32) -> bool {
+        if !self.is_running(id) {
+            return false;
+        }
         let (share, free) = (self.share(), self.free());
         let Some(upload) = self.uploads.get_mut(&id) else { return false };
         let room = upload.room(&self.limits, share, free);
@@ -440,6 +446,11 @@ impl Machine {
         self.used += room;
         self.say(id, message);
         true
+    }
+
+    /// Whether chunks of it come. Nothing else needs to know its share.
+    fn is_running(&self, id: UploadId) -> bool {
+        self.uploads.get(&id).is_some_and(|upload| upload.stage == Stage::Running)
     }
 
     /// Each upload's part of all credit. What is less because of a rate leaves more to the others.

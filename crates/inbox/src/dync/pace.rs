@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 /// client may send another, when it would have ended at the rate.
 pub(super) struct Pace {
     max_rate_bytes_per_s: Option<u64>,
-    /// When all that was written is paid for.
     paid_at: Option<Instant>,
     /// When each chunk is that has not been told of.
     held: VecDeque<Instant>,
@@ -36,6 +35,11 @@ impl Pace {
             chunks += 1;
         }
         chunks
+    }
+
+    /// When all that was written is paid for.
+    pub(super) fn paid_at(&self) -> Option<Instant> {
+        self.paid_at
     }
 
     /// When the next is paid for.

@@ -98,11 +98,18 @@ pub(super) struct Held {
     /// There until it is let go of, which is before anybody else may have the transfer.
     kept: Option<OwnedMutexGuard<Kept>>,
     slot: Arc<Slot>,
+    /// It runs on a lane, and does not know yet that this has ended.
+    is_linked: bool,
 }
 
 impl Held {
     fn new(slot: Arc<Slot>, kept: OwnedMutexGuard<Kept>) -> Self {
-        Self { kept: Some(kept), slot }
+        Self { kept: Some(kept), slot, is_linked: false }
+    }
+
+    /// It runs on a lane from now on. Until this is told to have ended, the lane counts as lost when it is let go of.
+    pub(super) fn is_linked(&mut self, is_linked: bool) {
+        self.is_linked = is_linked;
     }
 
     pub(super) fn slot(&self) -> Arc<Slot> {
@@ -113,7 +120,7 @@ impl Held {
     /// same copy waits for it.
     pub(super) async fn end(mut self, registry: &Registry, peer: &PublicKey, id: &[u8; 16]) {
         self.settle().await;
-        registry.remove(peer, id);
+        registry.remove(peer, id, &self.slot);
     }
 }
 
@@ -133,6 +140,9 @@ impl DerefMut for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
+        if self.is_linked {
+            self.link_lost();
+        }
         // In this order: whoever waits for it clears the time when it has it.
         *self.slot.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.kept = None;
@@ -161,14 +171,19 @@ impl Registry {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes out what has waited for so long. To drop it takes a while: it lets go of what it holds at the disk.
-    pub(super) fn sweep(&self, keep: Duration) -> Vec<Arc<Slot>> {
+    /// Drops what has waited for so long.
+    pub(super) fn sweep(&self, keep: Duration) {
         let is_over = |slot: &Arc<Slot>| slot.parked_for().is_some_and(|waited| waited >= keep);
-        self.slots().extract_if(|_, slot| is_over(slot)).map(|(_, slot)| slot).collect()
+        let over = self.slots().extract_if(|_, slot| is_over(slot)).map(|(_, slot)| slot).collect();
+        let_go(over);
     }
 
-    pub(super) fn remove(&self, peer: &PublicKey, id: &[u8; 16]) {
-        self.slots().remove(&(*peer, *id));
+    /// Takes this transfer out, and no other that has come by the same name.
+    fn remove(&self, peer: &PublicKey, id: &[u8; 16], slot: &Arc<Slot>) {
+        let mut slots = self.slots();
+        if slots.get(&(*peer, *id)).is_some_and(|there| Arc::ptr_eq(there, slot)) {
+            slots.remove(&(*peer, *id));
+        }
     }
 
     /// Takes in a new transfer, which the caller runs at once.
@@ -179,7 +194,6 @@ impl Registry {
         kept: Kept,
         under: Option<Under>,
     ) -> Result<(Held, Superseded), Refusal> {
-        // What they hold at the disk is let go of behind the lock.
         let mut gone = Vec::new();
         let mut slots = self.slots();
         let mut superseded = Vec::new();
@@ -203,6 +217,8 @@ impl Registry {
                 .filter_map(|(key, slot)| Some((slot.parked_for()?, *key)))
                 .max();
             let Some((_, key)) = oldest else {
+                drop(slots);
+                let_go(gone);
                 let text = "too many transfers are running here: try again later".to_owned();
                 return Err(Refusal { code: RefuseCode::Busy, text });
             };
@@ -219,7 +235,7 @@ impl Registry {
         });
         slots.insert((*peer, *id), slot.clone());
         drop(slots);
-        drop(gone);
+        let_go(gone);
         Ok((Held::new(slot, guard), Superseded(superseded)))
     }
 
@@ -248,6 +264,19 @@ impl Registry {
         *slot.parked.lock().unwrap_or_else(PoisonError::into_inner) = None;
         // The old lane may have let go by itself; then the call to do so must not reach the new one.
         let _ = timeout(Duration::ZERO, slot.take_over.notified()).await;
+        // It may have ended or been superseded while it was waited for. If that comes now, it calls again.
+        let is_there =
+            self.slots().get(&(*peer, *id)).is_some_and(|there| Arc::ptr_eq(there, &slot));
+        if !is_there {
+            return Err(unknown_transfer());
+        }
         Ok(Held::new(slot, guard))
+    }
+}
+
+/// Drops transfers, which let go of what they hold at the disk. Nobody waits for that.
+fn let_go(gone: Vec<Arc<Slot>>) {
+    if !gone.is_empty() {
+        drop(tokio::task::spawn_blocking(move || drop(gone)));
     }
 }
