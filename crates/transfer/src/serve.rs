@@ -239,8 +239,7 @@ impl Server {
         if matches!(result, Err(TransferError::Cancelled)) {
             // It was cut off in the middle.
             if slot.is_superseded() {
-                let text = "another run of the same copy has taken over".to_owned();
-                return Err(Refusal { code: RefuseCode::Cancelled, text }.into());
+                return Err(superseded().into());
             }
             return result;
         }
@@ -463,6 +462,11 @@ fn check_guest(lane: &Lane, request: &Opening) -> Result<(), Refusal> {
         return Err(Refusal { code: RefuseCode::Denied, text });
     }
     Ok(())
+}
+
+fn superseded() -> Refusal {
+    let text = "another run of the same copy has taken over".to_owned();
+    Refusal { code: RefuseCode::Cancelled, text }
 }
 
 fn unknown_transfer() -> Refusal {

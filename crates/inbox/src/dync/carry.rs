@@ -239,6 +239,8 @@ impl<D: Desk> Course<D> {
             let ended = self.closed.load(Ordering::Acquire);
             match job {
                 Ok(Job::Finish(sha256)) if !ended => {
+                    // Others may have its credit: it sends nothing more.
+                    self.say(Word::Wrote(pace.unpaid()));
                     return Ok(Some(Whole { sha256, paid_at: pace.paid_at() }));
                 }
                 Ok(Job::Write(at, data)) if !ended => {

@@ -42,6 +42,11 @@ impl Pace {
         self.paid_at
     }
 
+    /// How many were not told of.
+    pub(super) fn unpaid(&self) -> u32 {
+        u32::try_from(self.held.len()).unwrap_or(u32::MAX)
+    }
+
     /// When the next is paid for.
     pub(super) fn due(&self) -> Option<Instant> {
         self.held.front().copied()

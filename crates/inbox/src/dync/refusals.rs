@@ -11,7 +11,9 @@ const PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// Addresses and causes that are remembered.
 const MOST: usize = 256;
-/// What is told within a minute.
+/// What is told within a minute, of one address...
+const MOST_OF_ONE: usize = 3;
+/// ...and of all.
 const MOST_TOLD: u32 = 20;
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -75,7 +77,7 @@ impl Refusals {
             self.minute = (now, 0);
         }
         let of = (address.map(network), cause);
-        let is_loud = self.minute.1 >= MOST_TOLD;
+        let is_loud = self.minute.1 >= MOST_TOLD || self.told_of(now, of.0) >= MOST_OF_ONE;
         let mut pause = PAUSE;
         let mut same = 0;
         if let Some(told) = self.told.get_mut(&of) {
@@ -97,6 +99,15 @@ impl Refusals {
         self.told.insert(of, Told { at: now, pause, untold: 0 });
         self.minute.1 += 1;
         Some(Untold { same, others: std::mem::take(&mut self.others) })
+    }
+
+    /// How many causes of an address were told within a minute: keys cost nothing.
+    fn told_of(&self, now: Duration, address: Option<IpAddr>) -> usize {
+        let causes = self.told.range((address, Cause::Key([0; 32]))..);
+        causes
+            .take_while(|((of, _), _)| *of == address)
+            .filter(|(_, told)| now.saturating_sub(told.at) < MINUTE)
+            .count()
     }
 
     /// Whoever was told longest ago is told as a new one if it comes again.
@@ -150,7 +161,22 @@ mod tests {
     }
 
     #[test]
-    fn what_many_addresses_cause_is_bounded_and_blinds_nobody() {
+    fn one_address_hides_no_other() {
+        let mut refusals = Refusals::default();
+        let mut key = [0; 32];
+        let mut told = 0;
+        for n in 0..6000u32 {
+            key[..4].copy_from_slice(&n.to_be_bytes());
+            let now = Duration::from_millis(10 * u64::from(n));
+            told += usize::from(refusals.another(now, HERE, Cause::Key(key)).is_some());
+        }
+        assert_eq!(told, MOST_OF_ONE);
+        let there = Some("192.0.2.1".parse().unwrap());
+        assert!(refusals.another(s(59), there, KEY).is_some());
+    }
+
+    #[test]
+    fn what_many_addresses_cause_is_bounded() {
         let mut refusals = Refusals::default();
         let of = |n: u32| Some(IpAddr::V4(n.into()));
         let mut told = 0;

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex as Baton, Notify, OwnedMutexGuard};
 use tokio::time::timeout;
 
 use super::book::Under;
-use super::unknown_transfer;
+use super::{superseded, unknown_transfer};
 use crate::host::Refusal;
 use crate::message::RefuseCode;
 use crate::receive::Receiver;
@@ -140,7 +140,8 @@ impl DerefMut for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if self.is_linked {
+        // What a fault of ours left in the middle is not gone through again.
+        if self.is_linked && !std::thread::panicking() {
             self.link_lost();
         }
         // In this order: whoever waits for it clears the time when it has it.
@@ -267,6 +268,9 @@ impl Registry {
         // It may have ended or been superseded while it was waited for. If that comes now, it calls again.
         let is_there =
             self.slots().get(&(*peer, *id)).is_some_and(|there| Arc::ptr_eq(there, &slot));
+        if slot.is_superseded() {
+            return Err(superseded());
+        }
         if !is_there {
             return Err(unknown_transfer());
         }
